@@ -1,0 +1,102 @@
+# OpenMathReasoning SFT: one target per stage. `make` alone is the help.
+#
+# Every documented variable is taken as the text it is: neither make nor the shell evaluates it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+# The words of omr/settings.py that a command line may carry (tests/test_door.py compares the two).
+WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS \
+	NODES GPUS OVERRIDES SHARDS BAD_ROWS STATS EVAL VERIFY FOLLOW JSON DRY_RUN FORCE YES \
+	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE CONTAINER MOUNTS \
+	ACCOUNT PARTITION CPU_PARTITION QOS TIME CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
+	WANDB_PROJECT WANDB_ENTITY PYTHON
+
+# $(value X) is the text that was typed. A simply expanded variable is exported as it stands, while make
+# would expand a recursive one on the way to the environment, and run a $(shell …) in it.
+$(foreach word,$(WORDS),$(if $(filter-out undefined default,$(origin $(word))),\
+	$(eval override $(word) := $$(value $(word)))$(eval export $(word))))
+
+# A slip such as MODLE=7b must not pass in silence (nor be expanded on its way to the environment).
+STRAY := $(strip $(foreach name,$(filter-out $(WORDS) -*-%,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name))))
+ifneq ($(STRAY),)
+$(error $(firstword $(STRAY)) is no setting of this Makefile; run `make` for the list)
+endif
+
+RUN := @docker/run
+
+.PHONY: help recipes demo doctor data data-report model passport plan train average eval report \
+	prune nemo test test-fast lint lock clean
+
+##@ Start
+help: ## this page
+	@python="$(CURDIR)/.venv/bin/python"; [[ -x "$$python" ]] || python=python3; exec "$$python" bin/help.py
+
+demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 4 minutes)
+	$(RUN) data bin/data.py --dataset tiny --round 1
+	$(RUN) data bin/data.py --dataset tiny --round 2
+	$(RUN) data bin/model.py --model tiny
+	$(RUN) train bin/train.py --model tiny --round 1
+	$(RUN) train bin/eval.py --model tiny --round 1
+	$(RUN) data bin/report.py --model tiny --round 1
+	$(RUN) train bin/train.py --model tiny --round 2
+	$(RUN) train bin/eval.py --model tiny --round 2
+	$(RUN) data bin/report.py --model tiny --round 2
+
+doctor: ## what this machine has, what is missing, and the next step
+	$(RUN) cli bin/doctor.py
+
+recipes: ## the recipe table: models, rounds, rates, parallel sizes
+	$(RUN) cli bin/recipes.py
+
+##@ Stages
+data: ## DATASET= ROUND= [VARIANT= MODES= RAW=]: parquet to the shuffled SFT file
+	$(RUN) data bin/data.py
+
+data-report: ## DATASET= ROUND= [STATS=]: token lengths, duplicates, what they mean in steps
+	$(RUN) data bin/data_report.py
+
+model: ## MODEL= [BASE=]: the base model, with the long-context patch where the recipe has it
+	$(RUN) data bin/model.py
+
+passport: ## MODEL= ROUND=: do config, tokenizer and chat template agree at every station?
+	$(RUN) data bin/passport.py
+
+plan: ## MODEL= ROUND=: what training would do and cost, before anything is queued
+	$(RUN) cli bin/plan.py
+
+train: ## MODEL= ROUND= [NUM_TRAINING_JOBS=]: train, average, finish
+	$(RUN) train bin/train.py
+
+average: ## MODEL= ROUND=: the averaged steps into final/ (train does it at its end)
+	$(RUN) data bin/average.py
+
+prune: ## MODEL= ROUND= [YES=1]: what is no longer needed in a run's folder
+	$(RUN) data bin/prune.py
+
+eval: ## MODEL= ROUND=: accuracy on held-out problems, before and after
+	$(RUN) train bin/eval.py
+
+report: ## MODEL= ROUND=: one page about a run
+	$(RUN) data bin/report.py
+
+##@ Develop
+nemo: ## [NEMO_SKILLS=folder]: install nemo-skills for the real corpus's prompts
+	@docker/venv nemo
+
+test: ## every test that this machine can run
+	@docker/venv dev && exec .venv/bin/python -m pytest
+
+test-fast: ## the tests that take under a minute together
+	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 -m 'not slow and not slurm and not docker'
+
+lint: ## ruff, shellcheck, hadolint
+	@docker/venv dev && exec .ci/lint
+
+lock: ## renew the pinned dependencies
+	@docker/lock
+
+clean: ## remove what make built here, never the workspace
+	rm -rf .venv build .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""NVIDIA's OpenMathReasoning SFT recipe: small pure rooms, see docs/architecture.md."""

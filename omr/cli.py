@@ -1,0 +1,117 @@
+"""What every script in bin/ shares: the user's words as click options, and one line for each failure."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from omr import recipe, settings
+from omr.errors import OmrError, RequestError
+from omr.files import writable
+from omr.workspace import Workspace
+
+
+def option(name: str, flag: bool = False, type: type | None = None) -> Callable:
+    """The click option of a documented setting: `--num_training_jobs`, its environment name, its text."""
+    setting = settings.SETTINGS[name]
+    word = name.lower()
+    dashed = word.replace("_", "-")
+    spellings = dict.fromkeys([f"--{word}", f"--{dashed}"])
+    return click.option(
+        *spellings,
+        word,
+        envvar=name,
+        default=False if flag else setting.default,
+        is_flag=flag,
+        type=None if flag else type,
+        help=setting.text,
+        show_default=not flag and setting.default is not None,
+    )
+
+
+def options(*names: str) -> Callable:
+    """Several plain options at once; those of FLAGS are switches, those of NUMBERS whole numbers."""
+
+    def add(function: Callable) -> Callable:
+        for name in reversed(names):
+            number = _Number(name, 0 if name == "SEED" else 1) if name in NUMBERS else None
+            function = option(name, flag=name in FLAGS, type=number)(function)
+        return function
+
+    return add
+
+
+FLAGS = ("EVAL", "VERIFY", "FOLLOW", "JSON", "DRY_RUN", "FORCE", "YES")
+NUMBERS = ("SEED", "STEPS", "LIMIT", "NUM_TRAINING_JOBS", "NODES", "GPUS", "WORKERS", "SHARDS")
+
+
+class _Number(click.ParamType):
+    """A whole number of at least `least`; anything else is refused in our words."""
+
+    name = "number"
+
+    def __init__(self, setting: str, least: int) -> None:
+        self.setting, self.least = setting, least
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = None
+        if number is None or number < self.least:
+            raise RequestError(f"{self.setting}={value} is not a whole number from {self.least} up")
+        return number
+
+
+def workspace() -> Workspace:
+    """The workspace that the settings name; refused when it cannot be written."""
+    root = Path(settings.get("WORKSPACE") or "").expanduser().absolute()
+    writable(root)
+    return Workspace(root)
+
+
+def check_name(name: str | None) -> str | None:
+    """NAME becomes part of file and job names: letters, digits, `.`, `_`, `-`, at most 40."""
+    plain = name is None or (name.replace("-", "").replace("_", "").replace(".", "").isalnum() and name.isascii())
+    if not plain or len(name or "") > 40 or (name or "x")[0] in ".-":
+        raise RequestError(f"NAME={name} is no name; use up to 40 letters, digits, '.', '_' and '-'")
+    return name
+
+
+def the_run(model: str | None, round: str, variant: str | None, steps: int | None, name: str | None) -> recipe.Run:
+    """The run that the user's words name; STEPS changes the result, so it needs a NAME."""
+    if steps and not name:
+        raise RequestError(f"STEPS={steps} makes another run than the recipe's; add NAME=… to set it apart")
+    return recipe.run(model, round, variant, steps, check_name(name))
+
+
+def main(command: click.Command) -> None:
+    """Run a script's command; every foreseen failure is one line on stderr and its exit code."""
+    try:
+        settings.load()
+        command.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        _end(error.format_message().replace("\n", " "), 2)
+    except OmrError as error:
+        _end(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _end("interrupted; run the same command again to go on", 130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        advice = {
+            errno.ENOSPC: "free some space and run again",
+            errno.EDQUOT: "free some of your quota and run again",
+            errno.EACCES: "make it accessible and run again",
+            errno.EROFS: "set WORKSPACE on a writable disk",
+        }.get(error.errno, "mend it and run again")
+        _end(f"{error.filename or 'writing'}: {error.strerror}; {advice}", 1)
+
+
+def _end(line: str, code: int) -> None:
+    click.echo(f"error: {line}", err=True)
+    sys.exit(code)

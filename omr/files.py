@@ -1,0 +1,146 @@
+"""A final name means finished: write aside, sync, rename. Locks, hashes and disk space."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from omr.errors import OmrError, RequestError
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder's entry list."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file and folder below `folder`, deepest first, and itself."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(parent, name))
+        sync(Path(parent))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write a file under; it becomes `path` on success, vanishes on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; it becomes `folder` on success, replacing what stood there.
+
+    Leftovers of a killed attempt are removed first, so hold a `lock` where two might build at once.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "old"))
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # killed between the two renames below
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        sync_tree(aside)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        sync(folder.parent)
+    finally:
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or nothing."""
+    with writing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a whole JSON file, keys in the order given, or nothing."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object; damage is an OmrError that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no object")
+        return value
+    except ValueError as error:
+        raise OmrError(f"{path}: is not whole JSON ({error}); remove it and run the stage again") from None
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Hold `path` against a second process on this machine or file system; `what` names the work.
+
+    The kernel drops the lock with its holder, so a killed run leaves nothing to clean.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise OmrError(f"{what} is being made by {holder}; wait for it, or stop it and run again") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        yield
+
+
+def need_space(folder: Path, size: int, what: str) -> None:
+    """An OmrError if the disk of `folder` (or its nearest existing parent) has fewer than `size` bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OmrError(
+            f"{what} needs {human(size)} in {folder}, {human(free)} is free; free some, or set WORKSPACE elsewhere"
+        )
+
+
+def writable(folder: Path) -> None:
+    """A RequestError if nothing can be written below `folder`; creates nothing."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RequestError(f"WORKSPACE={folder} is not writable (see {parent}); make it so or set another")
+
+
+def human(size: float) -> str:
+    """`1.5 GB`: decimal units, as disks and hubs count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

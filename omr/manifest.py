@@ -1,0 +1,81 @@
+"""Where an output came from, and whether it is still what its inputs would give."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from omr.errors import RequestError
+from omr.files import read_json, write_json
+from omr.settings import ROOT
+from omr.workspace import manifest_of
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed version of each package, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def code_revision() -> str:
+    """The repository's commit, `+dirty` when files differ from it; the image carries it as OMR_REVISION."""
+    if revision := os.environ.get("OMR_REVISION"):
+        return revision
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def command() -> str:
+    """The command line of this process, quoted as a shell would read it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def write(path: Path, inputs: dict, **facts: object) -> None:
+    """Write the manifest of `path`, last: its existence means that `path` is finished.
+
+    `inputs` is what decides the content (compared by `changes`); `facts` is what came out.
+    """
+    origin = {"inputs": inputs, **facts, "code": code_revision(), "command": command()}
+    write_json(manifest_of(path), origin)
+
+
+def read(path: Path) -> dict | None:
+    """The manifest of `path`, or None when it is not finished."""
+    file = manifest_of(path)
+    return read_json(file) if path.exists() and file.exists() else None
+
+
+def changes(old: dict, new: dict) -> list[str]:
+    """Which inputs differ: `seed was 0, is 1`."""
+    keys = list(dict.fromkeys([*old, *new]))
+    return [f"{k} was {old.get(k)}, is {new.get(k)}" for k in keys if old.get(k) != new.get(k)]
+
+
+def finished(path: Path, inputs: dict, force: bool = False) -> dict | None:
+    """The manifest if `path` is finished with these inputs; None if there is work to do.
+
+    Finished with other inputs is a RequestError that says which, because redoing it throws work away.
+    """
+    made = None if force else read(path)
+    if made is None:
+        return None
+    if different := changes(made["inputs"], inputs):
+        raise RequestError(
+            f"{path} was made from other inputs: {'; '.join(different)}; FORCE=1 makes it anew, NAME=… beside it"
+        )
+    return made

@@ -1,0 +1,184 @@
+"""The user's words and the machine's facts: command line, then environment, then .env, then default.
+
+`python -m omr.settings NAME…` prints the value of each, a line each, for docker/run.
+"""
+
+import io
+import os
+import socket
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr.errors import OmrError, RequestError, nearest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One documented variable; `machine` facts belong in .env, the others are said per command."""
+
+    name: str
+    text: str
+    default: str | None = None
+    machine: bool = False
+    secret: bool = False
+
+
+def _request(name: str, text: str, default: str | None = None) -> Setting:
+    return Setting(name, text, default)
+
+
+def _machine(name: str, text: str, default: str | None = None) -> Setting:
+    return Setting(name, text, default, machine=True)
+
+
+def _secret(name: str, text: str) -> Setting:
+    return Setting(name, text, machine=True, secret=True)
+
+
+SETTINGS = {
+    s.name: s
+    for s in (
+        _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b"),
+        _request("ROUND", "SFT round: 1, 2", "1"),
+        _request("VARIANT", "filter of round 2: recommended (all splits), paper (CoT only)", "recommended"),
+        _request("DATASET", "row of the corpus table: openmathreasoning, tiny", "openmathreasoning"),
+        _request("MODES", "splits to use", "cot,tir,genselect"),
+        _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded"),
+        _request("BASE", "local copy of the base model: nothing is downloaded"),
+        _request("SEED", "seed of the mix", "0"),
+        _request("NAME", "sets a run apart; becomes part of the folder's name"),
+        _request("STEPS", "a short run: optimiser steps, the schedule derived from them"),
+        _request("LIMIT", "a short run: rows of data"),
+        _request("ENGINE", "what trains: trl, nemo-rl (default: the recipe row's own)"),
+        _request("LAUNCHER", "who submits the chain: sbatch, ns", "sbatch"),
+        _request("NUM_TRAINING_JOBS", "links of the Slurm chain", "1"),
+        _request("NODES", "nodes of a training job (default: the recipe's 64)"),
+        _request("GPUS", "GPUs a node (default: the recipe's 8)"),
+        _request("OVERRIDES", "extra NeMo-RL keys: a.b=c d.e=f"),
+        _request("SHARDS", "tasks of the data stage on Slurm", "1"),
+        _request("BAD_ROWS", "a malformed row: stop, skip", "stop"),
+        _request("STATS", "token lengths over: full, sample", "full"),
+        _request("EVAL", "1: evaluate at the end of a chain"),
+        _request("VERIFY", "1: hash the whole data file before training"),
+        _request("FOLLOW", "1: keep following the logs"),
+        _request("JSON", "1: machine-readable answer"),
+        _request("DRY_RUN", "1: print exactly what would run, write nothing"),
+        _request("FORCE", "1: redo a finished stage"),
+        _request("YES", "1: really remove what prune lists"),
+        _machine("WORKSPACE", "where everything lands", "./workspace"),
+        _machine("RUNNER", "where a stage runs: host, docker, slurm (default: host for tiny)"),
+        _machine("WORKERS", "worker processes of the data stage (default: the cores)"),
+        _machine("MEMORY", "memory of the data stage, e.g. 4G", "1G"),
+        _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id"),
+        _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id"),
+        _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),
+        _machine("IMAGE", "name of the images that make image builds", "omr"),
+        _machine("CONTAINER", "image for Slurm jobs: a .sqsh path or a registry reference"),
+        _machine("MOUNTS", "extra mounts of the container: /from:/to,/from:/to"),
+        _machine("ACCOUNT", "Slurm account"),
+        _machine("PARTITION", "Slurm partition of training jobs"),
+        _machine("CPU_PARTITION", "Slurm partition of CPU stages (default: PARTITION)"),
+        _machine("QOS", "Slurm quality of service"),
+        _machine("TIME", "time limit of a job, e.g. 4:00:00 (default: the partition's)"),
+        _machine("CA_BUNDLE", "extra certificate authorities, a PEM file (proxies)"),
+        _machine("HF_HOME", "cache of the hub client"),
+        _machine("HF_ENDPOINT", "mirror of the hub"),
+        _machine("HF_HUB_OFFLINE", "1: never ask the hub"),
+        _machine("WANDB_PROJECT", "W&B project (training logs there when WANDB_API_KEY is set)"),
+        _machine("WANDB_ENTITY", "W&B team"),
+        _secret("HF_TOKEN", "token of the hub, for gated or private repositories"),
+        _secret("WANDB_API_KEY", "key of Weights & Biases"),
+        _secret("NGC_API_KEY", "key of nvcr.io, to import the training image"),
+    )
+}
+# Other programs' variables that a site may have to set; passed on as they are.
+FOREIGN = ("NCCL_", "UCX_", "OMP_", "CUDA_", "HF_", "WANDB_", "RAY_", "NRL_", "PIP_", "SBATCH_", "TORCH_")
+FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def env_file(environ: MutableMapping[str, str] = os.environ) -> Path:
+    """The file of machine facts: .env of the repository, or what OMR_ENV_FILE names."""
+    return Path(environ.get("OMR_ENV_FILE") or ROOT / ".env")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Parse a .env file with python-dotenv's grammar, nothing interpolated.
+
+    A line that does not parse, a key without a value, a key set twice or unknown: a RequestError
+    that names file and line.
+    """
+    from dotenv.parser import parse_stream
+
+    values: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}; make it readable or remove it") from None
+    for binding in parse_stream(io.StringIO(text)):
+        # The parser counts blank lines before a binding as part of it.
+        string = binding.original.string
+        line = binding.original.line + string[: len(string) - len(string.lstrip())].count("\n")
+        where = f"{path}:{line}"
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise RequestError(f"{where}: is not NAME=value; quote a value with spaces or #, comment with #")
+        if binding.key is None:
+            continue
+        known = binding.key in SETTINGS or binding.key in FOREIGN_NAMES or binding.key.startswith(FOREIGN)
+        if not known:
+            raise RequestError(
+                f"{where}: {binding.key} is no setting{nearest(binding.key, SETTINGS)}; .env.example has them all"
+            )
+        if binding.key in values:
+            raise RequestError(f"{where}: {binding.key} is set already in line {lines[binding.key]}; keep one")
+        if "\0" in binding.value:
+            raise RequestError(f"{where}: the value of {binding.key} has a NUL byte; remove it")
+        values[binding.key], lines[binding.key] = binding.value, line
+    return values
+
+
+def load(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Put what .env says into the environment where the caller has not said otherwise."""
+    if "WSL_DISTRO_NAME" in environ and environ.get("NAME") == socket.gethostname():
+        del environ["NAME"]  # WSL sets it to the host's name; it names no run
+    path = env_file(environ)
+    if path.exists():
+        for name, value in read(path).items():
+            environ.setdefault(name, value)
+
+
+def get(name: str) -> str | None:
+    """A documented setting's value after `load`: what was said, else its default; empty counts as unset."""
+    return os.environ.get(name) or SETTINGS[name].default
+
+
+def secrets() -> list[str]:
+    """Names of the secrets that are set; values travel by name alone."""
+    return [s.name for s in SETTINGS.values() if s.secret and os.environ.get(s.name)]
+
+
+def pins() -> dict[str, str]:
+    """docker/pins.env: versions and revisions that are not recipe numbers."""
+    lines = (ROOT / "docker" / "pins.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def _main() -> int:
+    try:
+        load()
+    except OmrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for name in sys.argv[1:]:
+        print(get(name) or "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,101 @@
+"""Every path, the same on every runner. Standard library only; nothing is created here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr.recipe import SPLITS, Run
+
+
+def manifest_of(path: Path) -> Path:
+    """Where the origin of `path` is written: beside a file, inside a folder."""
+    return path / "manifest.json" if path.suffix != ".jsonl" else path.with_suffix(".manifest.json")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One folder per (model, round, variant, NAME)."""
+
+    root: Path
+
+    @property
+    def lease(self) -> Path:
+        """Who may write here now."""
+        return self.root / "lease"
+
+    @property
+    def run_json(self) -> Path:
+        """The frozen request."""
+        return self.root / "run.json"
+
+    @property
+    def jobs_json(self) -> Path:
+        """Slurm ids of the chain, in order."""
+        return self.root / "jobs.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the engine saved: `step_<n>` folders."""
+        return self.root / "checkpoints"
+
+    @property
+    def hf(self) -> Path:
+        """Checkpoints in Hugging Face format: `step_<n>` folders."""
+        return self.root / "hf"
+
+    @property
+    def final(self) -> Path:
+        """The averaged, self-consistent model: round 2 starts from it."""
+        return self.root / "final"
+
+    @property
+    def logs(self) -> Path:
+        """One file per job and attempt."""
+        return self.root / "logs"
+
+    @property
+    def eval_json(self) -> Path:
+        """Accuracy before and after this run."""
+        return self.root / "eval.json"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page about this run."""
+        return self.root / "report.html"
+
+    def engine_yaml(self, engine: str) -> Path:
+        """Exactly what the engine reads."""
+        return self.root / f"{engine.replace('-', '_')}.yaml"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after `step` optimiser steps."""
+        return self.checkpoints / f"step_{step}"
+
+    def hf_step(self, step: int) -> Path:
+        """The same step in Hugging Face format."""
+        return self.hf / f"step_{step}"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder where everything lands."""
+
+    root: Path
+
+    def raw(self, dataset: str) -> Path:
+        """Parquet as published, at the pinned revision."""
+        return self.root / "raw" / dataset
+
+    def data(
+        self, dataset: str, round_key: str, modes: tuple[str, ...] = SPLITS, name: str | None = None
+    ) -> Path:
+        """The mixed SFT file; a subset of MODES and a NAME are part of the file name."""
+        subset = "" if modes == SPLITS else "-" + "+".join(modes)
+        return self.root / "data" / f"{dataset}-{round_key}{subset}{f'-{name}' if name else ''}.jsonl"
+
+    def model(self, model: str) -> Path:
+        """The base model, patched."""
+        return self.root / "models" / model
+
+    def run(self, run: Run) -> RunFolder:
+        """The run's own folder."""
+        return RunFolder(self.root / "runs" / run.model.name / run.key)
