@@ -42,7 +42,8 @@ def values() -> list[str]:
         for setting in settings.SETTINGS.values():
             if setting.machine is machine:
                 value = settings.get(setting.name) or ""
-                source = "" if not os.environ.get(setting.name) else "given" if given.get(setting.name) else ".env"
+                known = bool(os.environ.get(setting.name))
+                source = "" if not known else "given" if given.get(setting.name) else ".env"
                 shown = ("set" if value else "") if setting.secret else value
                 lines.append(f"  {setting.name:<17} {shown:<18} {source:<6} {setting.text}")
     return lines + note

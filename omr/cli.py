@@ -1,6 +1,7 @@
 """What every script in bin/ shares: the user's words as click options, and one line for each failure."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,13 +75,14 @@ def workspace() -> Workspace:
 
 def check_name(name: str | None) -> str | None:
     """NAME becomes part of file and job names: letters, digits, `.`, `_`, `-`, at most 40."""
-    plain = name is None or (name.replace("-", "").replace("_", "").replace(".", "").isalnum() and name.isascii())
-    if not plain or len(name or "") > 40 or (name or "x")[0] in ".-":
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,39}", name):
         raise RequestError(f"NAME={name} is no name; use up to 40 letters, digits, '.', '_' and '-'")
     return name
 
 
-def the_run(model: str | None, round: str, variant: str | None, steps: int | None, name: str | None) -> recipe.Run:
+def the_run(
+    model: str | None, round: str, variant: str | None, steps: int | None, name: str | None
+) -> recipe.Run:
     """The run that the user's words name; STEPS changes the result, so it needs a NAME."""
     if steps and not name:
         raise RequestError(f"STEPS={steps} makes another run than the recipe's; add NAME=… to set it apart")

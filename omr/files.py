@@ -110,7 +110,8 @@ def lock(path: Path, what: str) -> Iterator[None]:
         except BlockingIOError:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
-            raise OmrError(f"{what} is being made by {holder}; wait for it, or stop it and run again") from None
+            advice = "wait for it, or stop it and run again"
+            raise OmrError(f"{what} is being made by {holder}; {advice}") from None
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
@@ -118,13 +119,14 @@ def lock(path: Path, what: str) -> Iterator[None]:
 
 
 def need_space(folder: Path, size: int, what: str) -> None:
-    """An OmrError if the disk of `folder` (or its nearest existing parent) has fewer than `size` bytes free."""
+    """An OmrError if the disk of `folder`, which need not exist yet, has fewer than `size` bytes free."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OmrError(
-            f"{what} needs {human(size)} in {folder}, {human(free)} is free; free some, or set WORKSPACE elsewhere"
+            f"{what} needs {human(size)} in {folder}, {human(free)} is free;"
+            " free some, or set WORKSPACE elsewhere"
         )
 
 

@@ -61,9 +61,15 @@ def read(path: Path) -> dict | None:
 
 
 def changes(old: dict, new: dict) -> list[str]:
-    """Which inputs differ: `seed was 0, is 1`."""
-    keys = list(dict.fromkeys([*old, *new]))
-    return [f"{k} was {old.get(k)}, is {new.get(k)}" for k in keys if old.get(k) != new.get(k)]
+    """Which inputs differ: `seed was 0, is 1`, `data.rows was 10, is 20`."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += [f"{key}.{line}" for line in changes(before, after)]
+        elif before != after:
+            found.append(f"{key} was {before}, is {after}")
+    return found
 
 
 def finished(path: Path, inputs: dict, force: bool = False) -> dict | None:
@@ -76,6 +82,7 @@ def finished(path: Path, inputs: dict, force: bool = False) -> dict | None:
         return None
     if different := changes(made["inputs"], inputs):
         raise RequestError(
-            f"{path} was made from other inputs: {'; '.join(different)}; FORCE=1 makes it anew, NAME=… beside it"
+            f"{path} was made from other inputs: {'; '.join(different)};"
+            " FORCE=1 makes it anew, NAME=… beside it"
         )
     return made

@@ -111,6 +111,15 @@ ROUNDS = {
 VARIANTS = ("recommended", "paper")
 
 _QWEN = "Qwen/Qwen2.5-"
+# fmt: off
+_QWEN_ROWS = (
+    #     name    base model                                                           lr    min_lr TP CP patched
+    Model("1.5b", Pin(_QWEN + "Math-1.5B", "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"), 3e-4, 3e-7, 1, 2, True,  parameters=1.5e9),
+    Model("7b",   Pin(_QWEN + "Math-7B",   "b101308fe89651ea5ce025f25317fea6fc07e96e"), 2e-4, 2e-7, 4, 2, True,  parameters=7.6e9),
+    Model("14b",  Pin(_QWEN + "14B",       "97e1e76335b7017d8f67c08a19d103c0504298c9"), 1e-4, 1e-7, 8, 2, False, parameters=14.8e9),
+    Model("32b",  Pin(_QWEN + "32B",       "1818d35814b8319459f4bd55ed1ac8709630f003"), 1e-4, 1e-7, 8, 4, False, parameters=32.8e9, rounds=(1,)),
+)
+# fmt: on
 MODELS = {
     m.name: m
     for m in (
@@ -131,13 +140,7 @@ MODELS = {
             },
             parameters=0.2e6,
         ),
-        # fmt: off
-        #     name    base                                                            lr    min_lr TP CP patched
-        Model("1.5b", Pin(_QWEN + "Math-1.5B", "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"), 3e-4, 3e-7, 1, 2, True,  parameters=1.5e9),  # noqa: E501
-        Model("7b",   Pin(_QWEN + "Math-7B",   "b101308fe89651ea5ce025f25317fea6fc07e96e"), 2e-4, 2e-7, 4, 2, True,  parameters=7.6e9),  # noqa: E501
-        Model("14b",  Pin(_QWEN + "14B",       "97e1e76335b7017d8f67c08a19d103c0504298c9"), 1e-4, 1e-7, 8, 2, False, parameters=14.8e9),  # noqa: E501
-        Model("32b",  Pin(_QWEN + "32B",       "1818d35814b8319459f4bd55ed1ac8709630f003"), 1e-4, 1e-7, 8, 4, False, parameters=32.8e9, rounds=(1,)),  # noqa: E501
-        # fmt: on
+        *_QWEN_ROWS,
     )
 }
 # The long-context patch of the Math models: key -> (published, patched), as the recipe's sed writes them.

@@ -53,7 +53,9 @@ def request(
     base, data = base_of(run, workspace), data_of(run, workspace, modes)
     if manifest.read(base) is None:
         if run.round.number == 2:
-            raise RequestError(f"{base}: round 1's final model is not there; run make train {words} ROUND=1 first")
+            raise RequestError(
+                f"{base}: round 1's final model is not there; run make train {words} ROUND=1 first"
+            )
         raise RequestError(f"{base}: the base model is not there; run make model {words} first")
     origin = manifest.read(data)
     if origin is None:
@@ -64,7 +66,7 @@ def request(
         "recipe": run.as_dict(),
         "engine": engine,
         "base": {"path": str(base), "identity": identity(base)},
-        "data": {"path": str(data), "sha256": origin["sha256"], "size": origin["size"], "rows": origin["rows"]},
+        "data": {"path": str(data), **{key: origin[key] for key in ("sha256", "size", "rows")}},
         "limit": limit,
         **more,
     }

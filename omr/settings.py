@@ -133,10 +133,12 @@ def read(path: Path) -> dict[str, str]:
         known = binding.key in SETTINGS or binding.key in FOREIGN_NAMES or binding.key.startswith(FOREIGN)
         if not known:
             raise RequestError(
-                f"{where}: {binding.key} is no setting{nearest(binding.key, SETTINGS)}; .env.example has them all"
+                f"{where}: {binding.key} is no setting{nearest(binding.key, SETTINGS)};"
+                " .env.example has them all"
             )
         if binding.key in values:
-            raise RequestError(f"{where}: {binding.key} is set already in line {lines[binding.key]}; keep one")
+            first = lines[binding.key]
+            raise RequestError(f"{where}: {binding.key} is set already in line {first}; keep one")
         if "\0" in binding.value:
             raise RequestError(f"{where}: the value of {binding.key} has a NUL byte; remove it")
         values[binding.key], lines[binding.key] = binding.value, line
