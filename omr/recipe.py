@@ -132,7 +132,7 @@ MODELS = {
             nodes=1,
             gpus=0,
             batch=64,
-            sequence_length=1024,
+            sequence_length=512,
             schedules={
                 "round1": Schedule(320, 32, 20, (260, 280, 300, 320)),
                 "round2": Schedule(80, 8, 5, (65, 70, 75, 80)),
@@ -173,7 +173,7 @@ CORPORA = {
             },
             None,
             None,
-            min_tokens=24,
+            min_tokens=44,
         ),
     )
 }
