@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_a_slip_is_refused_and_not_expanded(tmp_path):
 def script(name, *words, **environ):
     """Run a script of bin/ as docker/run does."""
     env = {k: v for k, v in os.environ.items() if k not in WORDS} | {"OMR_ENV_FILE": "/dev/null", **environ}
-    command = [str(ROOT / ".venv/bin/python"), str(ROOT / "bin" / f"{name}.py"), *words]
+    command = [sys.executable, str(ROOT / "bin" / f"{name}.py"), *words]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
 

@@ -134,7 +134,7 @@ def test_request_says_what_is_missing_and_freeze_what_changed(tmp_path):
     assert runs.freeze(folder, wanted) == runs.freeze(folder, wanted)
     manifest.write(data, {}, sha256="22", size=4, rows=1)
     with pytest.raises(
-        RequestError, match="was started with another request: data.sha256 was 11, is 22; ask"
+        RequestError, match=r"was started with another request: data\.sha256 was 11, is 22; ask"
     ):
         runs.freeze(folder, runs.request(first, workspace, engine="trl", gpus=0))
 

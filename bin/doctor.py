@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""`make doctor`: what this machine has, what is missing, and the next step."""
+
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+
+import click
+
+from omr import cli
+from omr.doctor import ABSENT, MISSING, OK, checks
+from omr.errors import OmrError, choose
+
+
+@click.command()
+@cli.options("WORKSPACE", "RUNNER", "JSON")
+def doctor(workspace: str, runner: str | None, json: bool) -> None:
+    """Look at this machine; exit code 1 when a stage would miss something."""
+    if runner:
+        choose("RUNNER", runner, ("host", "docker", "slurm"))
+    found = checks(Path(workspace).expanduser().absolute(), runner)
+    if json:
+        click.echo(dumps([asdict(check) for check in found], indent=2))
+    else:
+        sign = {OK: "ok", MISSING: "MISSING", ABSENT: "-"}
+        for check in found:
+            advice = f"  ({check.advice})" if check.advice else ""
+            click.echo(f"{sign[check.state]:<8} {check.name:<14} {check.found}{advice}")
+    if missing := [check.name for check in found if check.state == MISSING]:
+        raise OmrError(f"missing here: {', '.join(missing)}; see the advice beside each")
+
+
+if __name__ == "__main__":
+    cli.main(doctor)
