@@ -28,7 +28,7 @@ endif
 RUN := @docker/run
 
 .PHONY: help recipes demo doctor data data-report model passport plan train average eval report \
-	prune nemo test test-fast lint lock clean
+	prune nemo test test-fast lint docs lock clean
 
 ##@ Start
 help: ## this page
@@ -94,6 +94,9 @@ test-fast: ## the tests that take under a minute together
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint
+
+docs: ## rewrite the tables of the docs that the code already says
+	$(RUN) cli bin/docs.py
 
 lock: ## renew the pinned dependencies
 	@docker/lock

@@ -1,0 +1,74 @@
+"""One self-contained HTML page: titled sections of tables and plots, nothing fetched when it is opened."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot as inline SVG (made by `lines` or `bars`, never from data) and what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with a note, a table (numbers to the right where there is a header) and plots."""
+
+    title: str
+    text: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] = ()
+    figures: Sequence[Figure] = field(default_factory=tuple)
+
+
+def render(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """The page's text; every value is escaped."""
+    import jinja2
+
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, undefined=strict)
+    return environment.get_template("page.html.j2").render(title=title, lead=lead, sections=sections)
+
+
+def lines(series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, caption: str) -> Figure:
+    """A line for each name -> (xs, ys), which have the same length."""
+    return _plot(
+        lambda axes: [axes.plot(*points, label=name) for name, points in series.items()], x, y, caption
+    )
+
+
+def bars(series: dict[str, Sequence[float]], edges: Sequence[float], x: str, y: str, caption: str) -> Figure:
+    """A histogram's outline for each name -> counts, one fewer than `edges`."""
+    return _plot(
+        lambda axes: [axes.stairs(counts, edges, label=name) for name, counts in series.items()],
+        *(x, y, caption),
+    )
+
+
+def _plot(draw: Callable, x: str, y: str, caption: str) -> Figure:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    # A fixed salt and no date: the same numbers give the same bytes.
+    with pyplot.rc_context({"svg.hashsalt": "omr", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
+        draw(axes)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(alpha=0.3)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    svg = text.getvalue()
+    return Figure(svg[svg.index("<svg") :], caption)
