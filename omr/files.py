@@ -69,6 +69,18 @@ def building(folder: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def install(aside: Path, folder: Path) -> None:
+    """Make the finished folder `aside`, which a later run may have gone on with, `folder`."""
+    old = folder.with_name(f".{folder.name}.old")
+    sync_tree(aside)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file or nothing."""
     with writing(path) as aside:

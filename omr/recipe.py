@@ -145,6 +145,8 @@ MODELS = {
 }
 # The long-context patch of the Math models: key -> (published, patched), as the recipe's sed writes them.
 LONG_CONTEXT = {"max_position_embeddings": ("4096", "131072"), "rope_theta": ("10000", "500000.0")}
+# What the others ship, and keep.
+SHIPPED_CONTEXT = {"max_position_embeddings": 131072, "rope_theta": 1000000.0}
 
 CORPORA = {
     c.name: c

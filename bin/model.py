@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""`make model`: the base model at its pinned revision, patched for long context where the recipe says so."""
+
+from pathlib import Path
+
+import click
+
+from omr import cli, hub, model, recipe
+
+
+@click.command()
+@cli.options("MODEL", "BASE", "DRY_RUN", "FORCE")
+def main(**words: str | bool | None) -> None:
+    """Bring, patch and prove the base model of a recipe row."""
+    row, workspace = recipe.model(words["model"]), cli.workspace()
+    base = Path(words["base"]).expanduser() if words["base"] else None
+    if words["dry_run"]:
+        click.echo("\n".join(model.plan(row, workspace, hub.command, base)))
+        return
+    there = model.finished(row, workspace, base, words["force"])
+    made = there or model.make(row, workspace, hub.download, base=base, force=words["force"])
+    click.echo(f"{workspace.model(row.name)}: {model.summary(made)}{' (finished already)' if there else ''}")
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,203 @@
+"""The long-context patch of the Math models: sed on config.json, and the proof that it took.
+
+Qwen2.5-Math ships a 4k context; the recipe trains at 32k. rope_theta has two homes: transformers 4.5x
+reads the top level alone, 5.x keeps it in rope_parameters and prefers it there. Where the two differ,
+each version trains another model without a word, so whatever is there must agree.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from omr.errors import OmrError, listing
+from omr.files import write_json, writing
+from omr.recipe import LONG_CONTEXT, SHIPPED_CONTEXT, Model
+
+CONTEXT, THETA = "max_position_embeddings", "rope_theta"
+HOMES = ("rope_parameters", "rope_scaling")  # where rope_theta may stand beside the top level
+_NUMBER = r"-?[0-9][0-9.eE+-]*"
+
+
+def expected(model: Model) -> dict[str, float]:
+    """What a model's config must say: context in tokens (an int), rope base."""
+    if model.patched:
+        return {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
+    return dict(SHIPPED_CONTEXT)
+
+
+def parse(path: Path) -> dict:
+    """A configuration read strictly: an OmrError for what is no JSON object, and for a key given twice.
+
+    Of a key given twice every reader keeps one, and not every reader the same.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        keys = [key for key, _ in pairs]
+        if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
+            raise OmrError(f"{path}: has {twice[0]} twice; keep one, or bring the published file again")
+        return dict(pairs)
+
+    try:
+        config = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=once)
+    except FileNotFoundError:
+        raise OmrError(f"{path}: is missing; make or fetch {path.parent.name} again") from None
+    except ValueError as error:
+        raise OmrError(f"{path}: is not JSON ({error}); bring the published file again") from None
+    if not isinstance(config, dict):
+        raise OmrError(f"{path}: is no JSON object; bring the published file again")
+    return config
+
+
+def places(config: dict) -> dict[str, object]:
+    """Every place of context and rope base that is there: dotted name -> value as written."""
+    found = {key: config[key] for key in (CONTEXT, THETA) if key in config}
+    for home in HOMES:
+        if isinstance(config.get(home), dict) and THETA in config[home]:
+            found[f"{home}.{THETA}"] = config[home][THETA]
+    return found
+
+
+def sed(config: dict) -> list[str]:
+    """The sed expressions that patch this config.json (read with `sed -E -z`); empty when it is patched.
+
+    An OmrError-worthy value is the caller's to refuse. Any white space and any spelling of the
+    published number (10000, 10000.0, 1e4) is met; the key's quote keeps original_max_position_embeddings out.
+    """
+    expressions = []
+    for key, (_, new) in LONG_CONTEXT.items():
+        if any(value != float(new) for name, value in places(config).items() if name.endswith(key)):
+            expressions.append(rf's/("{key}"[[:space:]]*:[[:space:]]*){_NUMBER}/\1{new}/g')
+    if THETA not in config:  # saved by transformers 5; 4.5x needs it at the top level
+        homes = "|".join(f'"{home}"' for home in HOMES)
+        expressions.append(rf's/([[:space:]]*)({homes})/\1"{THETA}": {LONG_CONTEXT[THETA][1]},\1\2/')
+    return expressions
+
+
+def patch(path: Path) -> list[str]:
+    """Patch a config.json in place; returns what changed (`rope_theta 10000 -> 500000.0`), if anything.
+
+    The file stays byte-identical otherwise and is replaced whole. An OmrError leaves it untouched: a
+    value that is neither the published nor the patched one, another kind of rope, a key twice.
+    """
+    config = parse(path)
+    _refuse(path, config)
+    expressions = sed(config)
+    if not expressions:
+        return []
+    with writing(path) as aside:
+        command = ["sed", "-E", "-z", *(word for e in expressions for word in ("-e", e)), "--", str(path)]
+        with aside.open("wb") as out:
+            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise OmrError(f"{path}: sed failed: {done.stderr.strip()}; GNU sed is needed")
+        patched = parse(aside)
+        wanted = _with(config)
+        if patched != wanted or [k for k in patched if k in config] != list(config):
+            wrong = sorted(k for k in {**patched, **wanted} if patched.get(k) != wanted.get(k))
+            beside = listing(wrong or ["the order"], "and")
+            raise OmrError(
+                f"{path}: sed would change {beside} beside the patch, so nothing was written;"
+                " bring the published file (make model MODEL=… FORCE=1)"
+            )
+    old, new = places(config), places(patched)
+    return [f"{name} {old.get(name, 'absent')} -> {new[name]}" for name in new if old.get(name) != new[name]]
+
+
+def _with(config: dict) -> dict:
+    """The config with the patched values in every place."""
+    new = {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
+    homes = {h: {**config[h], THETA: new[THETA]} for h in HOMES if f"{h}.{THETA}" in places(config)}
+    return {**config, **new, **homes}
+
+
+def _refuse(path: Path, config: dict) -> None:
+    """An OmrError for a config that the recipe's patch is not meant for."""
+    found = places(config)
+    bring = "bring the published file (make model MODEL=… FORCE=1)"
+    for key, (published, new) in LONG_CONTEXT.items():
+        if not any(name.endswith(key) for name in found):
+            raise OmrError(f"{path}: has no {key}, so there is nothing to patch; {bring}")
+        whole = key == CONTEXT
+        for name, value in found.items():
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if name.endswith(key) and not (number and value in (float(published), float(new))):
+                raise OmrError(
+                    f"{path}: {name} is {value!r}, neither the published {published}"
+                    f" nor the patched {new}; {bring}"
+                )
+    _plain(path, config, bring)
+
+
+def _plain(path: Path, config: dict, bring: str) -> None:
+    """An OmrError for a rope that is scaled: the recipe's models have the plain one."""
+    for home in HOMES:
+        value = config.get(home)
+        if value is None:
+            continue
+        kind = value.get("rope_type", value.get("type", "default")) if isinstance(value, dict) else value
+        if kind != "default":
+            raise OmrError(f"{path}: {home} is {kind!r}, the recipe's models have the plain rope; {bring}")
+
+
+def check(folder: Path, model: Model) -> None:
+    """An OmrError unless config.json says what the recipe's row needs, in each place that is there."""
+    path = folder / "config.json"
+    config, wanted = parse(path), expected(model)
+    bring = f"run make model MODEL={model.name} FORCE=1"
+    found = places(config)
+    if CONTEXT not in found or THETA not in found:
+        raise OmrError(
+            f"{path}: has no {CONTEXT if CONTEXT not in found else THETA} at its top level; {bring}"
+        )
+    for name, value in found.items():
+        right = wanted[CONTEXT if name == CONTEXT else THETA]
+        if isinstance(value, bool) or value != right:
+            note = "" if model.patched else f" ({model.name} is not to be patched, only the Math models are)"
+            raise OmrError(f"{path}: {name} is {value}, {model.name} needs {right}{note}; {bring}")
+    _plain(path, config, bring)
+
+
+def prove(folder: Path, model: Model) -> None:
+    """`check`, and that the installed transformers reads the same two values; an OmrError if not."""
+    check(folder, model)
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    seen = {CONTEXT: config.max_position_embeddings, THETA: read_by_transformers(config)}
+    if seen != expected(model):
+        raise OmrError(
+            f"{folder / 'config.json'}: transformers {transformers.__version__} reads {seen},"
+            f" {model.name} needs {expected(model)}; install the pinned version (make lock) and run again"
+        )
+
+
+def read_by_transformers(config: object) -> float | None:
+    """The rope base that a loaded configuration computes with: 5.x in rope_parameters, 4.5x at the top."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    import transformers
+
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        return parameters.get(THETA)
+    return getattr(config, THETA, None)
+
+
+def write_both(folder: Path) -> bool:
+    """Write rope_theta in both homes of a re-saved config.json; whether that changed the file.
+
+    An OmrError where two places disagree: then nobody knows which of them was trained.
+    """
+    path = folder / "config.json"
+    config = parse(path)
+    thetas = {name: value for name, value in places(config).items() if name != CONTEXT}
+    if len(set(thetas.values())) != 1:
+        said = listing([f"{name} {value}" for name, value in thetas.items()], "and") or "no rope_theta at all"
+        raise OmrError(
+            f"{path}: says {said}; one value is needed in both places, convert the checkpoint again"
+        )
+    theta = float(next(iter(thetas.values())))
+    _plain(path, config, "convert the checkpoint again")
+    both = {**config, THETA: theta, "rope_parameters": {"rope_type": "default", THETA: theta}}
+    if both == config:
+        return False
+    write_json(path, both)
+    return True
