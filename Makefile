@@ -9,8 +9,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The words of omr/settings.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS \
-	NODES GPUS OVERRIDES SHARDS BAD_ROWS STATS EVAL VERIFY FOLLOW JSON DRY_RUN FORCE YES \
-	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE CONTAINER MOUNTS \
+	NODES GPUS OVERRIDES SHARDS BAD_ROWS STATS EVAL VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE \
+	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
+	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
 	WANDB_PROJECT WANDB_ENTITY PYTHON
 
@@ -27,7 +28,7 @@ endif
 
 RUN := @docker/run
 
-.PHONY: help recipes demo doctor data data-report model passport plan train average eval report \
+.PHONY: image image-check shell help recipes demo doctor data data-report model passport plan train average eval report \
 	prune nemo test test-fast lint docs lock clean
 
 ##@ Start
@@ -81,6 +82,16 @@ eval: ## MODEL= ROUND=: accuracy on held-out problems, before and after
 
 report: ## MODEL= ROUND=: one page about a run
 	$(RUN) data bin/report.py
+
+##@ Container
+image: ## [STAGE=tools|train]: build the images, from bases pinned by digest
+	$(RUN) cli bin/image.py
+
+image-check: ## [STAGE=]: the images' self-test: versions, prompts, NeMo-RL's keys, every script
+	$(RUN) cli bin/image.py --check
+
+shell: ## [STAGE=]: a shell in an image, with the workspace where the stages see it
+	@RUNNER=docker docker/run shell bash
 
 ##@ Develop
 nemo: ## [NEMO_SKILLS=folder]: install nemo-skills for the real corpus's prompts

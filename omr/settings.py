@@ -1,6 +1,7 @@
 """The user's words and the machine's facts: command line, then environment, then .env, then default.
 
-`python -m omr.settings NAME…` prints the value of each, a line each, for docker/run.
+`python -m omr.settings NAME…` prints the value of each, a line each, for docker/run;
+`python -m omr.settings exec COMMAND…` becomes COMMAND with .env in its environment, for docker/entry.sh.
 """
 
 import io
@@ -69,6 +70,7 @@ SETTINGS = {
         _request("DRY_RUN", "1: print exactly what would run, write nothing"),
         _request("FORCE", "1: redo a finished stage"),
         _request("YES", "1: really remove what prune lists"),
+        _request("STAGE", "image, shell, image-check: of which image: tools, train (default: both)"),
         _machine("WORKSPACE", "where everything lands", "./workspace"),
         _machine("RUNNER", "where a stage runs: host, docker, slurm (default: host for tiny)"),
         _machine("WORKERS", "worker processes of the data stage (default: the cores)"),
@@ -77,6 +79,10 @@ SETTINGS = {
         _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id"),
         _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),
         _machine("IMAGE", "name of the images that make image builds", "omr"),
+        _machine("TOOLS_BASE", "base image in place of the pinned one of tools (a mirror, a stand-in)"),
+        _machine("TRAIN_BASE", "base image in place of the pinned NeMo-RL one"),
+        _machine("TOOLS_TIER", "what the tools image holds: train, data (without torch)", "train"),
+        _machine("APT_MIRROR", "mirror of the base's packages, for image builds"),
         _machine("CONTAINER", "image for Slurm jobs: a .sqsh path or a registry reference"),
         _machine("MOUNTS", "extra mounts of the container: /from:/to,/from:/to"),
         _machine("ACCOUNT", "Slurm account"),
@@ -146,13 +152,25 @@ def read(path: Path) -> dict[str, str]:
 
 
 def load(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Put what .env says into the environment where the caller has not said otherwise."""
+    """Put what .env says into the environment where the caller has not said otherwise.
+
+    In a container a value that is merely the image's own ENV is nobody's word: .env wins over it.
+    """
     if "WSL_DISTRO_NAME" in environ and environ.get("NAME") == socket.gethostname():
         del environ["NAME"]  # WSL sets it to the host's name; it names no run
     path = env_file(environ)
     if path.exists():
+        own = image_environment()
         for name, value in read(path).items():
-            environ.setdefault(name, value)
+            if name not in environ or environ[name] == own.get(name):
+                environ[name] = value
+
+
+def image_environment() -> dict[str, str]:
+    """The ENV of the image that this code stands in, as its build wrote it down; empty on a host."""
+    file = ROOT / "image.env"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def get(name: str) -> str | None:
@@ -171,9 +189,19 @@ def pins() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
+def _become(command: list[str]) -> None:
+    """Go on as `command`, with .env in its environment."""
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise RequestError(f"{command[0]}: {error.strerror}; name a program that is in the image") from None
+
+
 def _main() -> int:
     try:
         load()
+        if sys.argv[1:2] == ["exec"]:
+            _become(sys.argv[2:])
     except OmrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# docker/entry.sh COMMAND [ARG…]: the way into our images, the same under docker, podman and pyxis.
+#
+# What the user's .env says wins over what the image's own ENV says, a user id without a home gets one, and the
+# command then takes this process's place, so that signals and exit codes are its own.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Caches (the hub's, torch's, Triton's) go where the user may write; in a container of one's own /tmp is private.
+if [[ ! -w ${HOME:-/nowhere} ]]; then
+    HOME=/tmp/home-$(id -u)
+    mkdir -m 700 "$HOME" 2>/dev/null || true
+    [[ -O $HOME ]] || HOME=$(mktemp -d)
+fi
+# Python asks for a user's name, and a mapped id has none in the image's /etc/passwd.
+USER=${USER:-$(id -un 2>/dev/null || echo "user$(id -u)")}
+LOGNAME=${LOGNAME:-$USER}
+export HOME USER LOGNAME
+
+# `uv run` would bring NeMo-RL's environment up to date first; who may not write there uses it as it was built.
+if [[ -d /opt/nemo_rl_venv && ! -w /opt/nemo_rl_venv ]]; then
+    export UV_NO_SYNC=${UV_NO_SYNC:-1} UV_CACHE_DIR=${UV_CACHE_DIR:-$HOME/.cache/uv}
+fi
+
+(($#)) || set -- bash
+exec "$root/venv/bin/python" -m omr.settings exec "$@"
