@@ -175,7 +175,7 @@ CORPORA = {
             },
             None,
             None,
-            min_tokens=44,
+            min_tokens=51,
         ),
     )
 }

@@ -78,10 +78,10 @@ def _pair(dice: random.Random) -> tuple[int, int]:
 
 
 def _worked(a: int, b: int) -> str:
-    """Column addition: the ones, the carry, the tens."""
+    """Column addition: the sum again, the ones, the carry, the tens."""
     (tens_a, ones_a), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
     carry, ones = divmod(ones_a + ones_b, 10)
-    first = f"{ones_a}+{ones_b}={ones_a + ones_b}, so {ones} and carry {carry}."
+    first = f"{a}+{b}: {ones_a}+{ones_b}={ones_a + ones_b}, so {ones} and carry {carry}."
     return f"{first} {tens_a}+{tens_b}+{carry}={tens_a + tens_b + carry}."
 
 
