@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from omr import files, manifest, passport, rope, tiny_model, weights
@@ -129,9 +130,10 @@ def _copy(base: Path, aside: Path) -> dict[str, dict]:
     return {}
 
 
-def listed(folder: Path, known: dict[str, dict]) -> dict[str, dict]:
-    """Size and sha256 of every file, for a manifest; `known` ones are not read again."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
+def listed(folder: Path, known: dict[str, dict], patterns: tuple[str, ...] = ("*",)) -> dict[str, dict]:
+    """Size and sha256 of every file that matches, for a manifest; `known` ones are not read again."""
+    files_ = (p.name for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
+    names = sorted(name for name in files_ if any(fnmatchcase(name, pattern) for pattern in patterns))
     return {
         name: known.get(name)
         or {"size": (folder / name).stat().st_size, "sha256": files.sha256(folder / name)}

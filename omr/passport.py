@@ -96,8 +96,8 @@ def read(folder: Path) -> dict[str, object]:
         "pad_token_id": config.get("pad_token_id"),
         "generation eos_token_id": ids(generation["eos_token_id"]) if "eos_token_id" in generation else None,
         "generation pad_token_id": generation.get("pad_token_id"),
-        "eos_token": _text(tokens.get("eos_token")),
-        "pad_token": _text(tokens.get("pad_token")),
+        "eos_token": text(tokens.get("eos_token")),
+        "pad_token": text(tokens.get("pad_token")),
         "tokens": max(vocabulary.values(), default=-1) + 1,
         "vocabulary": identity,
         "chat template": _template(folder, tokens),
@@ -117,7 +117,7 @@ def token_ids(folder: Path) -> dict[str, int]:
     return _vocabulary(folder)[0]
 
 
-def _text(token: str | dict | None) -> str | None:
+def text(token: str | dict | None) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 

@@ -29,11 +29,12 @@ def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] = reci
 
 
 def identity(model: Path) -> str:
-    """Hex digest that names a finished model folder's files, from their hashes in its manifest."""
+    """Hex digest that names a finished model folder's files (not its card), from the hashes in its manifest."""
     origin = manifest.read(model)
     if origin is None:
         raise RequestError(f"{model}: is not a finished model; make it first")
-    return hashlib.sha256(json.dumps(origin["files"], sort_keys=True).encode()).hexdigest()
+    content = {name: entry for name, entry in origin["files"].items() if name != "README.md"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def request(

@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
 
@@ -15,6 +16,11 @@ SIZES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1},
     **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1},
 }
+# What belongs to a model beside its weights; a checkpoint has more, of its trainer.
+SIDE = (
+    *("config.json", "generation_config.json", "chat_template.jinja", "LICENSE*"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+)
 # A header of some 100 bytes a tensor; the format itself allows no more.
 MAX_HEADER = 100_000_000
 # Whatever runs code when it is read, or would be read instead of the safetensors files.
@@ -85,13 +91,13 @@ def _tensor(path: Path, name: str, entry: dict, head: int) -> Tensor:
     return Tensor(path, name, entry["dtype"], shape, head + start, head + end)
 
 
-def shards(folder: Path) -> list[Shard]:
+def shards(folder: Path, alone: bool = True) -> list[Shard]:
     """Every shard of a model folder, in name order, checked against each other and the index.
 
-    An OmrError names a missing shard, one too many, a tensor in the wrong shard or in two, and any
-    file that is not safe to read.
+    An OmrError names a missing shard, one too many, a tensor in the wrong shard or in two, and (unless
+    the folder is a trainer's own: not `alone`) any file that is not safe to read.
     """
-    foreign = sorted(p.name for p in folder.iterdir() if p.suffix in FOREIGN)
+    foreign = sorted(p.name for p in folder.iterdir() if p.suffix in FOREIGN) if alone else []
     if foreign:
         raise OmrError(
             f"{folder / foreign[0]}: may run code when it is read; use a model of safetensors files alone"
@@ -137,10 +143,5 @@ def index_of(parts: list[Shard]) -> dict:
 
 
 def side_files(folder: Path) -> list[Path]:
-    """What lies beside the weights: configuration, tokenizer, template; our own notes left out."""
-    ours = {"manifest.json", "README.md", ".gitattributes", INDEX}
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_file() and p.name not in ours and p.suffix != ".safetensors" and not p.name.startswith(".")
-    )
+    """What belongs to a model beside its weights: configuration, tokenizer, template, licence."""
+    return sorted(p for p in folder.iterdir() if p.is_file() and any(fnmatchcase(p.name, n) for n in SIDE))

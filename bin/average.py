@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""`make average`: the converted steps of a run, averaged in fp32 into final/, settled and proved."""
+
+import click
+
+from omr import average, cli
+
+
+@click.command()
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "DRY_RUN", "FORCE")
+def main(model: str, round: str, variant: str, name: str, steps: int, dry_run: bool, force: bool) -> None:
+    """Average a trained run's steps into final/."""
+    run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
+    if dry_run:
+        click.echo("\n".join(average.plan(run, workspace)))
+        return
+    there = average.finished(run, workspace, force)
+    made = there or average.make(run, workspace, force)
+    click.echo(f"{workspace.run(run).final}: {average.summary(made)}{' (finished already)' if there else ''}")
+
+
+if __name__ == "__main__":
+    cli.main(main)

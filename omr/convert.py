@@ -1,0 +1,121 @@
+"""From what an engine saved to hf/step_<n>: exactly the wanted steps, whole, rope in both homes.
+
+NeMo-RL's checkpoints go through its own converters (a GPU job in the training image); those of the one-box
+engine are Hugging Face folders already and are copied.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from omr import files, manifest, model, passport, rope, sealed, weights
+from omr.errors import OmrError, RequestError, listing
+from omr.recipe import Run
+from omr.workspace import RunFolder, Workspace
+
+NEMO_RL = "/opt/nemo-rl"  # where the training image has it
+MEGATRON, DTENSOR = "megatron", "dtensor"
+MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
+
+
+def checkpoint(folder: RunFolder, step: int) -> Path:
+    """The whole checkpoint of a step; an OmrError says what is there instead."""
+    path = folder.checkpoint(step)
+    if path.is_dir():
+        return path
+    for half, why in (
+        ("tmp_", "was still being saved"),
+        ("old_", "was being replaced"),
+        ("damaged_", "is damaged"),
+    ):
+        if path.with_name(half + path.name).exists():
+            raise OmrError(
+                f"{path}: is missing, only {half}{path.name} is there, which {why}; train on first"
+            )
+    there = listing([f"step_{n}" for n in sealed.steps(folder.checkpoints)], "and") or "none"
+    raise OmrError(f"{path}: is missing (there: {there}); train on until step {step} first")
+
+
+def inputs(path: Path) -> dict:
+    """What decides a converted step: sizes and ends of the checkpoint's weights."""
+    parts = [
+        p for p in sorted(path.rglob("*")) if p.suffix in (".safetensors", ".distcp") or p.name == ".metadata"
+    ]
+    return {"checkpoint": {str(p.relative_to(path)): [p.stat().st_size, sealed.digest(p)] for p in parts}}
+
+
+def finished(folder: RunFolder, step: int) -> bool:
+    """Whether hf/step_<n> is there and of the checkpoint that stands (or stood) beside it."""
+    made, source = manifest.read(folder.hf_step(step)), folder.checkpoint(step)
+    return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
+
+
+def from_trl(run: Run, workspace: Workspace) -> list[Path]:
+    """Copy the averaged steps of the one-box engine to hf/; returns those made anew."""
+    folder = workspace.run(run)
+    reference = started_from(folder)
+    sources = {step: checkpoint(folder, step) for step in run.schedule.averaged}
+    made = []
+    for step, source in sources.items():
+        if finished(folder, step):
+            continue
+        parts = weights.shards(source, alone=False)
+        files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
+        with files.building(folder.hf_step(step)) as aside:
+            index = [source / weights.INDEX] if (source / weights.INDEX).exists() else []
+            for path in [*weights.side_files(source), *index, *(part.path for part in parts)]:
+                shutil.copyfile(path, aside / path.name)
+            adopt(run, aside, inputs(source), reference)
+        made.append(folder.hf_step(step))
+    return made
+
+
+def started_from(folder: RunFolder) -> tuple[str, dict] | None:
+    """Name and passport of the model that a run's training started from, while that is there."""
+    base = Path(files.read_json(folder.run_json)["request"]["base"]["path"])
+    return (base.name, passport.read(base)) if base.is_dir() else None
+
+
+def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | None = None) -> None:
+    """Make a freshly converted folder a station: rope in both homes, passport, manifest last."""
+    rope.write_both(aside)
+    facts = passport.check(aside, run.model, "step", reference)
+    manifest.write(aside, origin, files=model.listed(aside, {}), passport=facts)
+
+
+def command(folder: RunFolder, step: int, out: Path, backend: str = MEGATRON) -> list[str]:
+    """The converter's command line, run from NeMo-RL's folder; it refuses an `out` that exists."""
+    source = checkpoint(folder, step)
+    config = ["--config", str(source / "config.yaml")]
+    weights_ = source / "policy" / "weights"
+    if backend == MEGATRON:
+        script = ["uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"]
+        return [
+            *script,
+            *config,
+            "--megatron-ckpt-path",
+            str(weights_ / "iter_0000000"),
+            "--hf-ckpt-path",
+            str(out),
+        ]
+    script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
+    return [*script, *config, "--dcp-ckpt-path", str(weights_), "--hf-ckpt-path", str(out)]
+
+
+def cache(workspace: Workspace, base: Path) -> Path:
+    """The folder for NRL_MEGATRON_CHECKPOINT_DIR: one per content of a base model.
+
+    NeMo-RL keys its converted copy by the model's path alone, so a later patch, or another model at the
+    same path, would silently train on the old weights.
+    """
+    origin = manifest.read(base)
+    if origin is None:
+        raise RequestError(f"{base}: is not a finished model; make it first")
+    names = [
+        n
+        for n in sorted(origin["files"])
+        if n in ("config.json", weights.INDEX) or n.endswith(".safetensors")
+    ]
+    text = json.dumps([[name, origin["files"][name]["sha256"]] for name in names])
+    return workspace.root / "cache" / "megatron" / hashlib.sha256(text.encode()).hexdigest()[:16]
