@@ -7,6 +7,7 @@ engine are Hugging Face folders already and are copied.
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 from omr import files, manifest, model, passport, rope, sealed, weights
@@ -82,6 +83,89 @@ def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | Non
     rope.write_both(aside)
     facts = passport.check(aside, run.model, "step", reference)
     manifest.write(aside, origin, files=model.listed(aside, {}), passport=facts)
+
+
+def from_nemo_rl(
+    run: Run, workspace: Workspace, step: int, backend: str = MEGATRON, home: str = NEMO_RL
+) -> bool:
+    """Convert one step with NeMo-RL's own script (in the training image); whether there was work to do.
+
+    A half-written output is replaced. Refused with an OmrError: a step that is not averaged, absent, still
+    being saved or damaged, and a base model that is gone or not patched: the script reads its config.
+    """
+    folder = workspace.run(run)
+    if step not in run.schedule.averaged:
+        wanted = listing(map(str, run.schedule.averaged))
+        raise RequestError(f"step {step} of {run.title} is not averaged; choose {wanted}")
+    if finished(folder, step):
+        return False
+    source = checkpoint(folder, step)
+    if fault := sealed.damage(source):
+        raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
+    reference = _base(run, source)
+    with (
+        files.lock(folder.hf / f".step_{step}.lock", str(folder.hf_step(step))),
+        files.building(folder.hf_step(step)) as aside,
+    ):
+        aside.rmdir()  # the converters refuse a folder that is there
+        words = command(folder, step, aside, backend)
+        code = subprocess.run(words, cwd=home, stdin=subprocess.DEVNULL).returncode
+        if code or not (aside / "config.json").exists():
+            raise OmrError(
+                f"{source}: the converter failed (exit code {code}, see above); mend it and run again"
+            )
+        if backend == DTENSOR:
+            to_safetensors(aside)
+        adopt(run, aside, inputs(source), reference)
+    return True
+
+
+def _base(run: Run, source: Path) -> tuple[str, dict]:
+    """Name and passport of the base model that a NeMo-RL checkpoint names, and the converter reads."""
+    import yaml
+
+    path = source / "config.yaml"
+    try:
+        base = Path(yaml.safe_load(path.read_text())["policy"]["model_name"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise OmrError(f"{path}: names no policy.model_name; this is no checkpoint of NeMo-RL") from None
+    if not (base / "config.json").exists():
+        raise OmrError(f"{base}: is gone, and the converter reads config and tokenizer there; make it again")
+    rope.check(base, run.model)
+    return base.name, passport.read(base)
+
+
+def to_safetensors(folder: Path) -> None:
+    """Rewrite the one pickled file that the DTensor converter leaves as safetensors shards.
+
+    Tensors get the type that config.json names, as the Megatron converter gives them; a head that is tied
+    to the embedding is left out.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    source = folder / "pytorch_model.bin"
+    config = rope.parse(folder / "config.json")
+    dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "bfloat16"))))
+    tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    groups: list[dict] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        length = tensor.numel() * dtype.itemsize
+        if groups[-1] and size + length > MAX_SHARD:
+            groups.append({})
+            size = 0
+        groups[-1][name] = tensor
+        size += length
+    for n, group in enumerate(groups, 1):
+        name = "model.safetensors" if len(groups) == 1 else f"model-{n:05}-of-{len(groups):05}.safetensors"
+        cast = {key: tensor.to(dtype).contiguous() for key, tensor in group.items()}
+        save_file(cast, folder / name, metadata={"format": "pt"})
+    source.unlink()
+    if len(groups) > 1:
+        files.write_json(folder / weights.INDEX, weights.index_of(weights.shards(folder)))
 
 
 def command(folder: RunFolder, step: int, out: Path, backend: str = MEGATRON) -> list[str]:

@@ -8,9 +8,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import rope, weights
+from omr import manifest, rope, runs, weights
 from omr.errors import OmrError
-from omr.recipe import Model
+from omr.recipe import Model, Run
+from omr.workspace import Workspace
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", "tokenizer_config.json"
 ARCHITECTURE = "Qwen2ForCausalLM"
@@ -235,3 +236,60 @@ def check(folder: Path, model: Model, station: str, reference: tuple[str, dict] 
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise OmrError(f"{found[0]}{more}; make passport MODEL={model.name} shows every station")
     return facts
+
+
+def journey(run: Run, workspace: Workspace) -> tuple[dict[str, dict], list[Fault]]:
+    """Every station of a run that is there: name -> entries, and everything wrong with any of them.
+
+    base -> patched (for round 2: round 1's final) -> step_<n> -> average -> final.
+    """
+    folder, model = workspace.run(run), run.model
+    found: list[Fault] = []
+    stations: dict[str, dict] = {}
+    base = runs.base_of(run, workspace)
+    start: tuple[str, dict] | None = None
+    if (base / CONFIG).exists():
+        recorded = (manifest.read(base) or {}).get("passport", {})
+        if run.round.number == 1:
+            name, before, station, key = "patched", "base", "patched", "published"
+        else:
+            name, before, station, key = "round 1", "its average", "final", "average"
+        if key in recorded:
+            stations[before] = recorded[key]
+        stations[name], wrong = faults(
+            base, model, station, (before, recorded[key]) if key in recorded else None
+        )
+        found += wrong
+        start = (name, stations[name])
+    for step in run.schedule.averaged:
+        if (folder.hf_step(step) / CONFIG).exists():
+            stations[f"step_{step}"], wrong = faults(folder.hf_step(step), model, "step", start)
+            found += wrong
+    if (folder.final / CONFIG).exists():
+        recorded = (manifest.read(folder.final) or {}).get("passport", {})
+        reference = ("the average", recorded["average"]) if "average" in recorded else None
+        if reference:
+            stations["average"] = reference[1]
+        stations["final"], wrong = faults(folder.final, model, "final", reference)
+        found += wrong
+    return stations, found
+
+
+def table(stations: dict[str, dict]) -> list[str]:
+    """The stations side by side, an entry a line; `=` where a station says what the one before it said."""
+    rows = [["", *stations]]
+    for entry in ENTRIES:
+        said = [_cell(facts.get(entry)) for facts in stations.values()]
+        if set(said) != {"-"}:
+            cells = [cell if n == 0 or cell != said[n - 1] else "=" for n, cell in enumerate(said)]
+            rows.append([entry, *cells])
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -29,7 +29,7 @@ def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] = reci
 
 
 def identity(model: Path) -> str:
-    """Hex digest that names a finished model folder's files (not its card), from the hashes in its manifest."""
+    """Hex digest of a finished model folder, from the hashes in its manifest; its card does not count."""
     origin = manifest.read(model)
     if origin is None:
         raise RequestError(f"{model}: is not a finished model; make it first")

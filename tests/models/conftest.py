@@ -1,4 +1,4 @@
-"""A trained run without the training: a tiny base model, its four checkpoints, and rows that it was trained on."""
+"""A trained run without the training: a tiny base, its four checkpoints, and rows that it was trained on."""
 
 import json
 import shutil
@@ -49,7 +49,11 @@ def trained_once(tmp_path_factory):
     data = workspace.data("tiny", "round1")
     data.parent.mkdir()
     rows = [
-        {"inference_mode": split, "input": f"{HEAD}What is {n}+{n}?\n{split} ü\u2028{TAIL}", "output": f"{2 * n}<|im_end|>\n"}
+        {
+            "inference_mode": split,
+            "input": f"{HEAD}What is {n}+{n}?\n{split} ü\u2028{TAIL}",
+            "output": f"{2 * n}<|im_end|>\n",
+        }
         for n in range(4)
         for split in recipe.SPLITS
     ]
