@@ -15,6 +15,7 @@ from pathlib import Path
 from omr.errors import OmrError, RequestError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
+IMAGE_ENV = Path("/opt/omr/image.env")  # written by the Dockerfile; the code may stand elsewhere, mounted
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ SETTINGS = {
         _machine("CPU_PARTITION", "Slurm partition of CPU stages (default: PARTITION)"),
         _machine("QOS", "Slurm quality of service"),
         _machine("TIME", "time limit of a job, e.g. 4:00:00 (default: the partition's)"),
+        _machine("MARGIN", "seconds before a job's end by which it saves (default: learned from its saves)"),
+        _machine("NEMO_RL", "NeMo-RL's folder (default: the image's /opt/nemo-rl)"),
         _machine("CA_BUNDLE", "extra certificate authorities, a PEM file (proxies)"),
         _machine("HF_HOME", "cache of the hub client"),
         _machine("HF_ENDPOINT", "mirror of the hub"),
@@ -167,9 +170,8 @@ def load(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def image_environment() -> dict[str, str]:
-    """The ENV of the image that this code stands in, as its build wrote it down; empty on a host."""
-    file = ROOT / "image.env"
-    lines = file.read_text().splitlines() if file.exists() else []
+    """The ENV of the image that this code runs in, as its build wrote it down; empty on a host."""
+    lines = IMAGE_ENV.read_text().splitlines() if IMAGE_ENV.exists() else []
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
@@ -181,6 +183,14 @@ def get(name: str) -> str | None:
 def secrets() -> list[str]:
     """Names of the secrets that are set; values travel by name alone."""
     return [s.name for s in SETTINGS.values() if s.secret and os.environ.get(s.name)]
+
+
+def is_secret(name: str) -> bool:
+    """Is this variable's value to be kept from argv, scripts and logs? Foreign ones are known by their name."""
+    setting = SETTINGS.get(name)
+    if setting is not None:
+        return setting.secret
+    return any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
 
 
 def pins() -> dict[str, str]:

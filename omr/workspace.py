@@ -53,6 +53,21 @@ class RunFolder:
         return self.root / "logs"
 
     @property
+    def story(self) -> Path:
+        """What happened to the run's jobs, a line each, for people."""
+        return self.root / "story.txt"
+
+    @property
+    def links_json(self) -> Path:
+        """What the links of a chain know of each other."""
+        return self.root / "links.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per optimiser step: step, time, loss and what else the engine tells."""
+        return self.root / "metrics.jsonl"
+
+    @property
     def eval_json(self) -> Path:
         """Accuracy before and after this run."""
         return self.root / "eval.json"

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Inside a Slurm job (slurm/*.sbatch): one link of a chain, one converted step, or one plain stage."""
+
+import os
+import subprocess
+import sys
+
+import click
+
+from omr import cli, link, recipe, settings
+from omr.errors import OmrError
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES")
+@click.option("--convert", "step", type=int, help="Convert this averaged step.")
+@click.option("--stage", help="Run a plain stage: its secrets come from .env here.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def main(step: int | None, stage: str | None, command: tuple[str, ...], **words: str | int | None) -> None:
+    """Do one job's work, with the secrets of .env in the environment alone."""
+    if stage:
+        sys.exit(subprocess.run(command).returncode)
+    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
+    workspace = cli.workspace()
+    attempt = link.Attempt(
+        run,
+        workspace.run(run),
+        workspace,
+        job=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"],
+        restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        link=f"{os.environ.get('LINK', '?')} of {os.environ.get('LINKS', '?')}",
+        probe=link.probe(words["engine"] or run.model.engine),
+        margin=_margin(),
+    )
+    more = {name: words[name] for name in ("limit", "overrides")}
+    more["modes"] = recipe.modes(words["modes"])
+    if step is not None:
+        sys.exit(link.convert_step(attempt, step, command))
+    sys.exit(link.run_link(attempt, command, {"engine": words["engine"] or run.model.engine, **more}))
+
+
+def _margin() -> int | None:
+    text = settings.get("MARGIN")
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise OmrError(f"MARGIN={text} is no number of seconds; set one, or leave it out to have it learned")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.main(main)

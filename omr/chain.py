@@ -1,0 +1,160 @@
+"""A run -> the graph of Slurm jobs that trains it, and each job's sbatch command. Values in, values out.
+
+    prepare ─ok─> train 1 ─any─> train 2 … ─any─> convert (array) ─ok─> average ─ok─> eval
+
+Links follow each other whatever happened to the one before (afterany): each proves for itself that it can
+go on, the last to finish the training cancels the surplus, and convert proves that the training is complete.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omr import recipe
+from omr.errors import RequestError
+from omr.settings import ROOT
+from omr.workspace import RunFolder
+
+# The run's words: every job of a chain gets those that were said.
+WORDS = ("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The machine facts that jobs need; `words` are further settings that every job gets by name."""
+
+    nodes: int
+    gpus: int
+    account: str | None = None
+    partition: str | None = None
+    cpu_partition: str | None = None
+    qos: str | None = None
+    time: str | None = None
+    container: str | None = None
+    python: str = "python3"
+    root: Path = ROOT
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission. `after` has (kind, key) of the jobs it waits for; a Slurm id serves as a key too."""
+
+    key: str
+    name: str
+    script: str
+    options: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[tuple[str, str], ...] = ()
+    output: Path | None = None
+    comment: str = ""
+
+    def argv(self, ids: Mapping[str, str], root: Path = ROOT) -> list[str]:
+        """The sbatch command, with the ids of the jobs it waits for."""
+        words = ["sbatch", "--parsable", f"--job-name={self.name}", f"--comment={self.comment}"]
+        words += ["--kill-on-invalid-dep=yes", "--open-mode=append", f"--output={self.output}", *self.options]
+        if self.after:
+            words.append(
+                "--dependency=" + ",".join(f"{kind}:{ids.get(key, key)}" for kind, key in self.after)
+            )
+        return [*words, str(root / self.script)]
+
+
+def job_name(run: recipe.Run, stage: str = "") -> str:
+    """One name per run, as squeue shows it: `omr-7b-round1`, its stages behind it."""
+    return "-".join(filter(None, ("omr", run.model.name, run.key, stage)))
+
+
+def training(
+    run: recipe.Run,
+    folder: RunFolder,
+    site: Site,
+    *,
+    engine: str,
+    links: int,
+    evaluate: bool = False,
+    prepare: bool = False,
+    after: tuple[tuple[str, str], ...] = (),
+) -> list[Job]:
+    """The jobs of one run in submission order; `after` is what the first of them waits for."""
+    if links < 1:
+        raise RequestError(f"NUM_TRAINING_JOBS={links} trains nothing; set 1 or more")
+    common = {**site.words, "ENGINE": engine, "RUN_DIR": str(folder.root), "RUNNER": "slurm"}
+    logs = folder.logs
+
+    def job(key: str, script: str, options: list[str], after: tuple, **env: str) -> Job:
+        stage = "" if key.startswith("train") else key
+        pattern = "%x-%A_%a.log" if key == "convert" else "%x-%j.log"
+        return Job(
+            key,
+            job_name(run, stage),
+            script,
+            tuple([*_place(site, gpu=script != STAGE or key == "eval"), *options]),
+            {**common, **env},
+            after,
+            logs / pattern,
+            str(folder.root),
+        )
+
+    jobs = []
+    if prepare:
+        jobs.append(job("prepare", STAGE, [], after, STAGE_TIER="data", STAGE_SCRIPT="bin/prepare.py"))
+        after = (("afterok", "prepare"),)
+    training_size = [f"--nodes={site.nodes}", "--ntasks-per-node=1", "--requeue", "--signal=B:USR2@60"]
+    training_size += [f"--gpus-per-node={site.gpus}", "--exclusive"] if site.gpus else []
+    for number in range(1, links + 1):
+        key = f"train-{number}"
+        size = {"GPUS": str(site.gpus), "NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
+        jobs.append(job(key, "slurm/train.sbatch", training_size, after, **size))
+        after = (("afterany", key),)
+    one_gpu = ["--gpus=1"] if site.gpus else []
+    steps = run.schedule.averaged
+    convert = ["--nodes=1", f"--array=0-{len(steps) - 1}", "--requeue", *one_gpu]
+    numbers = {"CONVERT_STEPS": " ".join(map(str, steps)), "GPUS": "1" if site.gpus else "0"}
+    jobs.append(job("convert", "slurm/convert.sbatch", convert, after, **numbers))
+    stages = [("average", "data", "bin/average.py", [])]
+    stages += [("eval", "train", "bin/eval.py", one_gpu)] if evaluate else []
+    for key, tier, script, options in stages:
+        previous = (("afterok", jobs[-1].key),)
+        jobs.append(job(key, STAGE, ["--requeue", *options], previous, STAGE_TIER=tier, STAGE_SCRIPT=script))
+    return jobs
+
+
+STAGE = "slurm/stage.sbatch"
+
+
+def stage(name: str, tier: str, script: str, site: Site, logs: Path, after: tuple = (), **env: str) -> Job:
+    """A stage without GPUs as one job of its own: data, model."""
+    options = _place(site, gpu=False)
+    if workers := site.words.get("WORKERS"):
+        options.append(f"--cpus-per-task={workers}")
+    return Job(
+        name,
+        f"omr-{name}",
+        STAGE,
+        tuple([*options, "--requeue"]),
+        {**site.words, **env, "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script},
+        after,
+        logs / "%x-%j.log",
+        str(logs.parent / name),
+    )
+
+
+def _place(site: Site, gpu: bool) -> list[str]:
+    """Where a job goes: the training partition, or the one for CPU stages."""
+    partition = site.partition if gpu else site.cpu_partition or site.partition
+    named = (("account", site.account), ("partition", partition), ("qos", site.qos), ("time", site.time))
+    return [f"--{word}={value}" for word, value in named if value]
+
+
+def picture(jobs: list[Job]) -> str:
+    """The graph as lines of text: each job, and what it waits for."""
+    width = max(len(job.key) for job in jobs)
+    lines = []
+    for job in jobs:
+        waits = ", ".join(f"{kind} {key}" for kind, key in job.after) or "at once"
+        shown = [
+            o for o in job.options if o.startswith(("--nodes", "--gpus", "--array", "--time", "--partition"))
+        ]
+        lines.append(f"{job.key:<{width}}  {waits:<{width + 10}}  {' '.join(shown)}".rstrip())
+    return "\n".join(lines)

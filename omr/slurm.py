@@ -1,0 +1,159 @@
+"""Slurm's own commands: sbatch, squeue, sacct, scancel. Values in, values out; nothing else runs them."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from omr.errors import OmrError, RequestError
+
+ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
+LIVE = ACTIVE | {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+# Node-side work that Slurm may take a while to answer under load.
+PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One job, or one task of an array, as squeue or sacct shows it."""
+
+    id: str  # 12, or 12_3 for a task
+    state: str
+    reason: str
+    name: str
+    comment: str = ""
+    start: str = ""
+    nodes: str = ""
+    restarts: int = 0
+
+    @property
+    def job(self) -> str:
+        """The id that sbatch gave: an array's tasks share it."""
+        return self.id.partition("_")[0]
+
+    @property
+    def live(self) -> bool:
+        """Still queued or running."""
+        return self.state in LIVE
+
+
+def available() -> bool:
+    """Are Slurm's commands here?"""
+    return shutil.which("sbatch") is not None
+
+
+def need() -> None:
+    """A RequestError where Slurm's commands are not installed."""
+    if not available():
+        raise RequestError(
+            "sbatch is not on this machine; run this on the cluster's login node, or set RUNNER=host"
+        )
+
+
+def call(
+    command: Sequence[str], env: Mapping[str, str] | None = None, tries: int = 1, quiet: bool = False
+) -> str:
+    """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`."""
+    for attempt in range(tries):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            raise OmrError(f"{command[0]} is not on this machine; Slurm's commands are needed here") from None
+        except subprocess.TimeoutExpired:
+            said = f"no answer in {PATIENCE} s"
+        else:
+            if done.returncode == 0:
+                return done.stdout
+            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        if attempt + 1 < tries:
+            time.sleep(min(2**attempt, 10))
+    if quiet:
+        return ""
+    raise OmrError(f"{command[0]} failed: {said.removeprefix(command[0] + ': ').removeprefix('error: ')}")
+
+
+def sbatch(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """Submit one job and return its id; `env` is the whole environment that the job gets."""
+    return call(argv, env=env).strip().split(";")[0]
+
+
+_SQUEUE = "%i|%T|%r|%j|%k|%S|%N"
+
+
+def queue(tries: int = 1) -> list[Queued]:
+    """This user's jobs that slurmctld still remembers, finished ones included."""
+    user = str(os.getuid())
+    lines = call(["squeue", "-h", "-r", "-t", "all", "-u", user, "-o", _SQUEUE], tries=tries).splitlines()
+    return [Queued(*line.split("|", 6)) for line in lines if line.count("|") >= 6]
+
+
+def history(ids: Iterable[str]) -> list[Queued]:
+    """The same from accounting; empty where the cluster keeps none."""
+    wanted = ",".join(ids)
+    if not wanted or not shutil.which("sacct"):
+        return []
+    fields = "JobID,State,Reason,JobName"
+    out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", fields], quiet=True)
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
+    return [Queued(i, state.split()[0], reason, name) for i, state, reason, name in rows if state]
+
+
+def jobs(ids: Iterable[str]) -> dict[str, Queued]:
+    """What Slurm still knows about these jobs, by id; the most alive task stands for an array."""
+    ids = list(ids)
+    found: dict[str, Queued] = {}
+    order = ("PENDING", "COMPLETED")  # the least and the last telling of an array's tasks
+    for row in queue():
+        if row.job in ids:
+            seen = found.get(row.job)
+            if (
+                seen is None
+                or (row.live and not seen.live)
+                or (seen.state in order and row.state not in order)
+            ):
+                found[row.job] = row
+    lost = [i for i in ids if i not in found]
+    for row in history(lost):
+        found.setdefault(row.job, row)
+    return found
+
+
+def live_with_comment(comment: str) -> list[Queued]:
+    """This user's live jobs that carry `comment`, which is how a run's jobs are known."""
+    return [row for row in queue() if row.live and row.comment == comment]
+
+
+def cancel(ids: Iterable[str]) -> None:
+    """Cancel jobs; those that have ended are no matter."""
+    ids = list(dict.fromkeys(ids))
+    if ids:
+        call(["scancel", "--quiet", *ids], tries=4)
+
+
+def is_active(job: str) -> bool | None:
+    """Does Slurm say that this job holds nodes now? None where it does not answer."""
+    try:
+        out = call(["squeue", "-h", "-t", "all", "-j", job, "-o", "%T"], tries=3)
+    except OmrError as error:
+        return False if "Invalid job id" in str(error) else None
+    return any(word in ACTIVE for word in out.split())
+
+
+def end_time(job: str, environ: Mapping[str, str] = os.environ) -> float | None:
+    """When the allocation really ends, in seconds since the epoch; None where it has no end.
+
+    Older versions do not set SLURM_JOB_END_TIME; squeue's `%e` serves then.
+    """
+    with contextlib.suppress(KeyError, ValueError):
+        return float(environ["SLURM_JOB_END_TIME"])
+    text = call(["squeue", "-h", "-j", job, "-o", "%e"], tries=4).strip()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,250 @@
+"""A graph of jobs goes to Slurm: refused while an earlier one lives, whole or not at all, and written down.
+
+A job gets a small environment of named, harmless words; secrets stay in .env (mode 600) and are read on
+the node.
+"""
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from omr import chain, files, link, manifest, nemo_rl, preflight, recipe, runs, settings, slurm
+from omr.chain import Job, Site
+from omr.errors import OmrError, RequestError
+from omr.workspace import RunFolder, Workspace
+
+# What a job needs to find itself; everything else it gets by name from our settings.
+PLAIN = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SLURM_CONF", "TZ")
+# Said per command, and nothing to a job.
+NOT_FOR_JOBS = {
+    "DRY_RUN",
+    "FORCE",
+    "JSON",
+    "FOLLOW",
+    "YES",
+    "NUM_TRAINING_JOBS",
+    "LAUNCHER",
+    "RUNNER",
+    "EVAL",
+}
+# What the supervisor sets for the engine; an image's own values must not win.
+ENGINE_NAMES = (
+    *("OMR_DEADLINE", "OMR_STOP", "OMR_LEASE", "OMR_METRICS", "OMR_DATA", "OMR_ROOT", "OMR_STEP_DELAY"),
+    *("RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR", "RUN_DIR", "GPUS", "NEMO_RL"),
+)
+
+
+def site(run: recipe.Run | None, workspace: Workspace) -> Site:
+    """The machine facts, from the settings."""
+    get = settings.get
+    gpus = get("GPUS")
+    return Site(
+        nodes=int(get("NODES") or (run.model.nodes if run else 1)),
+        gpus=int(gpus) if gpus is not None else (run.model.gpus if run else 0),
+        account=get("ACCOUNT"),
+        partition=get("PARTITION"),
+        cpu_partition=get("CPU_PARTITION"),
+        qos=get("QOS"),
+        time=get("TIME"),
+        container=get("CONTAINER"),
+        python=sys.executable,
+        words=words(workspace),
+    )
+
+
+def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
+    named = {
+        name: environ[name]
+        for name in environ
+        if (name in settings.SETTINGS or name.startswith((*settings.FOREIGN, "OMR_")))
+        and environ[name]
+        and name not in NOT_FOR_JOBS
+        and not settings.is_secret(name)
+    }
+    secret = [s.name for s in settings.SETTINGS.values() if s.secret]
+    return {
+        **named,
+        "WORKSPACE": str(workspace.root),
+        "OMR_ROOT": str(settings.ROOT),
+        "OMR_PYTHON": sys.executable,
+        "OMR_ENV_FILE": str(settings.env_file().absolute()),
+        "NEMO_RL": settings.get("NEMO_RL") or nemo_rl.FOLDER,
+        "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
+    }
+
+
+def environment(job: Job, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The whole environment that a job is submitted with."""
+    plain = {name: environ[name] for name in PLAIN if name in environ}
+    return {**plain, **{name: str(value) for name, value in job.env.items() if value is not None}}
+
+
+def exported_secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Names of secrets that are set here but not in .env: jobs will not have them."""
+    path = settings.env_file()
+    there = settings.read(path) if path.exists() else {}
+    return [
+        s.name for s in settings.SETTINGS.values() if s.secret and environ.get(s.name) and s.name not in there
+    ]
+
+
+def plan(run: recipe.Run, workspace: Workspace, words: dict, *, links: int, evaluate: bool) -> list[Job]:
+    """The jobs that would train this run now."""
+    engine = words["engine"]
+    folder = workspace.run(run)
+    here = site(run, workspace)
+    prepare = engine == "nemo-rl" and not prepared(run, workspace, words)
+    return chain.training(run, folder, here, engine=engine, links=links, evaluate=evaluate, prepare=prepare)
+
+
+def prepared(run: recipe.Run, workspace: Workspace, words: dict) -> bool:
+    """Is the engine's form of the training data there already?"""
+    from omr import prepare
+
+    origin = manifest.read(runs.data_of(run, workspace, words["modes"]))
+    return origin is not None and prepare.finished(workspace, origin["sha256"], words["limit"])
+
+
+def engine_file(run: recipe.Run, workspace: Workspace, words: dict) -> tuple[Path, str] | None:
+    """nemo_rl.yaml and its text; None for the one-box engine, which writes its own."""
+    if words["engine"] != "nemo-rl":
+        return None
+    folder, here = workspace.run(run), site(run, workspace)
+    wandb = None
+    if "WANDB_API_KEY" in settings.secrets():
+        named = {"project": settings.get("WANDB_PROJECT"), "entity": settings.get("WANDB_ENTITY")}
+        wandb = {key: value for key, value in named.items() if value}
+    values = nemo_rl.config(
+        run,
+        folder,
+        runs.base_of(run, workspace),
+        runs.data_of(run, workspace, words["modes"]),
+        nodes=here.nodes,
+        gpus=here.gpus,
+        overrides=words["overrides"],
+        wandb=wandb,
+        engine_root=settings.get("NEMO_RL") or nemo_rl.FOLDER,
+    )
+    return folder.engine_yaml("nemo-rl"), nemo_rl.text(values, run, words["overrides"])
+
+
+def train(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    say: Callable[[str], None],
+    dry_run: bool = False,
+) -> None:
+    """Submit the chain of a run, or with `dry_run` say exactly what would be submitted and written.
+
+    `words` has engine, modes, limit and overrides, as runs.request takes them.
+    """
+    folder = workspace.run(run)
+    file = engine_file(run, workspace, words)
+    jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
+    if dry_run:
+        show(jobs, file, say)
+        return
+    slurm.need()
+    preflight.secrets_file()
+    preflight.image(settings.get("CONTAINER"))
+    for name in exported_secrets():
+        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
+    request = runs.request(run, workspace, **words)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
+        refuse_second(folder.root, run.title)
+        runs.freeze(folder, request)
+        link.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
+        if file:
+            files.write_text(*file)
+        environments(words["engine"])
+        folder.logs.mkdir(exist_ok=True)
+        ids = submit(jobs, folder.jobs_json, folder)
+    say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
+    say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+
+
+def refuse_second(folder: Path, title: str) -> None:
+    """A RequestError with their ids while jobs of an earlier chain of this run live."""
+    if live := slurm.live_with_comment(str(folder)):
+        ids = ", ".join(dict.fromkeys(row.job for row in live))
+        raise RequestError(
+            f"{title} has a chain already (jobs {ids}); make status shows it, make cancel ends it"
+        )
+
+
+def environments(engine: str) -> None:
+    """Make the nodes' environment now, on the login node: compute nodes may have no network."""
+    if settings.get("CONTAINER"):
+        return
+    for tier in ("train", "data") if engine == "trl" else ("data",):
+        done = subprocess.run([settings.ROOT / "docker" / "venv", tier])
+        if done.returncode:
+            raise OmrError(f"the {tier} environment could not be made (see above)")
+
+
+def submit(jobs: Sequence[Job], jobs_json: Path, folder: RunFolder | None = None) -> dict[str, str]:
+    """Submit a graph in order and write it down; if one is refused, those before it are cancelled."""
+    ids: dict[str, str] = {}
+    try:
+        for job in jobs:
+            if job.output:
+                job.output.parent.mkdir(parents=True, exist_ok=True)
+            ids[job.key] = slurm.sbatch(job.argv(ids), environment(job))
+    except (OmrError, KeyboardInterrupt) as error:
+        slurm.cancel(ids.values())
+        undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
+        raise OmrError(f"submitting {jobs[len(ids)].key}: {error}{undone}") from None
+    earlier = files.read_json(jobs_json) if jobs_json.exists() else {}
+    past = (
+        [*earlier.get("earlier", []), {k: earlier[k] for k in ("chain", "submitted", "jobs")}]
+        if earlier
+        else []
+    )
+    listed = [
+        {
+            "key": job.key,
+            "id": ids[job.key],
+            "name": job.name,
+            "after": list(job.after),
+            "log": str(job.output),
+        }
+        for job in jobs
+    ]
+    record = {
+        "chain": secrets.token_hex(4),
+        "submitted": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        "command": manifest.command(),
+        "jobs": listed,
+        "earlier": past,
+    }
+    files.write_json(jobs_json, record)
+    if folder:
+        link.tell(folder, f"chain {record['chain']} submitted: jobs {', '.join(ids.values())}")
+    return ids
+
+
+def show(jobs: Sequence[Job], file: tuple[Path, str] | None, say: Callable[[str], None]) -> None:
+    """Every command and file, as it would be; ids that Slurm gives are `<key>`, and secrets are names."""
+    say(chain.picture(list(jobs)))
+    ids = {job.key: f"<{job.key}>" for job in jobs}
+    for job in jobs:
+        say("")
+        plain = [
+            f"{name}={shlex.quote(str(value))}"
+            for name, value in sorted(job.env.items())
+            if value is not None
+        ]
+        say(" ".join(["env", *plain, shlex.join(job.argv(ids))]))
+    if file:
+        say(f"\n{file[0]}:\n{file[1]}")

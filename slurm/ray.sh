@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# slurm/ray.sh ADDRESS PORT COMMAND [ARG…]: this node's part of a Ray cluster; one task a node, COMMAND on the first.
+#
+# Ray runs code for whoever reaches its ports: a token of this attempt's own is asked for, and the dashboard is off.
+set -euo pipefail
+
+address=${1:?usage: slurm/ray.sh ADDRESS PORT COMMAND [ARG…]}
+port=${2:?usage: slurm/ray.sh ADDRESS PORT COMMAND [ARG…]}
+shift 2
+: "${SLURM_JOB_ID:?the job}"
+: "${SLURM_JOB_NUM_NODES:?nodes of the job}"
+: "${RAY_AUTH_TOKEN_PATH:?the file with the token of this attempt}"
+: "${GPUS:?GPUs a node, 0 for none}"
+
+export RAY_AUTH_MODE=token
+export RAY_USAGE_STATS_ENABLED=0
+# A folder of its own: what another attempt or another user left in /tmp/ray is not seen. Socket paths are short.
+export RAY_TMPDIR=/tmp/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+mkdir -m 700 "$RAY_TMPDIR"
+trap 'rm -rf "$RAY_TMPDIR"' EXIT
+# Many nodes pull their first files at once.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-900}
+export RAY_raylet_start_wait_time_s=${RAY_raylet_start_wait_time_s:-300}
+
+ray=(ray)
+if command -v uv >/dev/null && [[ -n ${NEMO_RL:-} && -d $NEMO_RL ]]; then
+    cd "$NEMO_RL"
+    ray=(uv run --no-sync ray)
+fi
+"${ray[@]}" symmetric-run "--address=$address:$port" "--min-nodes=$SLURM_JOB_NUM_NODES" \
+    "--num-gpus=$GPUS" --include-dashboard=false --disable-usage-stats -- "$@"

@@ -1,0 +1,172 @@
+"""A real Slurm on this machine: munge, slurmctld and several slurmd, with ports and folders of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+CONF = """\
+ClusterName=test
+SlurmctldHost=localhost
+SlurmctldPort={ctld_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={root}/munge.socket
+CredType=cred/munge
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool.%n
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd.%n.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=2
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/none
+MpiDefault=none
+SwitchType=switch/none
+KillWait=5
+MinJobAge=600
+SlurmctldTimeout=5
+SlurmdTimeout={slurmd_timeout}
+ReturnToService=2
+MessageTimeout=10
+TreeWidth=65533
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_port}-{last_port}] CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP OverSubscribe=NO
+"""
+
+
+def missing() -> str:
+    """What this machine lacks for a Slurm, or an empty string."""
+    absent = [name for name in PROGRAMS if not shutil.which(name)]
+    if absent:
+        return f"{', '.join(absent)} not installed (Debian: slurm-wlm munge)"
+    return "" if os.geteuid() == 0 else "starting Slurm's daemons needs root"
+
+
+class Cluster:
+    """Started by `start`, ended by `stop`; every daemon is this process's own child and is ended by its id."""
+
+    def __init__(self, root: Path, nodes: int = 4, cpus: int = 4, slurmd_timeout: int = 10) -> None:
+        self.root, self.nodes = root, [f"n{i + 1}" for i in range(nodes)]
+        ports = free_ports(nodes + 1)
+        self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
+        self.daemons: dict[str, subprocess.Popen] = {}
+        for folder in ("state", *(f"spool.{name}" for name in self.nodes)):
+            (root / folder).mkdir(parents=True)
+        root.chmod(0o755)
+        (root / "slurm.conf").write_text(
+            CONF.format(
+                root=root,
+                nodes=nodes,
+                host=socket.gethostname().split(".")[0],
+                ctld_port=ports[-1],
+                first_port=ports[0],
+                last_port=ports[nodes - 1],
+                cpus=cpus,
+                slurmd_timeout=slurmd_timeout,
+            )
+        )
+
+    def start(self) -> None:
+        """All daemons, and wait until every node is idle."""
+        key = self.root / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        paths = {"key-file": key}
+        for word in ("socket", "pid-file", "log-file", "seed-file"):
+            paths[word] = self.root / f"munge.{word.split('-')[0]}"
+        self._spawn("munged", "munged", "--foreground", "--force", *(f"--{w}={p}" for w, p in paths.items()))
+        wait(lambda: (self.root / "munge.socket").exists(), 10, "munged did not start")
+        self.start_controller()
+        for name in self.nodes:
+            self.start_node(name)
+        wait(lambda: self.states() == {"idle"}, 30, f"nodes did not come up; see {self.root}/*.log")
+
+    def start_controller(self) -> None:
+        self._spawn("slurmctld", "slurmctld", "-D")
+
+    def start_node(self, name: str) -> None:
+        self._spawn(name, "slurmd", "-D", "-N", name)
+
+    def kill(self, daemon: str) -> None:
+        """SIGKILL one daemon: its jobs' scripts go on as orphans."""
+        self.daemons[daemon].kill()
+        self.daemons[daemon].wait()
+
+    def restart_controller(self) -> None:
+        self.daemons["slurmctld"].terminate()
+        self.daemons["slurmctld"].wait(20)
+        self.start_controller()
+
+    def states(self) -> set[str]:
+        """The states of the nodes."""
+        return set(self.call("sinfo", "-h", "-o", "%t", check=False).split())
+
+    def call(self, *command: str, check: bool = True) -> str:
+        """Output of a Slurm command."""
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End jobs, then daemons."""
+        self.call("scancel", "--quiet", "--full", "--signal=KILL", "--user=root", check=False)
+        self.call("scancel", "--quiet", "--user=root", check=False)
+        for name in (*self.nodes, "slurmctld", "munged"):
+            daemon = self.daemons.get(name)
+            if daemon and daemon.poll() is None:
+                daemon.send_signal(signal.SIGTERM)
+        for daemon in self.daemons.values():
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+    def _spawn(self, name: str, *command: str) -> None:
+        with (self.root / f"{name}.out").open("ab") as out:
+            self.daemons[name] = subprocess.Popen(
+                command, env=self.env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+
+def free_ports(count: int) -> list[int]:
+    """A run of free ports: Slurm wants its nodes' in a row."""
+    for first in range(21_000, 30_000, 100):
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                handle = socket.socket()
+                sockets.append(handle)
+                handle.bind(("127.0.0.1", port))
+            return list(range(first, first + count))
+        except OSError:
+            continue
+        finally:
+            for handle in sockets:
+                handle.close()
+    raise AssertionError("no free ports")
+
+
+def wait(condition, seconds: float, what: str, step: float = 0.2):
+    """Poll until `condition` gives something true, and return that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(step)
+    raise AssertionError(f"{what} (waited {seconds:.0f} s)")
