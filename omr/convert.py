@@ -4,13 +4,15 @@ NeMo-RL's checkpoints go through its own converters (a GPU job in the training i
 engine are Hugging Face folders already and are copied.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omr import files, manifest, model, passport, rope, sealed, weights
+from omr import checkpoints, files, manifest, model, passport, rope, sealed, weights
 from omr.errors import OmrError, RequestError, listing
 from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
@@ -52,30 +54,35 @@ def finished(folder: RunFolder, step: int) -> bool:
     return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
 
 
-def from_trl(run: Run, workspace: Workspace) -> list[Path]:
-    """Copy the averaged steps of the one-box engine to hf/; returns those made anew."""
+def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:
+    """Copy the averaged steps (or `steps` of them) of the one-box engine to hf/; returns those made anew."""
     folder = workspace.run(run)
-    reference = started_from(folder)
-    sources = {step: checkpoint(folder, step) for step in run.schedule.averaged}
-    made = []
+    frozen = files.read_json(folder.run_json)["request"]
+    todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
+    sources = {step: checkpoint(folder, step) for step in todo}
+    base = Path(frozen["base"]["path"])
+    reference = (base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
-        if finished(folder, step):
-            continue
+        if fault := checkpoints.damage(source, checkpoints.run_identity(frozen)):
+            raise OmrError(f"{source}: is damaged ({fault}); run make train again")
         parts = weights.shards(source, alone=False)
         files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
-        with files.building(folder.hf_step(step)) as aside:
+        with _building(folder, step) as aside:
             index = [source / weights.INDEX] if (source / weights.INDEX).exists() else []
             for path in [*weights.side_files(source), *index, *(part.path for part in parts)]:
                 shutil.copyfile(path, aside / path.name)
             adopt(run, aside, inputs(source), reference)
-        made.append(folder.hf_step(step))
-    return made
+    return [folder.hf_step(step) for step in todo]
 
 
-def started_from(folder: RunFolder) -> tuple[str, dict] | None:
-    """Name and passport of the model that a run's training started from, while that is there."""
-    base = Path(files.read_json(folder.run_json)["request"]["base"]["path"])
-    return (base.name, passport.read(base)) if base.is_dir() else None
+@contextlib.contextmanager
+def _building(folder: RunFolder, step: int) -> Iterator[Path]:
+    """The folder that becomes hf/step_<n>; what an earlier attempt left is removed."""
+    with (
+        files.lock(folder.hf / f".step_{step}.lock", str(folder.hf_step(step))),
+        files.building(folder.hf_step(step)) as aside,
+    ):
+        yield aside
 
 
 def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | None = None) -> None:
@@ -86,12 +93,18 @@ def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | Non
 
 
 def from_nemo_rl(
-    run: Run, workspace: Workspace, step: int, backend: str = MEGATRON, home: str = NEMO_RL
+    run: Run,
+    workspace: Workspace,
+    step: int,
+    backend: str = MEGATRON,
+    launcher: Sequence[str] = (),
+    home: str | None = NEMO_RL,
 ) -> bool:
-    """Convert one step with NeMo-RL's own script (in the training image); whether there was work to do.
+    """Convert one averaged step with NeMo-RL's own script; whether there was work to do.
 
-    A half-written output is replaced. Refused with an OmrError: a step that is not averaged, absent, still
-    being saved or damaged, and a base model that is gone or not patched: the script reads its config.
+    The script runs from `home`, behind the words of `launcher` (srun and its container, say). A half-written
+    output is replaced. An OmrError for a step that is absent, still being saved or damaged, and for a base
+    model that is gone or not patched: the script reads config and tokenizer there.
     """
     folder = workspace.run(run)
     if step not in run.schedule.averaged:
@@ -103,12 +116,9 @@ def from_nemo_rl(
     if fault := sealed.damage(source):
         raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
     reference = _base(run, source)
-    with (
-        files.lock(folder.hf / f".step_{step}.lock", str(folder.hf_step(step))),
-        files.building(folder.hf_step(step)) as aside,
-    ):
+    with _building(folder, step) as aside:
         aside.rmdir()  # the converters refuse a folder that is there
-        words = command(folder, step, aside, backend)
+        words = [*launcher, *command(folder, step, aside, backend)]
         code = subprocess.run(words, cwd=home, stdin=subprocess.DEVNULL).returncode
         if code or not (aside / "config.json").exists():
             raise OmrError(

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""`make prune`: what of a run is no longer needed; with YES=1 it is removed."""
+
+import click
+
+from omr import cli, retention
+
+
+@click.command()
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "YES", "DRY_RUN")
+def main(model: str, round: str, variant: str, name: str, steps: int, yes: bool, dry_run: bool) -> None:
+    """List, and with YES=1 remove, deadline saves and what a finished final/ was made from."""
+    run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
+    found = retention.surplus(run, workspace)
+    if not found:
+        click.echo(f"{workspace.run(run).root}: everything there is needed")
+        return
+    click.echo("\n".join(retention.lines(found)))
+    if yes and not dry_run:
+        retention.remove(found)
+        click.echo("removed")
+    else:
+        click.echo("YES=1 removes them")
+
+
+if __name__ == "__main__":
+    cli.main(main)
