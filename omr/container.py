@@ -206,15 +206,16 @@ def argv(
     names: list[str],
     gpus: bool = False,
     terminal: bool = False,
-    title: str = "omr",
+    title: str | None = None,
 ) -> list[str]:
     """The engine's whole command line."""
-    # The host's network and IPC, and no limit on locked memory or stack, as NeMo-RL, NCCL and Ray ask; a
-    # rootless engine cannot raise limits and keeps the caller's.
-    limits = [] if engine.rootless else ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"]
+    # The host's network and IPC as NeMo-RL, NCCL and Ray ask, and where there are GPUs no limit on locked
+    # memory and a large stack; a rootless engine cannot raise limits and keeps the caller's.
+    gpus = gpus and bool(engine.gpus)
+    limits = ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"] if gpus and not engine.rootless else []
     selinux = ["--security-opt", "label=disable"] if Path("/sys/fs/selinux/enforce").exists() else []
     return [
-        *(engine.command, "run", "--rm", "--name", title),
+        *(engine.command, "run", "--rm", *(["--name", title] if title else [])),
         # A real process 1, so that signals reach the stage; podman's lives in a package of its own.
         *(["--init"] if not engine.podman or shutil.which("catatonit") else []),
         *(["--interactive", "--tty"] if terminal else []),
