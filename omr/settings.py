@@ -75,7 +75,7 @@ SETTINGS = {
         _machine("WORKSPACE", "where everything lands", "./workspace"),
         _machine("RUNNER", "where a stage runs: host, docker, slurm (default: host for tiny)"),
         _machine("WORKERS", "worker processes of the data stage (default: the cores)"),
-        _machine("MEMORY", "memory of the data stage, e.g. 4G", "1G"),
+        _machine("MEMORY", "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)"),
         _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id"),
         _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id"),
         _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),

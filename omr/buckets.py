@@ -1,0 +1,144 @@
+"""The scratch of the mix: each shard's lines, apart by bucket, compressed, with an index that is written last.
+
+A row's bucket depends on (seed, shard name, row number) alone. A shard's file holds one segment per
+bucket and flush; rows keep their order inside a bucket. What a crash of the machine tore is noticed by
+the segments' checksums, and the shard is made again.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omr import files
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BUCKET = 96_000_000  # bytes of raw text for each bucket, about
+CODEC = "zstd"
+INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
+
+
+class Torn(Exception):
+    """A shard's scratch is not what its index says."""
+
+
+def how_many(raw_bytes: int) -> int:
+    """Buckets for an input of this many bytes of text."""
+    return max(1, -(-raw_bytes // BUCKET))
+
+
+def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarray":
+    """The bucket of each row number of a shard."""
+    import numpy as np
+
+    key = hashlib.blake2b(f"{seed} {shard}".encode(), digest_size=8).digest()
+    with np.errstate(over="ignore"):
+        # The finaliser of SplitMix64 (Steele, Lea, Flood 2014) over a keyed counter.
+        x = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(int.from_bytes(key, "little"))
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return ((x >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
+
+
+class Writer:
+    """Collects a shard's lines and writes them by bucket whenever `room` bytes have come together."""
+
+    def __init__(self, folder: Path, name: str, buckets: int, room: int) -> None:
+        import os
+
+        import pyarrow as pa
+
+        self.folder, self.name, self.buckets, self.room = folder, name, buckets, room
+        self.aside = folder / f".{name}.{os.getpid()}.tmp"
+        self.handle = self.aside.open("wb")
+        self.codec = pa.Codec(CODEC)
+        self.lines: list[list[bytes]] = [[] for _ in range(buckets)]
+        self.held = 0
+        self.index: list[np.ndarray] = []
+
+    def add(self, lines: list[bytes], buckets: "np.ndarray") -> None:
+        """Lines and the bucket of each."""
+        for line, bucket in zip(lines, buckets.tolist(), strict=True):
+            self.lines[bucket].append(line)
+            self.held += len(line)
+        if self.held >= self.room:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has come together."""
+        import numpy as np
+
+        index = np.zeros(self.buckets, INDEX)
+        for bucket, lines in enumerate(self.lines):
+            if lines:
+                raw = b"".join(lines)
+                stored = self.codec.compress(raw, asbytes=True)
+                index[bucket] = (self.handle.tell(), len(stored), len(raw), len(lines), zlib.crc32(stored))
+                self.handle.write(stored)
+                lines.clear()
+        self.index.append(index)
+        self.held = 0
+
+    def close(self, facts: dict) -> None:
+        """Give the files their final names; `facts` come last and mean that the shard is done."""
+        import numpy as np
+
+        if self.held:
+            self.flush()
+        self.handle.close()
+        index = np.array(self.index) if self.index else np.zeros((0, self.buckets), INDEX)
+        with files.writing(self.folder / f"{self.name}.npy") as aside, aside.open("wb") as handle:
+            np.save(handle, index)
+        self.aside.replace(self.folder / f"{self.name}.lines")
+        files.write_text(self.folder / f"{self.name}.json", json.dumps(facts))
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self.handle.close()
+        self.aside.unlink(missing_ok=True)
+
+
+class Reader:
+    """All shards' segments, in the order of the shards' names as given."""
+
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        self.codec = pa.Codec(CODEC)
+        self.shards = [
+            (name, folder / f"{name}.lines", np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names
+        ]
+        self.raw = sum(index["raw"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
+        self.rows = sum(index["rows"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
+
+    def segments(self, bucket: int) -> Iterator[bytes]:
+        """The bucket's lines, shard by shard, in row order; `Torn` names a damaged shard."""
+        for name, path, index in self.shards:
+            wanted = [entry for entry in index[:, bucket] if entry["rows"]]
+            if not wanted:
+                continue
+            with path.open("rb", buffering=0) as handle:
+                for entry in wanted:
+                    handle.seek(int(entry["offset"]))
+                    stored = handle.read(int(entry["stored"]))
+                    if len(stored) != entry["stored"] or zlib.crc32(stored) != entry["check"]:
+                        raise Torn(name)
+                    yield self.codec.decompress(stored, decompressed_size=int(entry["raw"]), asbytes=True)
+
+
+def done(folder: Path, name: str) -> dict | None:
+    """The facts of a finished shard."""
+    path = folder / f"{name}.json"
+    return files.read_json(path) if path.exists() else None
+
+
+def undo(folder: Path, name: str) -> None:
+    """Forget a shard: its facts first."""
+    for suffix in ("json", "npy", "lines"):
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)

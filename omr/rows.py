@@ -1,0 +1,316 @@
+"""Raw rows -> SFT lines, and which rows a round keeps: Arrow columns in, bytes and reasons out.
+
+A line is compact JSON in UTF-8, as json.dumps(row, ensure_ascii=False, separators=(",", ":")) writes it,
+and a newline. Whole columns are escaped at once: their texts are joined by a byte that UTF-8 never has.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from omr import recipe
+from omr.prompts import COUNT, PROBLEM, Compiled, Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+TEXTS = (
+    "expected_answer",
+    "problem_type",
+    "problem_source",
+    "generation_model",
+    "pass_rate_72b_tir",
+    "problem",
+    "generated_solution",
+    "inference_mode",
+)
+COLUMNS = (*TEXTS, "used_in_kaggle")
+RENAMED = {"problem": "input", "generated_solution": "output"}
+NEEDED = ("problem", "generated_solution")  # null here is no row; null elsewhere is JSON's null
+SOURCE, RATE, SOLUTION = "problem_source", "pass_rate_72b_tir", "generated_solution"
+LEFT, SPENT = "Remaining code executions: ", "You have run out of code executions!"
+MARK = b"\xff"  # in no UTF-8 text
+
+_ESCAPES = {c: json.dumps(chr(c))[1:-1].encode() for c in range(32)}
+
+
+@dataclass
+class Tally:
+    """What became of a shard's rows."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter = field(default_factory=Counter)  # by the round's filter: reason -> rows
+    two_digits: int = 0  # execution counts that the recipe's one-digit reading cuts
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A malformed row: its number in the batch, and why."""
+
+    row: int
+    reason: str
+
+
+def schema_fault(schema: "pa.Schema") -> str | None:
+    """Why a file is not of the published schema, or None."""
+    import pyarrow as pa
+
+    def text(kind: "pa.DataType") -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+    for name in COLUMNS:
+        if name not in schema.names:
+            return f"column {name} is missing"
+        kind = schema.field(name).type
+        if not (text(kind) if name in TEXTS else pa.types.is_boolean(kind)):
+            return f"column {name} is {kind}, not {'text' if name in TEXTS else 'true or false'}"
+    if extra := [name for name in schema.names if name not in COLUMNS]:
+        return f"column {extra[0]} is not in the published schema"
+    return None
+
+
+def plain(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """The batch with every text as Arrow's `string`, however the file stores it."""
+    import pyarrow as pa
+
+    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    columns = [c.cast(pa.string()) if pa.types.is_large_string(c.type) else c for c in columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def candidates(
+    corpus: recipe.Corpus, batch: "pa.RecordBatch", tally: Tally
+) -> "tuple[np.ndarray, list[Bad]]":
+    """Which rows pass the round's cheap filter (source and pass rate), as a mask; the others are tallied.
+
+    The pass rate is read as float() does, and only where the source is an olympiad's: `nan` stays.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    olympiad = pc.is_in(batch[SOURCE], pa.array(corpus.olympiad_sources, batch[SOURCE].type))
+    mask = olympiad.to_numpy(zero_copy_only=False)
+    tally.dropped["source"] += int(len(mask) - mask.sum())
+    encoded = batch[RATE].dictionary_encode()
+    verdicts = [_verdict(corpus, rate) for rate in (*encoded.dictionary.to_pylist(), None)]
+    codes = encoded.indices.fill_null(len(verdicts) - 1).to_numpy(zero_copy_only=False)
+    bad = []
+    for code, verdict in enumerate(verdicts):
+        if verdict is None:
+            continue
+        hit = mask & (codes == code)
+        if verdict.startswith("pass rate is"):
+            bad += [Bad(int(row), verdict) for row in np.flatnonzero(hit)]
+        else:
+            tally.dropped[verdict] += int(hit.sum())
+        mask = mask & ~hit
+    return mask, sorted(bad, key=lambda b: b.row)
+
+
+def _verdict(corpus: recipe.Corpus, rate: str | None) -> str | None:
+    """Why the filter drops an olympiad row of this pass rate, or None when it stays."""
+    if rate == "n/a":
+        return "pass rate n/a"
+    try:
+        return "pass rate" if float(rate) > corpus.max_pass_rate else None
+    except (TypeError, ValueError):
+        return f"pass rate is {'null' if rate is None else repr(rate[:40])}, no number"
+
+
+def unreadable(batch: "pa.RecordBatch") -> list[Bad]:
+    """Rows without a problem or a solution, or with text that is no UTF-8."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    bad: dict[int, str] = {}
+    for name in TEXTS:
+        if name in NEEDED and batch[name].null_count:
+            for row in np.flatnonzero(pc.is_null(batch[name]).to_numpy(zero_copy_only=False)):
+                bad.setdefault(int(row), f"{name} is null")
+        for row in _undecodable(batch[name]):
+            bad.setdefault(row, f"{name} is not UTF-8")
+    return [Bad(row, bad[row]) for row in sorted(bad)]
+
+
+def _undecodable(column: "pa.Array") -> Iterator[int]:
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, value in enumerate(column.cast(pa.large_binary())):
+            try:
+                (value.as_py() or b"").decode()
+            except UnicodeDecodeError:
+                yield row
+
+
+def executions(solutions: "pa.Array") -> "tuple[np.ndarray, list[Bad], int]":
+    """The prompt's execution count of each solution; rows without one; how many counts lost a digit.
+
+    The recipe takes the one character that begins the first word after the first marker (so 12 counts
+    as 1), and adds one; without a marker the executions must have run out, which counts as 1.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    found = pc.find_substring(solutions, LEFT).to_numpy(zero_copy_only=False)
+    counts = np.ones(len(found), np.int64)
+    offsets = np.frombuffer(solutions.buffers()[1], np.int32)
+    offsets = offsets[solutions.offset : solutions.offset + len(solutions) + 1].astype(np.int64)
+    text = np.frombuffer(solutions.buffers()[2] or b"", np.uint8)
+    at = np.flatnonzero(found >= 0)
+    place, ends = offsets[at] + found[at] + len(LEFT), offsets[at + 1]
+    first, second = _byte(text, place, ends), _byte(text, place + 1, ends)
+    digit = (first >= ord("0")) & (first <= ord("9"))
+    two_digits = int((digit & (second >= ord("0")) & (second <= ord("9"))).sum())
+    counts[at[digit]] = first[digit].astype(np.int64) - ord("0") + 1
+    bad = []
+    for row in at[~digit]:  # a space or an exotic digit after the marker, or no number at all
+        number, longer = _slow_count(solutions[int(row)].as_py())
+        two_digits += longer
+        counts[row] = number or 0
+        if number is None:
+            bad.append(int(row))
+    unmarked = np.flatnonzero(found < 0)
+    if len(unmarked):
+        spent = pc.match_substring(solutions.take(unmarked), SPENT).to_numpy(zero_copy_only=False)
+        bad += unmarked[~spent].tolist()
+    return (
+        counts,
+        [Bad(row, "the solution has neither ending of tool use") for row in sorted(bad)],
+        two_digits,
+    )
+
+
+def _byte(text: "np.ndarray", place: "np.ndarray", ends: "np.ndarray") -> "np.ndarray":
+    """The byte at each place, 0 past its value's end."""
+    import numpy as np
+
+    inside = place < ends
+    return np.where(inside, text[np.where(inside, place, 0)] if len(text) else 0, 0)
+
+
+def _slow_count(solution: str) -> tuple[int | None, bool]:
+    """The recipe's own reading of one solution: the count, None where it finds no digit; was a digit lost?"""
+    words = solution.split(LEFT)[1].split()
+    try:
+        return int(words[0][0]) + 1, words[0][1:2].isdigit()
+    except (IndexError, ValueError):
+        return None, False
+
+
+class Formatter:
+    """Lines of a split: its compiled prompt between the row's values."""
+
+    def __init__(self, compiled: Compiled, prompt: Prompt | None = None) -> None:
+        self.compiled, self.prompt = compiled, prompt
+        inside = [_escape_text(piece) for piece in compiled.pieces]
+        self.values: list[str] = []  # what the template takes, in its order
+        template = ""
+        for name in COLUMNS:
+            key = json.dumps(RENAMED.get(name, name))
+            if name == "problem":
+                filled = inside[0]
+                for value, piece in zip(compiled.fields, inside[1:], strict=True):
+                    filled += f"%b{piece}"
+                    self.values.append(value)
+            elif name == SOLUTION:
+                filled = f"{_escape_text(compiled.before)}%b{_escape_text(compiled.after)}"
+                self.values.append(name)
+            else:
+                filled = "%b"
+                self.values.append(name)
+            filled = filled if name == "used_in_kaggle" else f'"{filled}"'
+            template += f"{',' if template else ''}{key}:{filled}"
+        self.template = ("{" + template + "}\n").encode()
+
+    def lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes]:
+        """One line for each row of a batch without faults."""
+        if not self.compiled.exact:
+            return [
+                self._slow(row, n)
+                for row, n in zip(batch.to_pylist(), self._counts(batch, counts), strict=True)
+            ]
+        values = escaped([self._column(batch, name, counts) for name in self.values])
+        template = self.template
+        lines = [template % row for row in zip(*[iter(values)] * len(self.values), strict=True)]
+        for row in _with_nulls(batch):
+            count = None if counts is None else int(counts[row])
+            lines[row] = self._slow(batch.slice(row, 1).to_pylist()[0], count)
+        return lines
+
+    def _column(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.Array":
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if name == COUNT:
+            return pa.array(counts).cast(pa.string()).cast(pa.binary())
+        if name == "used_in_kaggle":
+            flag = pc.if_else(batch[name], pa.scalar(b"true"), pa.scalar(b"false"))
+            return flag.fill_null(b"null")
+        return batch[name].cast(pa.binary()).fill_null(b"")
+
+    def _slow(self, row: dict, count: int | None) -> bytes:
+        values = {PROBLEM: row["problem"], COUNT: count}
+        if self.compiled.exact:
+            given, answer = self.compiled.input(values), self.compiled.output(row[SOLUTION])
+        else:
+            if count is None:
+                del values[COUNT]
+            given, answer = self.prompt.fill(values), self.prompt.format_assistant_response(row[SOLUTION])
+        row = {RENAMED.get(name, name): row[name] for name in COLUMNS} | {"input": given, "output": answer}
+        return dump(row)
+
+    @staticmethod
+    def _counts(batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[int | None]:
+        return [None] * len(batch) if counts is None else counts.tolist()
+
+
+def dump(row: dict) -> bytes:
+    """The line of one SFT row."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _escape_text(text: str) -> str:
+    """A constant piece inside a JSON string, inside a bytes template."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("%", "%%")
+
+
+def escaped(columns: "list[pa.Array]") -> list[bytes]:
+    """The columns' values, row by row, each escaped as the inside of a JSON string."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(columns[0]):
+        return []
+    parts = [part for column in columns for part in (column, pa.scalar(MARK))]
+    joined = pc.binary_join_element_wise(*parts, pa.scalar(b""))
+    start, end = (int(n) for n in np.frombuffer(joined.buffers()[1], np.int32)[[0, len(joined)]])
+    text = joined.buffers()[2].slice(start, end - start).to_pybytes()
+    text = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    if np.count_nonzero(np.frombuffer(text, np.uint8) < 32):
+        for code, escape in _ESCAPES.items():
+            text = text.replace(bytes([code]), escape)
+    values = text.split(MARK)
+    values.pop()
+    return values
+
+
+def _with_nulls(batch: "pa.RecordBatch") -> list[int]:
+    """Rows with a null text, whose line is no filling of the template."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    rows = set()
+    for name in TEXTS:
+        if batch[name].null_count:
+            rows |= set(np.flatnonzero(pc.is_null(batch[name]).to_numpy(zero_copy_only=False)).tolist())
+    return sorted(rows)

@@ -1,0 +1,269 @@
+"""One parquet shard -> its lines in the scratch: what a worker process of the data stage does.
+
+A worker gets plain values (`Job`) and needs neither transformers nor nemo-skills, unless a prompt could
+not be compiled.
+"""
+
+import ctypes
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omr import buckets, lengths, prompts, recipe, rows
+from omr.errors import OmrError
+from omr.prompts import Compiled
+from omr.raw import Shard
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH = 8_000_000  # bytes of text at a time: small enough for the processor's cache, large enough for columns
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every shard of one output has in common."""
+
+    corpus: recipe.Corpus
+    round: recipe.Round
+    seed: int
+    buckets: int
+    room: int  # bytes of lines held before a flush
+    work: Path
+    skip: bool  # BAD_ROWS=skip
+    compiled: dict[str, Compiled]
+    tokenizer: Path | None  # tokenizer.json of the length filter
+    slow: Path | None = None  # folder of the prompt tokenizer, for a prompt that is not exact
+
+
+@dataclass
+class Result(rows.Tally):
+    """What became of a shard, as its facts say it."""
+
+    rejected: list[dict] = field(default_factory=list)  # row group, row (in the file), rows, reason
+    sha256: str = ""
+
+    @property
+    def bad(self) -> int:
+        """Rows that were left out because they are malformed."""
+        return sum(entry["rows"] for entry in self.rejected)
+
+    def facts(self) -> dict:
+        """As JSON keeps it."""
+        return {
+            "read": self.read,
+            "kept": self.kept,
+            "dropped": dict(self.dropped),
+            "two_digits": self.two_digits,
+            "rejected": self.rejected,
+            "sha256": self.sha256,
+        }
+
+
+_job: Job | None = None
+
+
+def start(job: Job) -> None:
+    """A worker's beginning: end with the parent, leave interrupts to it, one thread each."""
+    global _job
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _job = job
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Let the kernel end this process when its parent is gone, so that a killed run leaves no worker."""
+    expected = parent or getattr(multiprocessing.parent_process(), "pid", None)
+    if os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if expected and os.getppid() != expected:
+        os._exit(1)  # it was gone before
+
+
+def work(shard: Shard, take: int) -> dict:
+    """Format the first `take` rows of a shard into the scratch; returns its facts."""
+    assert _job is not None
+    return run(_job, shard, take)
+
+
+def run(job: Job, shard: Shard, take: int) -> dict:
+    """See `work`. An OmrError names file, row group and row of what is malformed."""
+    result = Result()
+    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room)
+    try:
+        shard.check()
+        for numbers, lines in _formatted(job, shard, take, result):
+            writer.add(lines, buckets.choose(job.seed, shard.name, numbers, job.buckets))
+            result.kept += len(lines)
+        result.sha256 = _sha256(shard.path)
+        shard.check()
+        writer.close(result.facts())
+    except BaseException:
+        writer.abandon()
+        raise
+    return result.facts()
+
+
+def _sha256(path: Path) -> str:
+    """The shard was just read, so this reads the page cache."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _formatted(job: Job, shard: Shard, take: int, result: Result) -> Iterator[tuple]:
+    """Row numbers (in the file) and lines of what is kept, batch by batch."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    reject = _Rejects(job, shard, result)
+    try:
+        file = pq.ParquetFile(shard.path, pre_buffer=False, buffer_size=1 << 20)
+    except (pa.ArrowException, OSError) as error:
+        reject(None, 0, 0, f"cannot be read as parquet ({_first(error)})")
+        return
+    with file:
+        if fault := rows.schema_fault(file.schema_arrow):
+            reject(None, 0, min(take, file.metadata.num_rows), fault)
+            return
+        steps = _Steps(job, shard.split, result)
+        first = 0
+        for group in range(file.num_row_groups):
+            size = min(file.metadata.row_group(group).num_rows, take - first)
+            if size > 0:
+                result.read += size
+                yield from _group(steps, file, group, first, size, reject)
+                first += size
+
+
+def _first(error: Exception) -> str:
+    """The beginning of a library's error text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+
+
+class _Rejects:
+    """Stops at malformed rows, or lists them."""
+
+    def __init__(self, job: Job, shard: Shard, result: Result) -> None:
+        self.skip, self.shard, self.result = job.skip, shard, result
+
+    def __call__(self, group: int | None, row: int, count: int, reason: str) -> None:
+        """`count` rows from `row` (in the file) on are malformed."""
+        if not self.skip:
+            place = "" if group is None else f" row group {group}, row {row}:"
+            raise OmrError(
+                f"{self.shard.path}:{place} {reason}; mend the file, or leave such rows out with BAD_ROWS=skip"
+            )
+        entry = {"file": self.shard.name, "row_group": group, "row": row, "rows": count, "reason": reason}
+        self.result.rejected.append(entry)
+
+
+class _Steps:
+    """What is done to each batch of a split, in the order that decides which fault is seen."""
+
+    def __init__(self, job: Job, split: str, result: Result) -> None:
+        self.corpus, self.result = job.corpus, result
+        self.filtered = split in job.round.filtered
+        self.counts_executions = job.corpus.prompts[split].execution_count
+        compiled = job.compiled[split]
+        prompt = None
+        if not compiled.exact:
+            tokenizer = prompts.tokenizer(job.corpus, job.slow)
+            prompt = prompts.load(job.corpus, split, tokenizer)
+        self.formatter = rows.Formatter(compiled, prompt)
+        # Genselect answers are short: the recipe filters them by source and pass rate alone.
+        self.counter = None
+        if self.filtered and split != "genselect":
+            self.counter = lengths.Counter(job.tokenizer)
+
+    def lines(
+        self, batch: "pa.RecordBatch", reject: Callable[[int, str], None]
+    ) -> "tuple[np.ndarray, list[bytes]]":
+        """Which rows of the batch are kept, and their lines; `reject` is told of malformed rows."""
+        import numpy as np
+
+        left = np.arange(len(batch))
+
+        def without(bad: list[rows.Bad]) -> None:
+            nonlocal batch, left
+            if bad:
+                for entry in bad:
+                    reject(int(left[entry.row]), entry.reason)
+                batch, left = _part(batch, left, ~np.isin(np.arange(len(batch)), [b.row for b in bad]))
+
+        without(rows.unreadable(batch))
+        if self.counter:
+            long = self.counter.at_least(batch[rows.SOLUTION].to_pylist(), self.corpus.min_tokens)
+            self.result.dropped["length"] += int((~long).sum())
+            batch, left = _part(batch, left, long)
+        counts = None
+        if self.counts_executions:
+            counts, bad, two_digits = rows.executions(batch[rows.SOLUTION])
+            if bad:
+                without(bad)
+                counts, _, two_digits = rows.executions(batch[rows.SOLUTION])
+            self.result.two_digits += two_digits
+        return left, self.formatter.lines(batch, counts)
+
+
+def _part(
+    batch: "pa.RecordBatch", left: "np.ndarray", mask: "np.ndarray"
+) -> "tuple[pa.RecordBatch, np.ndarray]":
+    import pyarrow as pa
+
+    return (batch, left) if mask.all() else (batch.filter(pa.array(mask)), left[mask])
+
+
+def _group(
+    steps: _Steps, file: "pq.ParquetFile", group: int, first: int, size: int, reject: _Rejects
+) -> Iterator[tuple]:
+    """One row group; where the round filters, its cheap columns are read before its text."""
+    import numpy as np
+    import pyarrow as pa
+
+    keep, start = np.ones(size, bool), 0
+    try:
+        if steps.filtered:
+            cheap = file.read_row_group(group, columns=[rows.SOURCE, rows.RATE], use_threads=False)
+            cheap = rows.plain(cheap.slice(0, size).combine_chunks().to_batches()[0])
+            keep, bad = rows.candidates(steps.corpus, cheap, steps.result)
+            for entry in bad:
+                reject(group, first + entry.row, 1, entry.reason)
+        if not keep.any():
+            return
+        for batch in _batches(file, group, size):
+            here = np.flatnonzero(keep[start : start + len(batch)])
+            if len(here):
+                kept = rows.plain(batch if len(here) == len(batch) else batch.take(pa.array(here)))
+                numbers = here + (first + start)
+                left, lines = steps.lines(
+                    kept, lambda row, why, at=numbers: reject(group, int(at[row]), 1, why)
+                )
+                yield numbers[left], lines
+            start += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the file's
+        reject(group, first + start, int(keep[start:].sum()), f"cannot be read ({_first(error)})")
+
+
+def _batches(file: "pq.ParquetFile", group: int, size: int) -> "Iterator[pa.RecordBatch]":
+    """The first `size` rows of a row group in batches of about BATCH bytes."""
+    meta = file.metadata.row_group(group)
+    each = max(1, int(BATCH * meta.num_rows / max(1, meta.total_byte_size)))
+    columns, left = list(rows.COLUMNS), size
+    for batch in file.iter_batches(each, row_groups=[group], columns=columns, use_threads=False):
+        yield batch.slice(0, left)
+        left -= len(batch)
+        if left <= 0:
+            return
