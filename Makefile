@@ -91,7 +91,7 @@ image-check: ## [STAGE=]: the images' self-test: versions, prompts, NeMo-RL's ke
 	$(RUN) cli bin/image.py --check
 
 shell: ## [STAGE=]: a shell in an image, with the workspace where the stages see it
-	@RUNNER=docker docker/run shell bash
+	$(RUN) shell bash
 
 ##@ Develop
 nemo: ## [NEMO_SKILLS=folder]: install nemo-skills for the real corpus's prompts

@@ -143,9 +143,9 @@ def check_code(name: str, found: Mapping[str, str]) -> None:
         )
 
 
-def stage_of(script: str, args: list[str], environ: Mapping[str, str]) -> str:
+def stage_of(tier: str, script: str, args: list[str], environ: Mapping[str, str]) -> str:
     """NeMo-RL trains in the `train` image; every other stage runs in `tools`; a shell where STAGE says."""
-    if script == "bash":
+    if tier == "shell":
         return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
     if Path(script).name != "train.py":
         return "tools"
@@ -230,17 +230,17 @@ def argv(
 
 
 def main(tier: str, *command: str) -> int:
-    """Become the container that runs `command` (a script of bin/ and its arguments; none: a shell)."""
+    """Become the container that runs a script of bin/ with its arguments, or as `shell` any command."""
     said = dict(os.environ)
     settings.load()  # takes WSL's NAME out of the environment too
     said = {name: value for name, value in said.items() if name in os.environ}
-    script, args = (command[0], list(command[1:])) if command else ("bash", [])
-    stage = stage_of(script, args, os.environ)
+    script, args = command[0], list(command[1:])
+    stage = stage_of(tier, script, args, os.environ)
     env_file = settings.env_file()
     mounted = mounts(os.environ, env_file if env_file.is_file() else None)
     environ = {**said, **paths(os.environ), "OMR_ENV_FILE": str(env_file.absolute())}
     forwarded = [*names(said, os.environ, mounted), *(["OMR_ENV_FILE"] if env_file.is_file() else [])]
-    inside = ["bash"] if script == "bash" else [PYTHON, f"{HOME}/{script}", *args]
+    inside = list(command) if tier == "shell" else [PYTHON, f"{HOME}/{script}", *args]
     given = {
         "mounted": mounted,
         "names": forwarded,

@@ -47,9 +47,7 @@ def mounts(environ: Mapping[str, str], env_file: Path | None = None) -> list[Mou
     for name in INPUTS:
         if name in named:
             if not Path(named[name]).exists():
-                raise RequestError(
-                    f"{name}={named[name]}: there is no such file or folder; correct it or unset it"
-                )
+                raise RequestError(f"{name}={named[name]} is not there; correct it or unset it")
             _add(found, Mount(named[name], named[name]))
             for link in links_out(Path(named[name])):
                 _add(found, link)
