@@ -13,7 +13,7 @@ from pathlib import Path
 from omr import manifest, settings
 from omr.container import HOME, PYTHON, STAGES, Engine, argv, ask, check_code, code_id, image, labels
 from omr.errors import OmrError, RequestError, choose
-from omr.files import human
+from omr.files import human, write_text
 from omr.site import SITE, prepare
 
 PINS = settings.ROOT / "docker" / "pins.env"
@@ -113,12 +113,12 @@ def tag_digest(engine: Engine, reference: str) -> str | None:
     return match[1] if match else None
 
 
-def write_pin(key: str, value: str, file: Path = PINS) -> None:
+def write_pin(key: str, value: str) -> None:
     """Set one line of docker/pins.env."""
-    text, count = re.subn(rf"^{key}=.*$", f"{key}={value}", file.read_text(), flags=re.MULTILINE)
+    text, count = re.subn(rf"^{key}=.*$", f"{key}={value}", PINS.read_text(), flags=re.MULTILINE)
     if count != 1:
-        raise OmrError(f"{file}: has no line {key}=; add it and run again")
-    file.write_text(text)
+        raise OmrError(f"{PINS}: has no line {key}=; add it and run again")
+    write_text(PINS, text)
 
 
 # ---- the build ----

@@ -54,9 +54,8 @@ def is_wanted(name: str, locks: str) -> bool:
     if len(parts) < 3 or not name.endswith((".whl", ".tar.gz")):
         return False
     project, version = re.sub(r"[-_.]+", "-", parts[0]).lower(), parts[1].partition("+")[0]
-    return bool(
-        re.search(rf"^{re.escape(project)}==({re.escape(parts[1])}|{re.escape(version)})\b", locks, re.M)
-    )
+    pinned = rf"^{re.escape(project)}==({re.escape(parts[1])}|{re.escape(version)})(?![\w.])"
+    return bool(re.search(pinned, locks, re.MULTILINE))
 
 
 def prepare(tiers: tuple[str, ...], folder: Path = SITE) -> str:
