@@ -10,7 +10,7 @@ import shlex
 
 import click
 
-from omr import cli, convert
+from omr import cli, convert, settings
 
 
 @click.command()
@@ -28,6 +28,7 @@ def main(
     """Convert checkpoints of a run."""
     run = cli.the_run(**words)
     workspace = cli.workspace()
+    home = settings.get("NEMO_RL") or convert.NEMO_RL
     for number in [step] if step else run.schedule.averaged:
         target = workspace.run(run).hf_step(number)
         if (engine or run.model.engine) == "trl":
@@ -38,10 +39,10 @@ def main(
             made = convert.from_trl(run, workspace, [number])
         elif dry_run:
             words_ = convert.command(workspace.run(run), number, target, backend)
-            click.echo(f"cd {convert.NEMO_RL} && {shlex.join(words_)}")
+            click.echo(f"cd {home} && {shlex.join(words_)}")
             continue
         else:
-            made = convert.from_nemo_rl(run, workspace, number, backend)
+            made = convert.from_nemo_rl(run, workspace, number, backend, home=home)
         click.echo(f"{target}{'' if made else ' (finished already)'}")
 
 

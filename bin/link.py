@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Inside a Slurm job (slurm/*.sbatch): one link of a chain, one converted step, or one plain stage."""
+"""Inside a Slurm job (slurm/*.sbatch): one link of a chain, or one plain stage."""
 
 import os
-import subprocess
 import sys
 
 import click
@@ -13,13 +12,13 @@ from omr.errors import OmrError
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES")
-@click.option("--convert", "step", type=int, help="Convert this averaged step.")
 @click.option("--stage", help="Run a plain stage: its secrets come from .env here.")
+@click.option("--complete", is_flag=True, help="Before the stage: prove that the training is complete.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def main(step: int | None, stage: str | None, command: tuple[str, ...], **words: str | int | None) -> None:
+def main(stage: str | None, complete: bool, command: tuple[str, ...], **words: str | int | None) -> None:
     """Do one job's work, with the secrets of .env in the environment alone."""
-    if stage:
-        sys.exit(subprocess.run(command).returncode)
+    if stage and not complete:
+        sys.exit(link.run_stage(stage, command))
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     workspace = cli.workspace()
     attempt = link.Attempt(
@@ -32,10 +31,10 @@ def main(step: int | None, stage: str | None, command: tuple[str, ...], **words:
         probe=link.probe(words["engine"] or run.model.engine),
         margin=_margin(),
     )
+    if stage:
+        sys.exit(link.after_training(attempt) or link.run_stage(stage, command))
     more = {name: words[name] for name in ("limit", "overrides")}
     more["modes"] = recipe.modes(words["modes"])
-    if step is not None:
-        sys.exit(link.convert_step(attempt, step, command))
     sys.exit(link.run_link(attempt, command, {"engine": words["engine"] or run.model.engine, **more}))
 
 

@@ -89,8 +89,8 @@ def training(
             key,
             job_name(run, stage),
             script,
-            tuple([*_place(site, gpu=script != STAGE or key == "eval"), *options]),
-            {**common, **env},
+            tuple([*_place(site, gpu=key not in ("prepare", "average")), *options]),
+            {**common, "GPUS": "0", **env},
             after,
             logs / pattern,
             str(folder.root),
@@ -100,23 +100,25 @@ def training(
     if prepare:
         jobs.append(job("prepare", STAGE, [], after, STAGE_TIER="data", STAGE_SCRIPT="bin/prepare.py"))
         after = (("afterok", "prepare"),)
-    training_size = [f"--nodes={site.nodes}", "--ntasks-per-node=1", "--requeue", "--signal=B:USR2@60"]
-    training_size += [f"--gpus-per-node={site.gpus}", "--exclusive"] if site.gpus else []
+    always = tuple(need for need in after if need[0] == "afterok")
+    size = [f"--nodes={site.nodes}", "--ntasks-per-node=1", "--requeue", "--signal=B:USR2@60"]
+    size += [f"--gpus-per-node={site.gpus}", "--exclusive"] if site.gpus else []
     for number in range(1, links + 1):
         key = f"train-{number}"
-        size = {"GPUS": str(site.gpus), "NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
-        jobs.append(job(key, "slurm/train.sbatch", training_size, after, **size))
-        after = (("afterany", key),)
-    one_gpu = ["--gpus=1"] if site.gpus else []
-    steps = run.schedule.averaged
-    convert = ["--nodes=1", f"--array=0-{len(steps) - 1}", "--requeue", *one_gpu]
-    numbers = {"CONVERT_STEPS": " ".join(map(str, steps)), "GPUS": "1" if site.gpus else "0"}
-    jobs.append(job("convert", "slurm/convert.sbatch", convert, after, **numbers))
-    stages = [("average", "data", "bin/average.py", [])]
-    stages += [("eval", "train", "bin/eval.py", one_gpu)] if evaluate else []
-    for key, tier, script, options in stages:
-        previous = (("afterok", jobs[-1].key),)
-        jobs.append(job(key, STAGE, ["--requeue", *options], previous, STAGE_TIER=tier, STAGE_SCRIPT=script))
+        place = {"NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
+        jobs.append(job(key, "slurm/train.sbatch", size, after, GPUS=str(site.gpus), **place))
+        after = (*always, ("afterany", key))
+    steps, one = run.schedule.averaged, min(site.gpus, 1)
+    gpu = ["--gpus-per-node=1"] if one and engine == "nemo-rl" else []
+    array = ["--nodes=1", f"--array=0-{len(steps) - 1}", "--requeue", *gpu]
+    numbers = {"CONVERT_STEPS": " ".join(map(str, steps)), "GPUS": str(len(gpu))}
+    jobs.append(job("convert", "slurm/convert.sbatch", array, (("afterany", key),), **numbers))
+    stages = [("average", "data", "bin/average.py", 0)]
+    stages += [("eval", "train", "bin/eval.py", one)] if evaluate else []
+    for key, tier, script, gpus in stages:
+        options = ["--nodes=1", "--requeue", *(["--gpus-per-node=1"] if gpus else [])]
+        needs = {"STAGE_TIER": tier, "STAGE_SCRIPT": script, "GPUS": str(gpus)}
+        jobs.append(job(key, STAGE, options, (("afterok", jobs[-1].key),), **needs))
     return jobs
 
 
@@ -132,8 +134,8 @@ def stage(name: str, tier: str, script: str, site: Site, logs: Path, after: tupl
         name,
         f"omr-{name}",
         STAGE,
-        tuple([*options, "--requeue"]),
-        {**site.words, **env, "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script},
+        tuple([*options, "--nodes=1", "--requeue"]),
+        {**site.words, "GPUS": "0", **env, "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script},
         after,
         logs / "%x-%j.log",
         str(logs.parent / name),

@@ -7,10 +7,11 @@ happened is one line each in <run>/story.txt; what the next link must know is in
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -135,7 +136,7 @@ def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
     past = [*past, entry] if _same_chain(folder, known) else [entry]
     note(folder, chain=_chain(folder), attempts=past)
     attempt.say(f"trains on from step {start}" if start else "trains from the start")
-    code, seconds = supervise(attempt, held, command)
+    code, seconds = supervise(attempt, held, command, inherit(attempt, words))
     if not held.holds:
         print(f"another job has taken over {folder.root}; this one ends", flush=True)
         return 1
@@ -183,7 +184,37 @@ def _prove(attempt: Attempt, known: dict, words: dict) -> None:
     print(f"data proved by {how}; base, image, disk and nodes are as they must be", flush=True)
 
 
-def supervise(attempt: Attempt, held: lease.Lease, command: Sequence[str]) -> tuple[int, float]:
+def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
+    """What NeMo-RL would build at every start and finds made: the data set, and the converted base.
+
+    The conversion cache counts only once a run has loaded from it; a half-made one is removed. Where another
+    live job is at it, this run makes one of its own.
+    """
+    if words["engine"] != "nemo-rl":
+        return {}
+    from omr import convert, prepare
+
+    found = {}
+    request = read_json(attempt.folder.run_json)["request"]
+    if prepare.finished(attempt.workspace, request["data"]["sha256"], words["limit"]):
+        found["OMR_DATA"] = str(prepare.folder(attempt.workspace, request["data"]["sha256"], words["limit"]))
+    cache = convert.cache(attempt.workspace, Path(request["base"]["path"]))
+    if not (cache / CONVERTED).exists():
+        try:
+            lease.take(cache.with_name(f"{cache.name}.lease"), attempt.job, attempt.restart, slurm.is_active)
+        except lease.Held:
+            cache = attempt.folder.root / "megatron"
+        if not (cache / CONVERTED).exists():
+            shutil.rmtree(cache, ignore_errors=True)
+    return {**found, "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
+
+
+CONVERTED = "converted.json"  # omr/nemo_driver.py writes it
+
+
+def supervise(
+    attempt: Attempt, held: lease.Lease, command: Sequence[str], more: Mapping[str, str]
+) -> tuple[int, float]:
     """Run the engine until it ends, the allocation nearly does, or the lease is lost.
 
     Returns its exit code and the longest save seen (seconds). The engine is asked to save and stop by a file;
@@ -191,7 +222,7 @@ def supervise(attempt: Attempt, held: lease.Lease, command: Sequence[str]) -> tu
     """
     folder = attempt.folder
     stop = folder.root / f".stop-{attempt.job}-{attempt.restart}"
-    environ = {**os.environ, lease.VARIABLE: str(held.path), "OMR_STOP": str(stop)}
+    environ = {**os.environ, **more, lease.VARIABLE: str(held.path), "OMR_STOP": str(stop)}
     environ["OMR_METRICS"] = str(folder.metrics)
     token = folder.root / f".ray-{attempt.job}-{attempt.restart}"
     token.touch(mode=0o600)
@@ -317,23 +348,21 @@ def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
 
 
 def last_line(log: Path) -> str:
-    """The most telling of an engine's last words: its last line that names an error, else its last line."""
+    """The most telling of an engine's last words: the last line that names an error, else the last; not Slurm's."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, handle.seek(0, 2) - 20_000))
-            lines = [
-                line.strip() for line in handle.read().decode(errors="replace").splitlines() if line.strip()
-            ]
+            text = handle.read().decode(errors="replace")
     except OSError:
         return "it wrote no log"
-    telling = [line for line in lines if "rror" in line and not line.startswith(("srun:", "slurmstepd:"))]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    telling = [line for line in lines if "rror" in line]
     return (telling or lines or ["it said nothing"])[-1][:300]
 
 
 def tidy(run: recipe.Run, folder: RunFolder, whole: Sequence[int]) -> None:
     """Remove deadline checkpoints that are no longer needed: neither averaged, nor of the newest two."""
-    import shutil
-
     keep = {*run.schedule.averaged, *sorted(whole)[-2:]}
     for step in whole:
         if step not in keep and step % run.schedule.save_period:
@@ -373,3 +402,26 @@ def probe(engine: str) -> Probe:
     from omr import checkpoints
 
     return Probe(checkpoints.whole, checkpoints.mend)
+
+
+def after_training(attempt: Attempt) -> int:
+    """0 if the training is complete; else 1, and the story says how far it is."""
+    run, folder = attempt.run, attempt.folder
+    whole = attempt.probe.whole(folder.checkpoints)
+    if complete(run, folder, whole):
+        return 0
+    first = os.environ.get("SLURM_ARRAY_TASK_ID", "0") == "0"
+    line = f"the training stands at step {max(whole, default=0)} of {run.schedule.steps}; make train goes on"
+    print(line)
+    if first:
+        tell(folder, f"convert, job {attempt.job}: {line}")
+    return 1
+
+
+def run_stage(stage: str, command: Sequence[str]) -> int:
+    """Run a stage's step to its end; it fails with the step's own code, and says so in the run's story."""
+    code = subprocess.run(command).returncode
+    if code and (root := os.environ.get("RUN_DIR")):
+        job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+        tell(RunFolder(Path(root)), f"{stage}, job {job}: failed with exit code {code}; its log says why")
+    return code

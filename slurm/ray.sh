@@ -9,13 +9,14 @@ port=${2:?usage: slurm/ray.sh ADDRESS PORT COMMAND [ARG…]}
 shift 2
 : "${SLURM_JOB_ID:?the job}"
 : "${SLURM_JOB_NUM_NODES:?nodes of the job}"
+: "${SLURM_NODEID:?place of this node in the step}"
 : "${RAY_AUTH_TOKEN_PATH:?the file with the token of this attempt}"
 : "${GPUS:?GPUs a node, 0 for none}"
 
 export RAY_AUTH_MODE=token
 export RAY_USAGE_STATS_ENABLED=0
 # A folder of its own: what another attempt or another user left in /tmp/ray is not seen. Socket paths are short.
-export RAY_TMPDIR=/tmp/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+export RAY_TMPDIR=/tmp/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-$SLURM_NODEID
 mkdir -m 700 "$RAY_TMPDIR"
 trap 'rm -rf "$RAY_TMPDIR"' EXIT
 # Many nodes pull their first files at once.

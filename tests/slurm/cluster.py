@@ -43,7 +43,8 @@ SlurmdTimeout={slurmd_timeout}
 ReturnToService=2
 MessageTimeout=10
 TreeWidth=65533
-NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_port}-{last_port}] CPUs={cpus} State=UNKNOWN
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_port}-{last_port}] CPUs={cpus} Gres=gpu:2 State=UNKNOWN
+GresTypes=gpu
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP OverSubscribe=NO
 """
 
@@ -64,6 +65,11 @@ class Cluster:
         ports = free_ports(nodes + 1)
         self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
         self.daemons: dict[str, subprocess.Popen] = {}
+        # Counted, not looked at: the GPUs of these nodes are a number.
+        (root / "gres.conf").parent.mkdir(parents=True, exist_ok=True)
+        for i in range(2):
+            (root / f"gpu{i}").touch()
+        (root / "gres.conf").write_text(f"Name=gpu File={root}/gpu[0-1]\n")
         for folder in ("state", *(f"spool.{name}" for name in self.nodes)):
             (root / folder).mkdir(parents=True)
         root.chmod(0o755)
@@ -81,7 +87,14 @@ class Cluster:
         )
 
     def start(self) -> None:
-        """All daemons, and wait until every node is idle."""
+        """All daemons, and wait until every node is idle; nothing is left running where that fails."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         key = self.root / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
