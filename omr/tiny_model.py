@@ -33,8 +33,7 @@ Ann Bob has 1 apples and gets 1 more. How many apples are there?
 Count: 1, 1.
 Which solution of 1+1 is right?\nSolution 1: 1\nJudgment: 1
 print(1+1)\n```output\n1\n```\n```system\nRemaining code executions: 1\nYou have run out of code executions!
-Solve the following math problem. Problem: Make sure to put the answer (and only answer) inside \\boxed{}.\n\n
-You may use perform call up to 1 Python code calls executions to assist your reasoning.
+Solve the problem, put the answer inside \\boxed{}.\n\nYou may use up to 1 Python calls.
 """
 
 # As Qwen2.5's: a system message of its own where the conversation begins without one.
