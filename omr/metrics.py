@@ -1,0 +1,49 @@
+"""Numbers of each optimiser step: one JSON line in <run>/metrics.jsonl and a point in TensorBoard's files."""
+
+import json
+import time
+from pathlib import Path
+
+from omr.files import writing
+from omr.workspace import RunFolder
+
+
+def read(path: Path, until: int | None = None) -> list[dict]:
+    """The steps' numbers in order, each step once; a line that a kill cut off is left out."""
+    rows: dict[int, dict] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+            rows[int(row["step"])] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    return [rows[step] for step in sorted(rows) if until is None or step <= until]
+
+
+class Metrics:
+    """Appends to a run's metrics; what an earlier attempt wrote after step `start` is taken back first."""
+
+    def __init__(self, folder: RunFolder, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        kept = read(folder.metrics, start)
+        with writing(folder.metrics) as aside:
+            aside.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        self._file = folder.metrics.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder.logs / "tensorboard"), purge_step=start + 1)
+
+    def add(self, step: int, **numbers: float) -> None:
+        """The numbers of a step."""
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **numbers}) + "\n")
+        self._file.flush()
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Before a checkpoint: what it stands on is written."""
+        self._board.flush()
+
+    def close(self) -> None:
+        """End of training."""
+        self._file.close()
+        self._board.close()
