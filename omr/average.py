@@ -29,6 +29,7 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
     missing = [step for step in run.schedule.averaged if step not in found]
     if missing:
         there = listing([f"step_{n}" for n in found], "and") or "none"
+        are = "are" if len(missing) > 1 else "is"
         raise OmrError(
             f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} is missing (there: {there});"
             f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, train and convert first"

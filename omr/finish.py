@@ -33,7 +33,9 @@ LOOK = 2_000  # rows of the shuffled file that are looked through for them
 
 
 def side_files(source: Path, aside: Path) -> None:
-    """Configuration and tokenizer of the last averaged step, rope in both homes."""
+    """Configuration and tokenizer of the last averaged step, rope in both homes; an earlier try's go."""
+    for path in weights.side_files(aside):
+        path.unlink()
     for path in weights.side_files(source):
         shutil.copyfile(path, aside / path.name)
     rope.write_both(aside)
