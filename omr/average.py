@@ -31,7 +31,7 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
         there = listing([f"step_{n}" for n in found], "and") or "none"
         are = "are" if len(missing) > 1 else "is"
         raise OmrError(
-            f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} is missing (there: {there});"
+            f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} {are} missing (there: {there});"
             f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, train and convert first"
         )
     half = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
