@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omr.errors import RequestError
 from omr.files import read_json, write_json
-from omr.settings import ROOT
+from omr.settings import ROOT, SETTINGS
 from omr.workspace import manifest_of
 
 
@@ -41,8 +41,10 @@ def code_revision() -> str:
 
 
 def command() -> str:
-    """The command line of this process, quoted as a shell would read it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The words that this process was asked with, as make would take them: `ROUND=2 data.py --force`."""
+    asked = [s.name for s in SETTINGS.values() if not s.machine and os.environ.get(s.name)]
+    words = [f"{name}={os.environ[name]}" for name in asked]
+    return shlex.join([*words, Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def write(path: Path, inputs: dict, **facts: object) -> None:

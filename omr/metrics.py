@@ -14,7 +14,8 @@ def read(path: Path, until: int | None = None) -> list[dict]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-            rows[int(row["step"])] = row
+            step = int(row["step"])
+            rows[step] = {**rows.get(step, {}), **row}
         except (ValueError, KeyError, TypeError):
             continue
     return [rows[step] for step in sorted(rows) if until is None or step <= until]

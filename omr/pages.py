@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -29,10 +31,10 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     """The page's text; every value is escaped."""
     import jinja2
 
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    folder = jinja2.FileSystemLoader(TEMPLATE.parent)
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, undefined=strict)
-    return environment.get_template("page.html.j2").render(title=title, lead=lead, sections=sections)
+    return environment.get_template(TEMPLATE.name).render(title=title, lead=lead, sections=sections)
 
 
 def lines(series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, caption: str) -> Figure:

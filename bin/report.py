@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""`make report`: one self-contained page about a run, and the run in three lines."""
+
+import click
+
+from omr import cli, report
+
+
+@click.command()
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "FORCE", "DRY_RUN")
+def main(
+    model: str | None,
+    round: str,
+    variant: str | None,
+    name: str | None,
+    steps: int | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Write runs/…/report.html from what the run left."""
+    run = cli.the_run(model, round, variant, steps, name)
+    folder = cli.workspace().run(run)
+    if dry_run:
+        click.echo(f"would write {folder.report}")
+        return
+    fresh = report.write(run, folder, force)
+    click.echo(f"{run.title}: {report.lead(folder)}")
+    click.echo(f"  report  {folder.report}{'' if fresh else ' (up to date)'}")
+    if folder.final.exists():
+        click.echo(f"  model   {folder.final}")
+
+
+if __name__ == "__main__":
+    cli.main(main)
