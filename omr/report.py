@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from omr import manifest, pages
+from omr import manifest, metrics, pages
 from omr.errors import RequestError
-from omr.files import read_json, write_text
+from omr.files import human, read_json, write_text
 from omr.recipe import Run
 from omr.workspace import RunFolder, manifest_of
 
