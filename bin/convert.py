@@ -10,25 +10,16 @@ import shlex
 
 import click
 
-from omr import cli, convert, settings
+from omr import cli, convert
 
 
 @click.command()
 @cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "ENGINE", "DRY_RUN")
 @click.option("--step", type=int, help="The step to convert (default: all that are averaged).")
-@click.option(
-    "--backend",
-    type=click.Choice([convert.MEGATRON, convert.DTENSOR]),
-    default=convert.MEGATRON,
-    help="What NeMo-RL trained with.",
-)
-def main(
-    step: int | None, backend: str, engine: str | None, dry_run: bool, **words: str | int | None
-) -> None:
+def main(step: int | None, engine: str | None, dry_run: bool, **words: str | int | None) -> None:
     """Convert checkpoints of a run."""
     run = cli.the_run(**words)
     workspace = cli.workspace()
-    home = settings.get("NEMO_RL") or convert.NEMO_RL
     for number in [step] if step else run.schedule.averaged:
         target = workspace.run(run).hf_step(number)
         if (engine or run.model.engine) == "trl":
@@ -38,11 +29,11 @@ def main(
                 continue
             made = convert.from_trl(run, workspace, [number])
         elif dry_run:
-            words_ = convert.command(workspace.run(run), number, target, backend)
-            click.echo(f"cd {home} && {shlex.join(words_)}")
+            command = convert.command(workspace.run(run), number, target)
+            click.echo(f"cd {convert.home()} && {shlex.join(command)}")
             continue
         else:
-            made = convert.from_nemo_rl(run, workspace, number, backend, home=home)
+            made = convert.from_nemo_rl(run, workspace, number)
         click.echo(f"{target}{'' if made else ' (finished already)'}")
 
 

@@ -12,13 +12,13 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omr import checkpoints, files, manifest, model, passport, rope, sealed, weights
+from omr import checkpoints, files, manifest, model, nemo_rl, passport, rope, sealed, settings, weights
 from omr.errors import OmrError, RequestError, listing
 from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
 
-NEMO_RL = "/opt/nemo-rl"  # where the training image has it
-MEGATRON, DTENSOR = "megatron", "dtensor"
+MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
+PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
 MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 
 
@@ -92,19 +92,11 @@ def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | Non
     manifest.write(aside, origin, files=model.listed(aside, {}), passport=facts)
 
 
-def from_nemo_rl(
-    run: Run,
-    workspace: Workspace,
-    step: int,
-    backend: str = MEGATRON,
-    launcher: Sequence[str] = (),
-    home: str | None = NEMO_RL,
-) -> bool:
-    """Convert one averaged step with NeMo-RL's own script; whether there was work to do.
+def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
+    """Convert one averaged step with NeMo-RL's own script, in its image; whether there was work to do.
 
-    The script runs from `home`, behind the words of `launcher` (srun and its container, say). A half-written
-    output is replaced. An OmrError for a step that is absent, still being saved or damaged, and for a base
-    model that is gone or not patched: the script reads config and tokenizer there.
+    A half-written output is replaced. An OmrError for a step that is absent, still being saved or damaged,
+    and for a base model that is gone or not patched: the script reads config and tokenizer there.
     """
     folder = workspace.run(run)
     if step not in run.schedule.averaged:
@@ -118,13 +110,12 @@ def from_nemo_rl(
     reference = _base(run, source)
     with _building(folder, step) as aside:
         aside.rmdir()  # the converters refuse a folder that is there
-        words = [*launcher, *command(folder, step, aside, backend)]
-        code = subprocess.run(words, cwd=home, stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(command(folder, step, aside), cwd=home(), stdin=subprocess.DEVNULL).returncode
         if code or not (aside / "config.json").exists():
             raise OmrError(
                 f"{source}: the converter failed (exit code {code}, see above); mend it and run again"
             )
-        if backend == DTENSOR:
+        if (aside / PICKLE).exists():
             to_safetensors(aside)
         adopt(run, aside, inputs(source), reference)
     return True
@@ -154,7 +145,7 @@ def to_safetensors(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    source = folder / "pytorch_model.bin"
+    source = folder / PICKLE
     config = rope.parse(folder / "config.json")
     dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "bfloat16"))))
     tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
@@ -178,23 +169,21 @@ def to_safetensors(folder: Path) -> None:
         files.write_json(folder / weights.INDEX, weights.index_of(weights.shards(folder)))
 
 
-def command(folder: RunFolder, step: int, out: Path, backend: str = MEGATRON) -> list[str]:
-    """The converter's command line, run from NeMo-RL's folder; it refuses an `out` that exists."""
+def command(folder: RunFolder, step: int, out: Path) -> list[str]:
+    """The converter's command line for a checkpoint, run from `home`; it refuses an `out` that exists."""
     source = checkpoint(folder, step)
-    config = ["--config", str(source / "config.yaml")]
     weights_ = source / "policy" / "weights"
-    if backend == MEGATRON:
+    where = ["--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)]
+    if (weights_ / MEGATRON).is_dir():
         script = ["uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"]
-        return [
-            *script,
-            *config,
-            "--megatron-ckpt-path",
-            str(weights_ / "iter_0000000"),
-            "--hf-ckpt-path",
-            str(out),
-        ]
+        return [*script, *where, "--megatron-ckpt-path", str(weights_ / MEGATRON)]
     script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
-    return [*script, *config, "--dcp-ckpt-path", str(weights_), "--hf-ckpt-path", str(out)]
+    return [*script, *where, "--dcp-ckpt-path", str(weights_)]
+
+
+def home() -> str:
+    """NeMo-RL's folder."""
+    return settings.get("NEMO_RL") or nemo_rl.FOLDER
 
 
 def cache(workspace: Workspace, base: Path) -> Path:
