@@ -29,7 +29,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes demo doctor data data-report model passport plan train average eval report \
-	prune nemo test test-fast lint docs lock clean
+	status logs cancel pipeline prune nemo test test-fast lint docs lock clean
 
 ##@ Start
 help: ## this page
@@ -82,6 +82,19 @@ eval: ## MODEL= ROUND=: accuracy on held-out problems, before and after
 
 report: ## MODEL= ROUND=: one page about a run
 	$(RUN) data bin/report.py
+
+##@ Watch
+status: ## [MODEL= ROUND=]: each job of a chain, how far the training is, what is left
+	$(RUN) cli bin/status.py
+
+logs: ## MODEL= ROUND= [FOLLOW=1]: the newest log of a run
+	$(RUN) cli bin/logs.py
+
+cancel: ## MODEL= ROUND=: end a chain; what is saved stays
+	$(RUN) cli bin/cancel.py
+
+pipeline: ## MODEL=: data, base, both rounds and evaluation as one graph of Slurm jobs
+	$(RUN) cli bin/pipeline.py
 
 ##@ Container
 image: ## [STAGE=tools|train]: build the images, from bases pinned by digest

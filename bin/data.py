@@ -9,9 +9,16 @@ from omr import cli, data, hub
 @click.command()
 @cli.options("DATASET", "ROUND", "VARIANT", "MODES", "RAW", "SEED", "NAME", "LIMIT", "WORKERS", "MEMORY")
 @cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "DRY_RUN", "FORCE")
-def main(**words: str | int | bool | None) -> None:
+@click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
+def main(part: str | None, **words: str | int | bool | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
     asked = data.request(cli.workspace(), words)
+    if part and not data.finished(asked, words["force"]):
+        plan = data.prepare(asked, hub.download, words["force"] and part == "plan")
+        if part != "plan":
+            data.format_part(asked, plan, *map(int, part.split("/")))
+        click.echo(f"{asked.output}: {part} done")
+        return
     if words["dry_run"]:
         click.echo("\n".join(data.describe(asked, hub.command)))
         return

@@ -48,6 +48,7 @@ class Job:
     after: tuple[tuple[str, str], ...] = ()
     output: Path | None = None
     comment: str = ""
+    args: tuple[str, ...] = ()
 
     def argv(self, ids: Mapping[str, str], root: Path = ROOT) -> list[str]:
         """The sbatch command, with the ids of the jobs it waits for."""
@@ -57,7 +58,7 @@ class Job:
             words.append(
                 "--dependency=" + ",".join(f"{kind}:{ids.get(key, key)}" for kind, key in self.after)
             )
-        return [*words, str(root / self.script)]
+        return [*words, str(root / self.script), *self.args]
 
 
 def job_name(run: recipe.Run, stage: str = "") -> str:
@@ -125,21 +126,63 @@ def training(
 STAGE = "slurm/stage.sbatch"
 
 
-def stage(name: str, tier: str, script: str, site: Site, logs: Path, after: tuple = (), **env: str) -> Job:
-    """A stage without GPUs as one job of its own: data, model."""
-    options = _place(site, gpu=False)
+def stage(
+    key: str,
+    tier: str,
+    script: str,
+    site: Site,
+    logs: Path,
+    *,
+    args: tuple[str, ...] = (),
+    after: tuple[tuple[str, str], ...] = (),
+    gpus: int = 0,
+    array: int = 0,
+    **env: str,
+) -> Job:
+    """A stage as a job of its own: data, model. Its log goes to `logs`; `array` makes it that many tasks."""
+    options = [*_place(site, gpu=gpus > 0), "--nodes=1", "--requeue"]
+    if gpus:
+        options.append(f"--gpus-per-node={gpus}")
     if workers := site.words.get("WORKERS"):
         options.append(f"--cpus-per-task={workers}")
+    if array:
+        options.append(f"--array=0-{array - 1}")
+    needs = {"GPUS": str(gpus), "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script}
     return Job(
-        name,
-        f"omr-{name}",
+        key,
+        f"omr-{key}",
         STAGE,
-        tuple([*options, "--nodes=1", "--requeue"]),
-        {**site.words, "GPUS": "0", **env, "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script},
+        tuple(options),
+        {**site.words, **env, **needs},
         after,
-        logs / "%x-%j.log",
-        str(logs.parent / name),
+        logs / ("%x-%A_%a.log" if array else "%x-%j.log"),
+        str(logs.parent),
+        args,
     )
+
+
+def data_shards(
+    site: Site,
+    logs: Path,
+    parts: int,
+    *,
+    key: str = "data",
+    args: tuple[str, ...] = (),
+    after: tuple[tuple[str, str], ...] = (),
+    **env: str,
+) -> list[Job]:
+    """The data stage on several machines: one plans, an array formats disjoint shards, one mixes.
+
+    The plan's work folder is the same whoever formats, so the bytes are those of one machine.
+    """
+
+    def one(suffix: str, after: tuple, *more: str, array: int = 0, **named: str) -> Job:
+        given = {"args": (*args, *more), "after": after, "array": array}
+        return stage(f"{key}{suffix}", "data", "bin/data.py", site, logs, **given, **env, **named)
+
+    plan = one("-plan", after, "--part", "plan")
+    array = one("-format", (("afterok", plan.key),), array=parts, STAGE_PARTS=str(parts))
+    return [plan, array, one("", (("afterok", array.key),))]
 
 
 def _place(site: Site, gpu: bool) -> list[str]:
@@ -150,13 +193,18 @@ def _place(site: Site, gpu: bool) -> list[str]:
 
 
 def picture(jobs: list[Job]) -> str:
-    """The graph as lines of text: each job, and what it waits for."""
+    """The graph in the terminal: the line of jobs, then what each waits for and asks for."""
+    arrows = {"afterok": "─ok→", "afterany": "─any→"}
+    line = jobs[0].key
+    for job in jobs[1:]:
+        kind = next((kind for kind, key in reversed(job.after) if not key.isdigit()), "afterok")
+        line += f" {arrows[kind]} {job.key}"
     width = max(len(job.key) for job in jobs)
-    lines = []
+    rows = []
     for job in jobs:
-        waits = ", ".join(f"{kind} {key}" for kind, key in job.after) or "at once"
+        waits = " and ".join(f"{kind} {key}" for kind, key in job.after) or "at once"
         shown = [
             o for o in job.options if o.startswith(("--nodes", "--gpus", "--array", "--time", "--partition"))
         ]
-        lines.append(f"{job.key:<{width}}  {waits:<{width + 10}}  {' '.join(shown)}".rstrip())
-    return "\n".join(lines)
+        rows.append(f"  {job.key:<{width}}  {waits:<34}  {' '.join(shown)}".rstrip())
+    return "\n".join([line, "", *rows])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omr import chain, files, link, manifest, nemo_rl, preflight, recipe, runs, settings, slurm
 from omr.chain import Job, Site
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, choose
 from omr.workspace import RunFolder, Workspace
 
 # What a job needs to find itself; everything else it gets by name from our settings.
@@ -39,8 +39,8 @@ ENGINE_NAMES = (
 )
 
 
-def site(run: recipe.Run | None, workspace: Workspace) -> Site:
-    """The machine facts, from the settings."""
+def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None) -> Site:
+    """The machine facts, from the settings; `asked` are the words of a run beside those that name it."""
     get = settings.get
     gpus = get("GPUS")
     return Site(
@@ -53,8 +53,28 @@ def site(run: recipe.Run | None, workspace: Workspace) -> Site:
         time=get("TIME"),
         container=get("CONTAINER"),
         python=sys.executable,
-        words=words(workspace),
+        words={**words(workspace), **(of_run(run, asked) if run and asked else {})},
     )
+
+
+def of_run(run: recipe.Run, asked: dict) -> dict[str, str]:
+    """The words that name a run, as its jobs read them again."""
+    plain = run.schedule == recipe.run(*_names(run)).schedule
+    named = {
+        "MODEL": run.model.name,
+        "ROUND": str(run.round.number),
+        "VARIANT": run.round.variant,
+        "NAME": run.name,
+        "STEPS": None if plain else str(run.schedule.steps),
+        "LIMIT": asked["limit"] and str(asked["limit"]),
+        "MODES": ",".join(asked["modes"]),
+        "OVERRIDES": asked["overrides"],
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _names(run: recipe.Run) -> tuple:
+    return run.model.name, run.round.number, run.round.variant
 
 
 def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -64,7 +84,8 @@ def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict
         for name in environ
         if (name in settings.SETTINGS or name.startswith((*settings.FOREIGN, "OMR_")))
         and environ[name]
-        and name not in NOT_FOR_JOBS
+        and name not in (*NOT_FOR_JOBS, *chain.WORDS)
+        and not name.startswith("PIP_")
         and not settings.is_secret(name)
     }
     secret = [s.name for s in settings.SETTINGS.values() if s.secret]
@@ -98,7 +119,7 @@ def plan(run: recipe.Run, workspace: Workspace, words: dict, *, links: int, eval
     """The jobs that would train this run now."""
     engine = words["engine"]
     folder = workspace.run(run)
-    here = site(run, workspace)
+    here = site(run, workspace, words)
     prepare = engine == "nemo-rl" and not prepared(run, workspace, words)
     return chain.training(run, folder, here, engine=engine, links=links, evaluate=evaluate, prepare=prepare)
 
@@ -174,6 +195,33 @@ def train(
     say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
 
 
+def dispatch(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    launcher: str,
+    say: Callable[[str], None],
+    dry_run: bool = False,
+) -> None:
+    """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by `launcher`."""
+    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
+    final = workspace.run(run).final
+    if manifest.read(final) is not None:
+        say(f"{run.title} is finished: {final}")
+    elif launcher == "ns":
+        from omr import ns
+
+        here = site(run, workspace)
+        size = {"nodes": here.nodes, "gpus": here.gpus, "links": links}
+        argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
+        ns.submit(run, workspace, argv, say, dry_run)
+    else:
+        train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
+
+
 def refuse_second(folder: Path, title: str) -> None:
     """A RequestError with their ids while jobs of an earlier chain of this run live."""
     if live := slurm.live_with_comment(str(folder)):
@@ -238,13 +286,51 @@ def show(jobs: Sequence[Job], file: tuple[Path, str] | None, say: Callable[[str]
     """Every command and file, as it would be; ids that Slurm gives are `<key>`, and secrets are names."""
     say(chain.picture(list(jobs)))
     ids = {job.key: f"<{job.key}>" for job in jobs}
+    shared = dict(set.intersection(*({*job.env.items()} for job in jobs)))
+    say("\nevery job gets")
+    for name in sorted(shared):
+        say(f"  {name}={shlex.quote(str(shared[name]))}")
     for job in jobs:
-        say("")
-        plain = [
+        own = [
             f"{name}={shlex.quote(str(value))}"
             for name, value in sorted(job.env.items())
-            if value is not None
+            if name not in shared
         ]
-        say(" ".join(["env", *plain, shlex.join(job.argv(ids))]))
+        say("\n" + " ".join([*own, shlex.join(job.argv(ids))]))
     if file:
         say(f"\n{file[0]}:\n{file[1]}")
+
+
+def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None]) -> None:
+    """Submit one stage as a job: what `make data RUNNER=slurm` does. The words are in the environment."""
+    slurm.need()
+    preflight.secrets_file()
+    workspace = Workspace(Path(settings.get("WORKSPACE") or "").expanduser().absolute())
+    name = Path(script).stem
+    here = site(None, workspace)
+    gpus = min(here.gpus, 1) if tier == "train" else 0
+    logs = workspace.root / "logs"
+    environments("trl" if tier == "train" else "")
+    shards = int(settings.get("SHARDS") or 1)
+    force = {"FORCE": "1"} if settings.get("FORCE") else {}
+    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
+    if name == "data" and shards > 1:
+        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
+    ids = submit(jobs, logs / f"{name}.jobs.json")
+    shown = ", ".join(f"{key} {i}" for key, i in ids.items())
+    say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")
+
+
+def _main() -> int:
+    try:
+        settings.load()
+        tier, script, *args = sys.argv[1:]
+        stage(tier, script, args, print)
+    except OmrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

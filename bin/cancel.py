@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""`make cancel`: end a run's chain; what is saved stays, and make train goes on from it."""
+
+import click
+
+from omr import cli, link, slurm
+
+
+@click.command()
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "DRY_RUN")
+def main(dry_run: bool, **words: str | int | None) -> None:
+    """Cancel every live job of the run: what waits first, so that nothing starts in between."""
+    slurm.need()
+    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
+    folder = cli.workspace().run(run)
+    live = slurm.live_with_comment(str(folder.root))
+    ids = list(dict.fromkeys(row.job for row in sorted(live, key=lambda row: row.state != "PENDING")))
+    if not ids:
+        click.echo(f"{run.title}: nothing is queued or running")
+        return
+    if dry_run:
+        click.echo("scancel " + " ".join(ids))
+        return
+    slurm.cancel(ids)
+    link.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
+    click.echo(f"{run.title}: cancelled jobs {', '.join(ids)}; make train goes on from the last checkpoint")
+
+
+if __name__ == "__main__":
+    cli.main(main)
