@@ -37,7 +37,7 @@ def options(*names: str) -> Callable:
 
     def add(function: Callable) -> Callable:
         for name in reversed(names):
-            number = _Number(name, 0 if name == "SEED" else 1) if name in NUMBERS else None
+            number = _Number(name, 0 if name in ("SEED", "GPUS") else 1) if name in NUMBERS else None
             function = option(name, flag=name in FLAGS, type=number)(function)
         return function
 
@@ -45,7 +45,7 @@ def options(*names: str) -> Callable:
 
 
 FLAGS = ("EVAL", "VERIFY", "FOLLOW", "JSON", "DRY_RUN", "FORCE", "YES")
-NUMBERS = ("SEED", "STEPS", "LIMIT", "NUM_TRAINING_JOBS", "NODES", "GPUS", "WORKERS", "SHARDS")
+NUMBERS = ("SEED", "STEPS", "LIMIT", "NUM_TRAINING_JOBS", "NODES", "GPUS", "WORKERS", "SHARDS", "MAX_TOKENS")
 
 
 class _Number(click.ParamType):

@@ -73,9 +73,14 @@ def request(
     }
 
 
+def plain(request: dict) -> dict:
+    """The request as it will be read back: tuples are lists."""
+    return json.loads(json.dumps(request))
+
+
 def freeze(folder: RunFolder, wanted: dict) -> dict:
     """Write run.json, or check that it says the same; a RequestError names what changed since."""
-    wanted = json.loads(json.dumps(wanted))  # as it will be read back: tuples are lists
+    wanted = plain(wanted)
     if folder.run_json.exists():
         frozen = read_json(folder.run_json)
         if different := manifest.changes(frozen["request"], wanted):

@@ -58,6 +58,7 @@ SETTINGS = {
         _request("ENGINE", "what trains: trl, nemo-rl (default: the recipe row's own)"),
         _request("LAUNCHER", "who submits the chain: sbatch, ns", "sbatch"),
         _request("NUM_TRAINING_JOBS", "links of the Slurm chain", "1"),
+        _request("DEADLINE", "save and stop by then: seconds from now, or a time like 2026-01-31T18:00"),
         _request("NODES", "nodes of a training job (default: the recipe's 64)"),
         _request("GPUS", "GPUs a node (default: the recipe's 8)"),
         _request("OVERRIDES", "extra NeMo-RL keys: a.b=c d.e=f"),
@@ -65,6 +66,10 @@ SETTINGS = {
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop"),
         _request("STATS", "token lengths over: full, sample", "full"),
         _request("EVAL", "1: evaluate at the end of a chain"),
+        _request(
+            "PROBLEMS", "held-out problems, JSON lines with problem and expected_answer (default: tiny's own)"
+        ),
+        _request("MAX_TOKENS", "longest answer to a held-out problem"),
         _request("VERIFY", "1: hash the whole data file before training"),
         _request("FOLLOW", "1: keep following the logs"),
         _request("JSON", "1: machine-readable answer"),

@@ -179,7 +179,7 @@ class Feed:
 
 
 def padded(tokens: int, ratio: float = 1.3) -> Callable[[Sequence[int]], list[list[int]]]:
-    """Micro-batches for padding: rows of like length (up to `ratio` of the shortest), at most `tokens` each."""
+    """Micro-batches for padding: up to `tokens`, and lengths up to `ratio` of the shortest, in each."""
 
     def plan(lengths: Sequence[int]) -> list[list[int]]:
         groups: list[list[int]] = []

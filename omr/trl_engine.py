@@ -5,29 +5,26 @@ rows of the SFT file, however many micro-batches they make; the loss is the sum 
 number in the whole batch, over all processes, as NeMo-RL normalises it. Run it alone or under torchrun.
 
 Environment: OMR_DEADLINE (seconds since the epoch by which saving must begin), OMR_STOP (a file that asks for
-the same now), OMR_LEASE (see omr/lease.py); SIGTERM and SIGUSR2 ask for it too.
+the same now, as SIGTERM and SIGUSR2 do), OMR_LEASE (see omr/lease.py), OMR_STEP_DELAY (seconds, for tests).
 """
 
 import contextlib
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import checkpoints, lease, trl_plan
+from omr import checkpoints, lease, trl_plan, weights
 from omr.errors import OmrError
 from omr.files import lock, need_space, read_json, write_json
 from omr.metrics import Metrics
 from omr.progress import Progress
 from omr.sft_rows import Feed, Order, Rows, Share, packed, padded
 from omr.workspace import RunFolder
-
-WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json")
-SIDE_FILES = ("*.json", "*.jinja", "merges.txt")  # of the base, copied beside each checkpoint's weights
-CPU_TOKENS = 8192  # of a padded micro-batch: small enough to stay in the caches
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
     world = World.of_environment()
     held = lock(folder.root / ".train.lock", str(folder.root)) if world.first else contextlib.nullcontext()
     with held, _asked_to_stop() as asked:
+        start = _newest(folder, world, say)  # the others wait here until the first one's files are written
         plan = trl_plan.read(folder)
-        start = _newest(folder, world, say)
         if start >= plan.steps:
             return Outcome(start, plan.steps)
         _quiet()
@@ -161,7 +158,7 @@ def _trainer(folder: RunFolder, plan: trl_plan.Plan, world: World, start: int, a
         trust_remote_code=False,
     )
     rows = _rows(folder, plan, world)
-    cut = packed(plan.sequence_length) if gpu else padded(max(CPU_TOKENS, plan.sequence_length))
+    cut = packed(plan.sequence_length) if gpu else padded(max(trl_plan.CPU_TOKENS, plan.sequence_length))
     steps = range(start, plan.steps)
     order = Order(len(rows), plan.batch)
     feed = Feed(rows, order, tokenizer, plan.sequence_length, cut, steps, world.rank, world.size)
@@ -270,6 +267,7 @@ def _class() -> type:
             return [micro], torch.tensor(max(self.trained, 1), device=device)
 
         def training_step(self, model, inputs, num_items_in_batch=None):  # noqa: ANN202
+            time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))  # tests of chains and kills set it
             total = torch.zeros((), device=self.args.device)
             for n, rows in enumerate(inputs):
                 last = n == len(inputs) - 1
@@ -304,7 +302,7 @@ def _class() -> type:
                 self.metrics.add(
                     step,
                     loss=loss.item(),
-                    learning_rate=learning_rate,
+                    lr=learning_rate,
                     grad_norm=float(grad_norm),
                     tokens=self.tokens,
                     tokens_per_second=self.tokens / (time.monotonic() - self.began),
@@ -331,12 +329,10 @@ def _class() -> type:
             self.save_seconds = max(self.save_seconds, time.monotonic() - began)
 
         def _write(self, aside: Path) -> None:
-            """Everything that decides the next step, and the base's side files, by transformers' own names."""
+            """What decides the next step, and the base's side files, by transformers' names."""
             self.accelerator.unwrap_model(self.model).save_pretrained(aside)
-            for pattern in SIDE_FILES:
-                for path in Path(self.plan.model).glob(pattern):
-                    if path.name not in ("manifest.json", *WEIGHTS_FILES):
-                        shutil.copyfile(path, aside / path.name)
+            for path in weights.side_files(Path(self.plan.model)):
+                shutil.copyfile(path, aside / path.name)
             config = read_json(aside / "config.json")
             kept_as = {key: "float32" for key in ("torch_dtype", "dtype") if key in config}
             write_json(aside / "config.json", {**config, **kept_as})
@@ -393,3 +389,17 @@ def _arguments(plan: trl_plan.Plan, folder: RunFolder, world: World, gpu: bool, 
         "log_level": "error",
         "seed": plan.seed,
     }
+
+
+def main(root: str) -> int:
+    """One process of torchrun: `python -m omr.trl_engine RUN_FOLDER`."""
+    try:
+        train(RunFolder(Path(root)))
+    except OmrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

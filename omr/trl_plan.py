@@ -1,7 +1,7 @@
-"""A run -> what the one-box engine reads (<run>/trl.yaml), and whether it fits into memory. No torch here."""
+"""A run -> what the one-box engine reads: <run>/trl.yaml. No torch here."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import yaml
 
@@ -12,6 +12,7 @@ from omr.recipe import Run
 from omr.workspace import RunFolder
 
 THREADS = 2  # on a CPU; another number adds up in another order, and gives other last bits
+CPU_TOKENS = 8192  # of a padded micro-batch: small enough to stay in the caches
 RECOMPUTED = 1e8  # parameters from which on activations are computed again rather than kept
 
 
@@ -37,15 +38,15 @@ class Plan:
     weight_decay: float = 0.01
     clip: float = 1.0  # NeMo-RL's Megatron default
     seed: int = 42
-    threads: int = field(default=THREADS)
+    threads: int = THREADS
 
     def saved(self, step: int) -> bool:
         """Whether the schedule saves after this step."""
         return step % self.save_period == 0 or step == self.steps
 
 
-def plan(run: Run, request: dict) -> Plan:
-    """The engine's numbers of a run and its frozen request."""
+def plan(run: Run, request: dict, gpus: int | None = None) -> Plan:
+    """The engine's numbers of a run and its frozen request; 0 GPUs: on the CPU (default: the recipe's)."""
     model, schedule = run.model, run.schedule
     return Plan(
         title=run.title,
@@ -60,7 +61,7 @@ def plan(run: Run, request: dict) -> Plan:
         sequence_length=model.sequence_length,
         lr=model.lr,
         min_lr=model.min_lr,
-        gpu=bool(request.get("gpus", model.gpus)),
+        gpu=bool(model.gpus if gpus is None else gpus),
     )
 
 

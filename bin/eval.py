@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""`make eval`: accuracy on held-out problems, before a run and after it.
+
+`--folder` asks any other model folder instead, by the prompts of MODEL's corpus.
+"""
+
+from json import dumps
+from pathlib import Path
+
+import click
+
+from omr import cli, evaluate
+
+
+@click.command()
+@cli.options(
+    "MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "PROBLEMS", "MAX_TOKENS", "JSON", "DRY_RUN", "FORCE"
+)
+@click.option(
+    "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Ask this model."
+)
+def main(
+    problems: str | None,
+    max_tokens: int | None,
+    json: bool,
+    dry_run: bool,
+    force: bool,
+    folder: Path | None,
+    **words: str | int | None,
+) -> None:
+    """Answer held-out problems with the model that a run started from, and with the one it ended with."""
+    run = cli.the_run(**words)
+    workspace = cli.workspace()
+    asked = evaluate.questions(run, Path(problems) if problems else None, max_tokens)
+    models = {"alone": folder} if folder else evaluate.stations(run, workspace.run(run))
+    if dry_run:
+        click.echo(f"{len(asked.rows):,} problems of {asked.source}, up to {asked.max_tokens:,} tokens each")
+        click.echo("\n".join(f"{when:8}{path}" for when, path in models.items()))
+        return
+    result, there = evaluate.make(
+        run, workspace, asked, models, force, lambda line: click.echo(line, err=True)
+    )
+    if json:
+        click.echo(dumps(result, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{folder or run.title}: {asked.source}{' (finished already)' if there else ''}")
+    click.echo("\n".join(evaluate.table(result)))
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,247 @@
+"""`make train`: a run becomes final/, here with the one-box engine or as a chain of Slurm jobs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from omr import average, checkpoints, convert, lease, manifest, recipe, runs, settings, trl_memory, trl_plan
+from omr.errors import OmrError, RequestError, choose
+from omr.files import read_json
+from omr.settings import ROOT
+from omr.workspace import RunFolder, Workspace
+
+ENGINES = ("trl", "nemo-rl")
+RUNNERS = ("host", "docker", "slurm")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a training is asked with, beside the run itself."""
+
+    engine: str
+    modes: tuple[str, ...] = recipe.SPLITS
+    limit: int | None = None
+    overrides: str | None = None
+    gpus: int | None = None
+
+    @property
+    def request(self) -> dict:
+        """Those that decide the result, as runs.request takes them."""
+        names = ("engine", "modes", "limit", "overrides")
+        return {name: getattr(self, name) for name in names}
+
+
+def words(
+    run: recipe.Run,
+    engine: str | None,
+    modes: str | None,
+    limit: int | None,
+    overrides: str | None,
+    gpus: int | None,
+) -> Words:
+    """The words checked; what changes the result and has no place in a path needs a NAME."""
+    said = Words(
+        choose("ENGINE", engine or run.model.engine, ENGINES), recipe.modes(modes), limit, overrides, gpus
+    )
+    changing = {
+        "LIMIT": limit,
+        "MODES": modes if said.modes != recipe.SPLITS else None,
+        "ENGINE": engine if said.engine != run.model.engine else None,
+        "OVERRIDES": overrides,
+    }
+    for word, value in changing.items():
+        if value and not run.name:
+            raise RequestError(
+                f"{word}={value} makes another run than the recipe's; add NAME=… to set it apart"
+            )
+    if overrides and said.engine == "trl":
+        raise RequestError(
+            "OVERRIDES are keys of NeMo-RL, and ENGINE=trl reads none; leave them out, or train with nemo-rl"
+        )
+    return said
+
+
+def runner(run: recipe.Run, said: Words) -> str:
+    """Where this run trains; a RequestError lists the ways for a real model when none was chosen."""
+    chosen = settings.get("RUNNER")
+    if chosen:
+        return choose("RUNNER", chosen, RUNNERS)
+    if run.model.corpus == "tiny":
+        return "host"
+    raise RequestError(
+        f"RUNNER is not set, {run.model.name} needs it: choose RUNNER=slurm (a chain of jobs), RUNNER=docker"
+        " (NeMo-RL's image, this machine's GPUs), or RUNNER=host ENGINE=trl NAME=… (the one-box engine)"
+    )
+
+
+def moment(text: str | None) -> float | None:
+    """DEADLINE as seconds since the epoch: seconds from now, or a time such as 2026-01-31T18:00."""
+    if text is None:
+        return None
+    try:
+        return time.time() + float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise RequestError(
+            f"DEADLINE={text} is no time; give seconds from now, or a time like 2026-01-31T18:00"
+        ) from None
+
+
+def finished(run: recipe.Run, workspace: Workspace, said: Words) -> bool:
+    """Whether final/ is there and still what would be asked for; a RequestError says what is different."""
+    folder = workspace.run(run)
+    if manifest.read(folder.final) is None:
+        return False
+    average.finished(run, workspace)
+    try:
+        wanted = runs.request(run, workspace, **said.request)
+    except RequestError:
+        return True  # what it was made from is gone since; it is finished all the same
+    frozen = read_json(folder.run_json)["request"]
+    if different := manifest.changes(frozen, runs.plain(wanted)):
+        raise RequestError(
+            f"{folder.final} is finished, from another request: {'; '.join(different)};"
+            " FORCE=1 trains anew, NAME=… beside it"
+        )
+    return True
+
+
+def clear(folder: RunFolder) -> None:
+    """Take back all that a training left: first what says that it is finished."""
+    for path in (folder.final, folder.run_json, folder.hf, folder.checkpoints, folder.logs):
+        if path.is_dir():
+            aside = path.with_name(f".{path.name}.gone")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            shutil.rmtree(aside)
+        else:
+            path.unlink(missing_ok=True)
+    for path in (folder.metrics, folder.eval_json, folder.report):
+        path.unlink(missing_ok=True)
+
+
+def begin(run: recipe.Run, workspace: Workspace, said: Words) -> trl_plan.Plan:
+    """Freeze the request and write what the engine reads."""
+    folder = workspace.run(run)
+    request = runs.freeze(folder, runs.request(run, workspace, **said.request))["request"]
+    planned = trl_plan.plan(run, request, said.gpus)
+    trl_plan.write(folder, planned)
+    return planned
+
+
+def link(run: recipe.Run, workspace: Workspace, said: Words) -> bool:
+    """The training alone, in this process of a chain's link or of torchrun; True when it is complete."""
+    from omr import trl_engine
+
+    if int(os.environ.get("RANK", "0")) == 0:
+        begin(run, workspace, said)
+    return trl_engine.train(workspace.run(run)).complete
+
+
+def is_link() -> bool:
+    """Whether this process only trains: a chain's supervisor or torchrun started it."""
+    return bool(os.environ.get(lease.VARIABLE) or os.environ.get("WORLD_SIZE"))
+
+
+def describe(run: recipe.Run, workspace: Workspace, said: Words) -> list[str]:
+    """What training here would do, as far as that is known; nothing is written."""
+    folder = workspace.run(run)
+    lines = [f"{run.title}: {said.engine} on this machine, in {folder.root}"]
+    try:
+        _local(run, said)
+        request = runs.request(run, workspace, **said.request)
+        lines += [
+            f"write  {folder.engine_yaml('trl')}",
+            trl_plan.text(trl_plan.plan(run, request, said.gpus)),
+        ]
+    except RequestError as error:
+        lines.append(f"lacks  {error}")
+    plan = run.schedule
+    steps = ", ".join(f"{step:,}" for step in plan.averaged)
+    return [
+        *lines,
+        f"train  {plan.steps:,} steps of {run.model.batch:,} rows, a checkpoint every {plan.save_period:,}",
+        f"copy   steps {steps} to {folder.hf}",
+        f"write  {folder.final}  (their mean)",
+    ]
+
+
+def _local(run: recipe.Run, said: Words) -> None:
+    if said.engine != "trl":
+        raise RequestError(
+            f"{run.model.name} trains with NeMo-RL, which is not on this machine; choose RUNNER=slurm or"
+            " RUNNER=docker, or ENGINE=trl NAME=… for one box"
+        )
+
+
+def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, say: Say) -> None:
+    """Train on this machine, convert, average and finish; goes on where an earlier attempt ended."""
+    folder = workspace.run(run)
+    _local(run, said)
+    said = replace(said, gpus=_gpus(run, said))
+    planned = trl_plan.plan(run, runs.request(run, workspace, **said.request), said.gpus)
+    processes = max(1, said.gpus)
+    trl_memory.check(planned, processes)
+    if force:
+        clear(folder)
+    begin(run, workspace, said)
+    if not checkpoints.complete(folder.checkpoints):
+        reached = _train(run, folder, processes)
+        if reached < planned.steps:
+            say(f"{run.title}: saved step {reached} of {planned.steps}; run the same command again to go on")
+            return
+    convert.from_trl(run, workspace)
+    average.make(run, workspace)
+    say(f"{run.title}: trained {planned.steps} steps; the final model is {folder.final}")
+
+
+def _gpus(run: recipe.Run, said: Words) -> int:
+    """GPUS, else every visible one for a real model; the tiny recipe trains on the CPU."""
+    if said.gpus is not None:
+        return said.gpus
+    return len(trl_memory.gpu_memory()) if run.model.gpus else 0
+
+
+def _train(run: recipe.Run, folder: RunFolder, processes: int) -> int:
+    """Train here, in one process or several; returns the step that was reached."""
+    if processes == 1:
+        # One process would otherwise spread a batch over all GPUs that it sees.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        from omr import trl_engine
+
+        return trl_engine.train(folder).step
+    command = [sys.executable, "-m", "omr.torchrun", str(processes), "-m", "omr.trl_engine", str(folder.root)]
+    with _stop_file(folder) as environ:
+        done = subprocess.run(command, env=environ, cwd=ROOT)
+    if done.returncode:
+        raise OmrError(
+            f"{run.title}: training in {processes} processes failed (see above); run again to go on"
+        )
+    return max(checkpoints.whole(folder.checkpoints), default=0)
+
+
+@contextmanager
+def _stop_file(folder: RunFolder) -> Iterator[dict[str, str]]:
+    """An environment for processes that stop by a file, which our own SIGTERM and SIGUSR2 make."""
+    path = Path(folder.root, f".stop-{os.getpid()}")
+    before = {
+        number: signal.signal(number, lambda *_: path.touch()) for number in (signal.SIGTERM, signal.SIGUSR2)
+    }
+    try:
+        yield {**os.environ, "OMR_STOP": str(path)}
+    finally:
+        path.unlink(missing_ok=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
