@@ -62,7 +62,9 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
     """
     world = World.of_environment()
-    held = lock(folder.root / ".train.lock", str(folder.root)) if world.first else contextlib.nullcontext()
+    # Under a lease that decides who may write: the lock of an orphan, which is ending, must not hold it up.
+    alone = world.first and lease.VARIABLE not in os.environ
+    held = lock(folder.root / ".train.lock", str(folder.root)) if alone else contextlib.nullcontext()
     with held, _asked_to_stop() as asked:
         start = _newest(folder, world, say)  # the others wait here until the first one's files are written
         plan = trl_plan.read(folder)
