@@ -1,5 +1,6 @@
 """A real Slurm on this machine: munge, slurmctld and several slurmd, with ports and folders of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -43,7 +44,8 @@ SlurmdTimeout={slurmd_timeout}
 ReturnToService=2
 MessageTimeout=10
 TreeWidth=65533
-NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_port}-{last_port}] CPUs={cpus} Gres=gpu:2 State=UNKNOWN
+NodeName=DEFAULT CPUs={cpus} Gres=gpu:2 State=UNKNOWN
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_port}-{last_port}]
 GresTypes=gpu
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP OverSubscribe=NO
 """
@@ -58,7 +60,7 @@ def missing() -> str:
 
 
 class Cluster:
-    """Started by `start`, ended by `stop`; every daemon is this process's own child and is ended by its id."""
+    """Started by `start`, ended by `stop`; every daemon is a child of this process, ended by its id."""
 
     def __init__(self, root: Path, nodes: int = 4, cpus: int = 4, slurmd_timeout: int = 10) -> None:
         self.root, self.nodes = root, [f"n{i + 1}" for i in range(nodes)]
@@ -136,9 +138,11 @@ class Cluster:
         return done.stdout
 
     def stop(self) -> None:
-        """End jobs, then daemons."""
-        self.call("scancel", "--quiet", "--full", "--signal=KILL", "--user=root", check=False)
+        """End jobs, then daemons, then what jobs left behind (orphans of a killed slurmd)."""
         self.call("scancel", "--quiet", "--user=root", check=False)
+        deadline = time.monotonic() + 15
+        while self.call("squeue", "-h", check=False).strip() and time.monotonic() < deadline:
+            time.sleep(0.2)
         for name in (*self.nodes, "slurmctld", "munged"):
             daemon = self.daemons.get(name)
             if daemon and daemon.poll() is None:
@@ -149,11 +153,29 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        for process in self.ours():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def ours(self) -> list[int]:
+        """Processes that run under this cluster's configuration, but for this one."""
+        mark = f"SLURM_CONF={self.root}/slurm.conf".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
+                    found.append(int(path.parent.name))
+        return found
 
     def _spawn(self, name: str, *command: str) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command, env=self.env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env=self.env,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
 
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import yaml
-
 from nemo_rl.algorithms.sft import setup, sft_train
 
 config = yaml.safe_load(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())

@@ -1,4 +1,4 @@
-"""The base's files and the checkpoint's state beside them; refuses an output that is there, as NeMo-RL's does."""
+"""The base's files under the name of a converted step; refuses an output that is there, as NeMo-RL's does."""
 
 import json
 import shutil
@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 words = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-out, base = Path(words["--hf-ckpt-path"]), Path(json.loads(Path(words["--config"]).read_text())["policy"]["model_name"])
+out, base = (
+    Path(words["--hf-ckpt-path"]),
+    Path(json.loads(Path(words["--config"]).read_text())["policy"]["model_name"]),
+)
 assert not out.exists(), f"{out} exists"
 out.mkdir(parents=True)
 for path in base.iterdir():
