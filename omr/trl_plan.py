@@ -1,6 +1,7 @@
 """A run -> what the one-box engine reads: <run>/trl.yaml. No torch here."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 
 import yaml
@@ -88,3 +89,12 @@ def read(folder: RunFolder) -> Plan:
 def recomputes(parameters: float) -> bool:
     """Whether activations are computed again in the backward pass, to save memory."""
     return parameters > RECOMPUTED
+
+
+def share_cores() -> None:
+    """Before torch is imported: its threads sleep while they wait for each other, rather than spin.
+
+    Spinning gains a little on an idle machine; where another process wants the cores it made a step of the
+    tiny recipe nine times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
