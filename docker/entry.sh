@@ -24,4 +24,4 @@ if [[ -d /opt/nemo_rl_venv && ! -w /opt/nemo_rl_venv ]]; then
 fi
 
 (($#)) || set -- bash
-exec "$root/venv/bin/python" -m omr.settings exec "$@"
+exec "$root/venv/bin/python" -P -m omr.settings exec "$@"

@@ -97,6 +97,12 @@ def test_the_whole_command_line(engine, tmp_path):
     assert space.is_dir()
 
 
+def test_a_folder_of_our_name_where_the_caller_stands_is_not_ours(engine, tmp_path):
+    (tmp_path / "omr").mkdir()
+    (tmp_path / "omr" / "__init__.py").write_text("raise SystemExit('not ours')")
+    assert run("data", "bin/data.py", cwd=tmp_path, WORKSPACE=str(tmp_path)).returncode == 0
+
+
 def test_an_engines_exit_code_is_ours(engine, tmp_path):
     (engine / "run.rc").write_text("7")
     assert run("data", "bin/data.py", WORKSPACE=str(tmp_path)).returncode == 7

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -164,9 +165,18 @@ def test_as_on_the_host_in_a_path_with_a_space(on_the_host, checkout, tmp_path):
     assert "finished already" in again.stdout
 
 
-def test_as_on_the_host_for_another_user(on_the_host, checkout, tmp_path):
+@pytest.fixture
+def open_path():
+    """A folder that another user can reach; pytest's own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="omr "))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_as_on_the_host_for_another_user(on_the_host, checkout, open_path):
     """Files belong to the caller; the user may read where root's Python lives, and write nowhere but here."""
-    for parent in (root := tmp_path / "theirs", home := tmp_path / "home"):
+    for parent in (root := open_path / "theirs", home := open_path / "home"):
         parent.mkdir()
         os.chown(parent, USER, USER)
     socket = Path(checkout.environ["DOCKER_HOST"].removeprefix("unix://"))
@@ -206,7 +216,7 @@ def until(condition, seconds=60):
 
 def test_an_interrupt_stops_the_container_and_the_next_run_goes_on(on_the_host, checkout, tmp_path):
     # Links to the shards, which lie elsewhere: the container has to see through them.
-    many_rows(on_the_host / "raw" / "tiny", tmp_path / "raw", 40)
+    many_rows(on_the_host / "raw" / "tiny", tmp_path / "raw", 10)
     words = ["make", "--directory", str(checkout.root), "data", "DATASET=tiny", f"RAW={tmp_path / 'raw'}"]
     environ = {**checkout.environ, "RUNNER": "docker", "WORKSPACE": str(tmp_path / "ws")}
     output = tmp_path / "ws" / "data" / "tiny-round1.jsonl"
