@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import manifest, recipe, runs
+from omr import manifest, recipe, runs, trl_plan
 from omr.errors import OmrError, RequestError
 from omr.files import read_json, sha256, write_json
 from omr.progress import Progress
@@ -151,6 +151,7 @@ def evaluate(
     """Answer and grade; `keep` holds the answers, `speaker` is the folder whose tokenizer asks."""
     done = _answers(keep)
     if len(done) < len(asked.rows):
+        trl_plan.share_cores()
         from transformers import AutoTokenizer, logging
 
         logging.set_verbosity_error()

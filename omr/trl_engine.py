@@ -61,6 +61,7 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
 
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
     """
+    trl_plan.share_cores()
     world = World.of_environment()
     # Under a lease that decides who may write: the lock of an orphan, which is ending, must not hold it up.
     alone = world.first and lease.VARIABLE not in os.environ
