@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -50,7 +51,7 @@ class Site:
 
     def run(self, script: str, *words: str, check: bool = True, **env: str) -> subprocess.CompletedProcess:
         """`docker/run`'s python on a script of bin/, as make would."""
-        command = [str(ROOT / ".venv/bin/python"), str(ROOT / script), *words]
+        command = [sys.executable, str(ROOT / script), *words]
         done = subprocess.run(
             command, env={**self.env, **env}, capture_output=True, text=True, timeout=300, cwd=ROOT
         )
