@@ -4,7 +4,7 @@
     .venv/bin/python bench/average.py [--size 0.67] [--rounds 3] [--upstream FOLDER]
 
 Each runs as a process of its own on the same four bf16 checkpoints, in turn, `rounds` times; the table has
-medians of wall seconds and of peak resident memory. FOLDER is a checkout of NeMo-Skills.
+medians of wall and processor seconds and of peak memory. FOLDER is a checkout of NeMo-Skills.
 """
 
 import json
@@ -106,25 +106,26 @@ def write(folder: Path, size: float, seed: int, shards: int = 2) -> int:
 
 # A process's own peak: what the kernel reports of a child counts its parent's pages too.
 MEASURED = """
-import runpy, sys
+import os, runpy, sys
 kind, sys.argv = sys.argv[1], sys.argv[2:]
 if kind == "file":
     runpy.run_path(sys.argv[0], run_name="__main__")
 else:
     exec(sys.argv[0])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(peak.split()[1], file=sys.stderr)
+print(sum(os.times()[:2]), peak.split()[1], file=sys.stderr)
 """
 
 
-def run(command: list[str], environ: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds and peak resident MB of a process of its own."""
+def run(command: list[str], environ: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak resident MB of a process of its own."""
     begin = time.monotonic()
     done = subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wall = time.monotonic() - begin
     if done.returncode:
         raise SystemExit(f"{command[3]}: {done.stderr[-500:]}")
-    return wall, int(done.stderr.split()[-1]) / 1000
+    processor, peak = done.stderr.split()[-2:]
+    return wall, float(processor), int(peak) / 1000
 
 
 def commands(folder: Path, out: Path, upstream: Path | None) -> dict[str, list[str]]:
@@ -160,7 +161,7 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
         folder, out = Path(temporary, "hf"), Path(temporary, "out")
         bytes_ = [write(folder / f"step_{step}", size, step) for step in STEPS]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-        results: dict[str, list[tuple[float, float]]] = {}
+        results: dict[str, list[tuple[float, float, float]]] = {}
         same: dict[str, str] = {}
         for _ in range(rounds):
             for name, command in commands(folder, out, upstream).items():
@@ -169,19 +170,13 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
                 results.setdefault(name, []).append(run(command, environ))
                 same[name] = _data(final)
         print(f"four checkpoints of {bytes_[0] / 1e9:.2f} GB, {rounds} runs each, {os.cpu_count()} cores")
-        print("| | seconds | peak MB | times ours | memory | same bytes |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| | wall s | times ours | processor s | peak MB | times ours | same bytes |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         mine = [statistics.median(column) for column in zip(*results["ours"], strict=True)]
         for name, rows in results.items():
-            seconds, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-            agree = "yes" if same[name] == same["ours"] else "NO"
-            cells = [
-                f"{seconds:.2f}",
-                f"{peak:.0f}",
-                f"{seconds / mine[0]:.1f}",
-                f"{peak / mine[1]:.1f}",
-                agree,
-            ]
+            wall, processor, peak = (statistics.median(column) for column in zip(*rows, strict=True))
+            cells = [f"{wall:.2f}", f"{wall / mine[0]:.1f}", f"{processor:.2f}", f"{peak:.0f}"]
+            cells += [f"{peak / mine[2]:.1f}", "yes" if same[name] == same["ours"] else "NO"]
             print("| " + " | ".join([name, *cells]) + " |")
 
 

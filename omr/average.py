@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from omr import files, finish, manifest, mean, model, passport, rope, runs, weights
-from omr.errors import OmrError, RequestError, listing
+from omr.errors import OmrError, listing
 from omr.recipe import Run
 from omr.sealed import steps as numbered
 from omr.workspace import RunFolder, Workspace
@@ -40,13 +40,6 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
     return {step: folder.hf_step(step) for step in run.schedule.averaged}
 
 
-def request(run: Run, folder: RunFolder) -> dict:
-    """The frozen request of a run that was trained; a RequestError otherwise."""
-    if not folder.run_json.exists():
-        raise RequestError(f"{folder.root}: was not trained; run make train MODEL={run.model.name} first")
-    return files.read_json(folder.run_json)
-
-
 def inputs(run: Run, folder: RunFolder, frozen: dict) -> dict:
     """What decides final/: the steps' content, the base, the data."""
     steps = {
@@ -62,7 +55,7 @@ def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None
     made = None if force else manifest.read(folder.final)
     if made is None:
         return None
-    wanted = inputs(run, folder, request(run, folder))
+    wanted = inputs(run, folder, runs.frozen(run, folder))
     wanted["steps"] = {**made["inputs"]["steps"], **wanted["steps"]}
     return manifest.finished(folder.final, wanted)
 
@@ -75,7 +68,7 @@ def make(run: Run, workspace: Workspace, force: bool = False) -> dict:
     if made := finished(run, workspace, force):
         return made
     folder = workspace.run(run)
-    frozen = request(run, folder)
+    frozen = runs.frozen(run, folder)
     aside = folder.final.with_name(".final.partial")
     with files.lock(folder.root / ".average.lock", str(folder.final)):
         steps = sources(run, folder)

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omr import checkpoints, files, manifest, model, nemo_rl, passport, rope, sealed, settings, weights
+from omr import checkpoints, files, manifest, model, nemo_rl, passport, rope, runs, sealed, settings, weights
 from omr.errors import OmrError, RequestError, listing
 from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
@@ -57,7 +57,7 @@ def finished(folder: RunFolder, step: int) -> bool:
 def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:
     """Copy the averaged steps (or `steps` of them) of the one-box engine to hf/; returns those made anew."""
     folder = workspace.run(run)
-    frozen = files.read_json(folder.run_json)["request"]
+    frozen = runs.frozen(run, folder)["request"]
     todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
     sources = {step: checkpoint(folder, step) for step in todo}
     base = Path(frozen["base"]["path"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omr import files, manifest, passport, rope, tiny_model, weights
 from omr.errors import OmrError, RequestError
+from omr.progress import Progress
 from omr.recipe import LONG_CONTEXT, Model
 from omr.workspace import Workspace
 
@@ -125,8 +126,12 @@ def _copy(base: Path, aside: Path) -> dict[str, dict]:
     shutil.rmtree(aside)
     aside.mkdir()
     files.need_space(aside, sum(part.size for part in parts), f"the copy of {base}")
+    progress = Progress(f"copying {base}", sum(part.size for part in parts))
     for path in [*side, *index, *(part.path for part in parts)]:
         shutil.copyfile(path, aside / path.name)
+        if path.suffix == ".safetensors":
+            progress.add(path.stat().st_size)
+    progress.close()
     return {}
 
 

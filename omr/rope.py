@@ -7,6 +7,7 @@ each version trains another model without a word, so whatever is there must agre
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 from omr.errors import OmrError, listing
@@ -32,10 +33,11 @@ def parse(path: Path) -> dict:
     """
 
     def once(pairs: list[tuple[str, object]]) -> dict:
-        keys = [key for key, _ in pairs]
-        if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
-            raise OmrError(f"{path}: has {twice[0]} twice; keep one, or bring the published file again")
-        return dict(pairs)
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise OmrError(f"{path}: has {twice} twice; keep one, or bring the published file again")
+        return found
 
     try:
         config = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=once)

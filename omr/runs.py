@@ -78,6 +78,13 @@ def plain(request: dict) -> dict:
     return json.loads(json.dumps(request))
 
 
+def frozen(run: recipe.Run, folder: RunFolder) -> dict:
+    """What `freeze` wrote when the run was trained; a RequestError where it was not."""
+    if not folder.run_json.exists():
+        raise RequestError(f"{folder.root}: was not trained; run make train MODEL={run.model.name} first")
+    return read_json(folder.run_json)
+
+
 def freeze(folder: RunFolder, wanted: dict) -> dict:
     """Write run.json, or check that it says the same; a RequestError names what changed since."""
     wanted = plain(wanted)

@@ -12,7 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from omr import average, checkpoints, convert, lease, manifest, recipe, runs, settings, trl_memory, trl_plan
+from omr import (
+    average,
+    checkpoints,
+    convert,
+    lease,
+    manifest,
+    preflight,
+    recipe,
+    runs,
+    settings,
+    trl_memory,
+    trl_plan,
+)
 from omr.errors import OmrError, RequestError, choose
 from omr.files import read_json
 from omr.settings import ROOT
@@ -135,7 +147,9 @@ def clear(folder: RunFolder) -> None:
 def begin(run: recipe.Run, workspace: Workspace, said: Words) -> trl_plan.Plan:
     """Freeze the request and write what the engine reads."""
     folder = workspace.run(run)
-    request = runs.freeze(folder, runs.request(run, workspace, **said.request))["request"]
+    wanted = runs.request(run, workspace, **said.request)
+    preflight.base(wanted["base"], run.model, "patched" if run.round.number == 1 else "final")
+    request = runs.freeze(folder, wanted)["request"]
     planned = trl_plan.plan(run, request, said.gpus)
     trl_plan.write(folder, planned)
     return planned

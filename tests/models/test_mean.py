@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from omr import mean, weights
+from omr import arrays, mean, weights
 from omr.errors import OmrError
 from omr.settings import ROOT
 from tests.models.conftest import write_shard
@@ -107,7 +107,7 @@ CASES = [
 @pytest.mark.parametrize(("dtype", "count", "layouts"), CASES)
 def test_equals_the_fp64_mean_within_one_rounding(tmp_path, monkeypatch, dtype, count, layouts):
     monkeypatch.setattr(mean, "CHUNK", 1 << 10)  # many chunks and blocks, none of them even
-    monkeypatch.setattr(mean, "BLOCK", 1 << 8)
+    monkeypatch.setattr(arrays, "BLOCK", 1 << 8)
     names = [f"step_{n}" for n in range(count)]
     spread = 1.0 if dtype == "F16" else 3.0
     numbers = [model(tmp_path / n, seed, layouts[seed], dtype, spread) for seed, n in enumerate(names)]

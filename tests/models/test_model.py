@@ -250,14 +250,16 @@ def test_the_download(tmp_path, server, tiny):
 
 
 def test_a_download_that_fails_goes_on(tmp_path, server):
+    server.hub.fault("model.safetensors", status=503)  # a pause, in which the small files arrive
     server.hub.fault("model.safetensors", times=50, status=403)
     code, _, err = server.make(tmp_path)
     assert code == 1 and "set BASE= to a local copy" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "models/7b").exists()
+    arrived = {p.name for p in (tmp_path / "models/.7b.partial").iterdir() if not p.name.startswith(".")}
     server.hub.faults.clear()
     server.hub.log.clear()
     assert server.make(tmp_path)[0] == 0
-    assert not server.hub.asked("tokenizer.json"), "what had arrived is not fetched again"
+    assert arrived and not any(server.hub.asked(name) for name in arrived), "it is not fetched again"
 
 
 def test_passport_of_a_base_alone(tmp_path, tiny):
