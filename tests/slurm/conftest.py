@@ -82,7 +82,7 @@ class Site:
     def ended(self, name: str) -> bool:
         return all(self.state(i) not in ("PENDING", "RUNNING", "COMPLETING") for i in self.ids(name).values())
 
-    def finish(self, name: str, seconds: float = 400) -> dict[str, str]:
+    def finish(self, name: str, seconds: float = 600) -> dict[str, str]:
         """Wait for the whole chain; key -> last state."""
         wait(lambda: self.ended(name), seconds, f"chain {name} did not end: {self.story(name)}", step=0.5)
         return {key: self.state(i) for key, i in self.ids(name).items()}
@@ -96,12 +96,12 @@ class Site:
         there = sorted(self.folder(name).logs.glob("*.log"))
         return "".join(f"\n== {path.name}\n{path.read_text(errors='replace')[-800:]}" for path in there)
 
-    def reached(self, name: str, step: int, seconds: float = 240) -> None:
+    def reached(self, name: str, step: int, seconds: float = 600) -> None:
         """Wait until a checkpoint of this step stands."""
         path = self.folder(name).checkpoint(step)
         wait(path.exists, seconds, f"{path} did not come: {self.story(name)}", step=0.05)
 
-    def running(self, name: str, key: str, seconds: float = 240) -> str:
+    def running(self, name: str, key: str, seconds: float = 600) -> str:
         """Wait until a job runs; its id."""
         job = self.ids(name)[key]
         wait(lambda: self.state(job) == "RUNNING", seconds, f"{key} of {name} did not start")
