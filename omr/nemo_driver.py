@@ -103,7 +103,8 @@ def main(argv: list[str], environ: dict) -> None:
 
     patch(sft, environ)
     if prepared := environ.get("OMR_DATA"):
-        argv = [*argv, f"++data.train.data_path='{prepared}'"]
+        quoted = prepared.replace("'", "\\'")
+        argv = [*argv, f"++data.train.data_path='{quoted}'"]
     sys.argv = [SCRIPT, *argv]
     runpy.run_path(SCRIPT, run_name="__main__")
 
