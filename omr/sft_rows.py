@@ -38,7 +38,8 @@ class Rows:
         if offsets[-1] != path.stat().st_size:
             raise OmrError(f"{path}: is no longer the file that {index} was made from; remove {index.name}")
         self._offsets = offsets
-        self._rows = min(limit or len(offsets) - 1, len(offsets) - 1)
+        self.found = len(offsets) - 1  # in the file, whatever the limit
+        self._rows = min(limit or self.found, self.found)
         self._file = path.open("rb")
 
     def __len__(self) -> int:

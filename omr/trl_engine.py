@@ -73,8 +73,14 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
             return Outcome(start, plan.steps)
         _quiet()
         trainer = _trainer(folder, plan, world, start, asked)
+        from torch import OutOfMemoryError
+
         try:
             trainer.train(resume_from_checkpoint=str(folder.checkpoint(start)) if start else None)
+        except OutOfMemoryError:
+            raise OmrError(
+                f"{plan.title}: the GPU's memory ran out; choose RUNNER=slurm or a smaller MODEL"
+            ) from None
         finally:
             trainer.close()
         return Outcome(trainer.state.global_step, plan.steps)
@@ -101,7 +107,6 @@ def _agree(value: int | None) -> int:
 
     _join()
     told = torch.tensor([value or 0])
-    told = told.cuda() if distributed.get_backend() == "nccl" else told
     distributed.broadcast(told, 0)
     return int(told)
 
@@ -113,7 +118,7 @@ def _join() -> None:
     if not distributed.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 @contextlib.contextmanager
@@ -161,7 +166,11 @@ def _trainer(folder: RunFolder, plan: trl_plan.Plan, world: World, start: int, a
         trust_remote_code=False,
     )
     rows = _rows(folder, plan, world)
-    cut = packed(plan.sequence_length) if gpu else padded(max(trl_plan.CPU_TOKENS, plan.sequence_length))
+    cut = (
+        packed(plan.sequence_length)
+        if plan.packed
+        else padded(max(trl_plan.CPU_TOKENS, plan.sequence_length))
+    )
     steps = range(start, plan.steps)
     order = Order(len(rows), plan.batch)
     feed = Feed(rows, order, tokenizer, plan.sequence_length, cut, steps, world.rank, world.size)
@@ -186,6 +195,10 @@ def _rows(folder: RunFolder, plan: trl_plan.Plan, world: World) -> Rows:
     rows = Rows(path, index, plan.data["limit"])
     if world.size > 1 and world.first:
         _agree(len(rows))
+    if rows.found != plan.data["rows"]:
+        raise OmrError(
+            f"{path}: has {rows.found} rows, its manifest says {plan.data['rows']}; make data again"
+        )
     return rows
 
 
@@ -193,6 +206,7 @@ def _class() -> type:
     """Our trainer; a class within a function, because its parent takes seconds to import."""
     import torch
     from datasets import Dataset
+    from safetensors import SafetensorError
     from torch import distributed
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
@@ -208,7 +222,7 @@ def _class() -> type:
             self.save_seconds = self.step_seconds = 0.0
             parameters = sum(p.numel() for p in model.parameters())
             pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-            self.micro_batch = DataCollatorForLanguageModeling(pad, padding_free=gpu)
+            self.micro_batch = DataCollatorForLanguageModeling(pad, padding_free=plan.packed)
             self.empty = [{"input_ids": [pad, pad], "labels": [-100, -100]}]
             super().__init__(
                 model=model,
@@ -216,7 +230,7 @@ def _class() -> type:
                 # It looks at one row, to see that rows are tokenised already; the others come from our feed.
                 train_dataset=Dataset.from_list(feed.encode([0])),
                 processing_class=tokenizer,
-                data_collator=self.micro_batch if not gpu else None,
+                data_collator=None if plan.packed else self.micro_batch,
             )
             self.remove_callback(PrinterCallback)
             first = feed.steps.start
@@ -323,9 +337,16 @@ def _class() -> type:
             began = time.monotonic()
             if self.world.first:
                 self.metrics.flush()
-                with checkpoints.saving(self.folder.checkpoints, step, self.plan.identity) as aside:
-                    self.state.log_history = []  # metrics.jsonl has it
-                    self._write(aside)
+                self.state.log_history = []  # metrics.jsonl has it
+                try:
+                    with checkpoints.saving(self.folder.checkpoints, step, self.plan.identity) as aside:
+                        self._write(aside)
+                except (OSError, RuntimeError, SafetensorError) as error:
+                    # torch and safetensors have errors of their own for a full disk.
+                    why = str(error).splitlines()[0]
+                    raise OmrError(
+                        f"{self.folder.checkpoint(step)}: could not be saved ({why}); mend it and run again"
+                    ) from None
                 checkpoints.tidy(self.folder.checkpoints, self.plan.saved)
             if self.world.size > 1:
                 distributed.barrier()
@@ -380,7 +401,7 @@ def _arguments(plan: trl_plan.Plan, folder: RunFolder, world: World, gpu: bool, 
         "gradient_checkpointing": trl_plan.recomputes(parameters),
         "ddp_backend": ("nccl" if gpu else "gloo") if world.size > 1 else None,
         "ddp_find_unused_parameters": False if world.size > 1 else None,
-        "padding_free": gpu,
+        "padding_free": plan.packed,
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "ignore_data_skip": True,  # our feed begins at the right step

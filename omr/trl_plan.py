@@ -34,6 +34,7 @@ class Plan:
     lr: float
     min_lr: float
     gpu: bool
+    packed: bool  # rows set end to end instead of padded: what a GPU wants and a CPU does not
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.01
@@ -49,6 +50,7 @@ class Plan:
 def plan(run: Run, request: dict, gpus: int | None = None) -> Plan:
     """The engine's numbers of a run and its frozen request; 0 GPUs: on the CPU (default: the recipe's)."""
     model, schedule = run.model, run.schedule
+    gpu = bool(model.gpus if gpus is None else gpus)
     return Plan(
         title=run.title,
         identity=checkpoints.run_identity(request),
@@ -62,7 +64,8 @@ def plan(run: Run, request: dict, gpus: int | None = None) -> Plan:
         sequence_length=model.sequence_length,
         lr=model.lr,
         min_lr=model.min_lr,
-        gpu=bool(model.gpus if gpus is None else gpus),
+        gpu=gpu,
+        packed=gpu,
     )
 
 
