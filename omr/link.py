@@ -334,14 +334,12 @@ def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
         cancel_surplus(attempt)
         return 0
     tidy(run, folder, whole)
-    if reached > start:
-        attempt.say(
-            f"saved step {reached} of {run.schedule.steps}"
-            + (f"; the engine ended with {code}" if code else "")
-        )
-        return 0
     log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
-    attempt.say(f"left no new checkpoint (engine exit code {code}): {last_line(log)}; see {log}")
+    ended = f"the engine ended with {code}: {last_line(log)}; see {log}"
+    if reached > start:
+        attempt.say(f"saved step {reached} of {run.schedule.steps}" + (f"; {ended}" if code else ""))
+        return 0
+    attempt.say(f"left no new checkpoint; {ended}")
     if fruitless(attempts, reached) >= FRUITLESS:
         return trip(attempt, f"{FRUITLESS} links in a row left no new checkpoint")
     return 1

@@ -157,15 +157,25 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
-    def ours(self) -> list[int]:
-        """Processes that run under this cluster's configuration, but for this one."""
-        mark = f"SLURM_CONF={self.root}/slurm.conf".encode()
+    def ours(self, *marks: str) -> list[int]:
+        """Processes that run under this cluster's configuration (and have these words in their environment)."""
+        wanted = {f"SLURM_CONF={self.root}/slurm.conf".encode(), *(mark.encode() for mark in marks)}
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
-                if mark in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
-                    found.append(int(path.parent.name))
+                process = int(path.parent.name)
+                if process != os.getpid() and wanted <= set(path.read_bytes().split(b"\0")):
+                    found.append(process)
         return found
+
+    def of_job(self, job: str, start: int = 0) -> list[int]:
+        """The processes of one start of a job: its script, its steps, what runs in them."""
+        restart = {f"SLURM_RESTART_COUNT={start}"} if start else set()
+        found = self.ours(f"SLURM_JOB_ID={job}", *restart)
+        if start:
+            return found
+        later = {p for p in found for e in [Path(f"/proc/{p}/environ")] if _has(e, b"SLURM_RESTART_COUNT=")}
+        return [p for p in found if p not in later]
 
     def _spawn(self, name: str, *command: str) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
@@ -177,6 +187,12 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+
+def _has(path: Path, word: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return word in path.read_bytes()
+    return False
 
 
 def free_ports(count: int) -> list[int]:

@@ -189,5 +189,3 @@ def pytest_collection_modifyitems(items):
         if here in Path(item.path).parents:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.slurm)
-
-
