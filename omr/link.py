@@ -346,7 +346,7 @@ def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
 
 
 def last_line(log: Path) -> str:
-    """The most telling of an engine's last words: the last line that names an error, else the last; not Slurm's."""
+    """The most telling of an engine's last words: the last line that names an error, else the last."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, handle.seek(0, 2) - 20_000))

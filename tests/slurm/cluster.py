@@ -158,7 +158,7 @@ class Cluster:
                 os.kill(process, signal.SIGKILL)
 
     def ours(self, *marks: str) -> list[int]:
-        """Processes that run under this cluster's configuration (and have these words in their environment)."""
+        """Processes that run under this cluster's configuration, with these words in their environment."""
         wanted = {f"SLURM_CONF={self.root}/slurm.conf".encode(), *(mark.encode() for mark in marks)}
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
