@@ -1,5 +1,5 @@
-"""The NeMo-RL path on a real Slurm with two nodes, on a stand-in of its folder: data and base prepared once, ray.sh,
-the driver, conversion, average; a crash at start; the same base for a second run."""
+"""The NeMo-RL path on two nodes of a real Slurm, on a stand-in of its folder: prepared once, ray.sh, the
+driver, conversion, average; a crash at start; a node that lacks something."""
 
 import json
 
