@@ -5,20 +5,24 @@ bucket and flush; rows keep their order inside a bucket. What a crash of the mac
 the segments' checksums, and the shard is made again.
 """
 
+import functools
 import hashlib
 import json
+import os
+import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from omr import files
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
-BUCKET = 96_000_000  # bytes of raw text for each bucket, about
-CODEC = "zstd"
+BUCKET = 64_000_000  # bytes of raw text for each bucket, about
+CODECS = ("zstd", "none")
 INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
 
 
@@ -48,15 +52,11 @@ def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarr
 class Writer:
     """Collects a shard's lines and writes them by bucket whenever `room` bytes have come together."""
 
-    def __init__(self, folder: Path, name: str, buckets: int, room: int) -> None:
-        import os
-
-        import pyarrow as pa
-
+    def __init__(self, folder: Path, name: str, buckets: int, room: int, codec: str) -> None:
         self.folder, self.name, self.buckets, self.room = folder, name, buckets, room
-        self.aside = folder / f".{name}.{os.getpid()}.tmp"
+        self.aside = folder / f".{name}.{socket.gethostname()}.{os.getpid()}.tmp"
         self.handle = self.aside.open("wb")
-        self.codec = pa.Codec(CODEC)
+        self.codec = _codec(codec)
         self.lines: list[list[bytes]] = [[] for _ in range(buckets)]
         self.held = 0
         self.index: list[np.ndarray] = []
@@ -77,7 +77,7 @@ class Writer:
         for bucket, lines in enumerate(self.lines):
             if lines:
                 raw = b"".join(lines)
-                stored = self.codec.compress(raw, asbytes=True)
+                stored = self.codec.compress(raw, asbytes=True) if self.codec else raw
                 index[bucket] = (self.handle.tell(), len(stored), len(raw), len(lines), zlib.crc32(stored))
                 self.handle.write(stored)
                 lines.clear()
@@ -106,16 +106,16 @@ class Writer:
 class Reader:
     """All shards' segments, in the order of the shards' names as given."""
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
         import numpy as np
-        import pyarrow as pa
 
-        self.codec = pa.Codec(CODEC)
-        self.shards = [
-            (name, folder / f"{name}.lines", np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names
-        ]
+        self.shards = []
+        for name in names:
+            index = np.load(folder / f"{name}.npy", mmap_mode="r")
+            self.shards.append((name, folder / f"{name}.lines", index))
         self.raw = sum(index["raw"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
         self.rows = sum(index["rows"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
+        self.starts: list[int] = [0, *np.cumsum(self.raw).tolist()]  # of each bucket in the output
 
     def segments(self, bucket: int) -> Iterator[bytes]:
         """The bucket's lines, shard by shard, in row order; `Torn` names a damaged shard."""
@@ -129,7 +129,24 @@ class Reader:
                     stored = handle.read(int(entry["stored"]))
                     if len(stored) != entry["stored"] or zlib.crc32(stored) != entry["check"]:
                         raise Torn(name)
-                    yield self.codec.decompress(stored, decompressed_size=int(entry["raw"]), asbytes=True)
+                    if entry["stored"] == entry["raw"]:
+                        yield stored
+                    else:
+                        yield _codec("zstd").decompress(stored, int(entry["raw"]), asbytes=True)
+
+    def feed(self, bucket: int, pipe: BinaryIO) -> None:
+        """Write the bucket's lines into an unbuffered pipe."""
+        for lines in self.segments(bucket):
+            left = memoryview(lines)
+            while left:
+                left = left[pipe.write(left) :]
+
+
+@functools.cache
+def _codec(name: str) -> "pa.Codec | None":
+    import pyarrow as pa
+
+    return None if name == "none" else pa.Codec(name)
 
 
 def done(folder: Path, name: str) -> dict | None:

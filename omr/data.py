@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_*",
 )
-SCRATCH = 1.8  # bytes of disk for a byte of text: compressed lines and the mixed file
+SCRATCH = {"zstd": 1.6, "none": 2.1}  # bytes of disk for a byte of text: the lines by bucket and the mixed file
 PACKAGES = (
     "pyarrow",
     "numpy",
@@ -200,9 +201,11 @@ def make(asked: Request, download: Download, force: bool = False) -> dict:
     with files.lock(asked.output.with_name(f".{asked.output.stem}.lock"), str(asked.output)):
         if made := finished(asked, force):
             return made
-        plan = prepare(asked, download, force)
-        format_part(asked, plan)
-        return finish(asked, plan)
+        bring(asked, download, force)
+        with mix.crew(asked.means) as pool:
+            plan, hashes = prepare(asked, pool)
+            format_part(asked, plan, pool, hashes)
+            return finish(asked, plan, pool)
 
 
 def _need_prompts(asked: Request) -> None:
@@ -211,12 +214,11 @@ def _need_prompts(asked: Request) -> None:
         raise RequestError(prompts.missing())
 
 
-def prepare(asked: Request, download: Download, force: bool = False) -> dict:
-    """Bring the parquet and the tokenizers, compile the prompts; the plan of the work folder.
+def prepare(asked: Request, pool: Executor) -> tuple[dict, dict[str, str]]:
+    """Compile the prompts and plan the work; returns the plan, and hashes of shards that were found meanwhile.
 
     An earlier plan of the same inputs stays, with all that was done under it; another one is thrown away.
     """
-    _bring(asked, download, force)
     folders = _tokenizer_folders(asked)
     identities = {word: _identity(folder) for word, folder in folders.items() if folder}
     found = raw.shards(asked.folder, asked.modes, partial=bool(asked.limit))
@@ -226,10 +228,11 @@ def prepare(asked: Request, download: Download, force: bool = False) -> dict:
     }
     path = asked.work / "plan.json"
     if path.exists() and (plan := files.read_json(path))["identity"] == identity:
-        return plan
+        return plan, {}
     shutil.rmtree(asked.work, ignore_errors=True)
     asked.work.mkdir(parents=True)
-    compiled, footers = mix.in_child(planning.survey, asked.corpus, found, folders, asked.work, asked.skip)
+    survey = (planning.survey, asked.corpus, found, folders, asked.work, asked.skip)
+    (compiled, footers), hashes = mix.meanwhile(pool, found, *survey)
     plan = {
         "identity": identity,
         "tokenizers": identities,
@@ -238,13 +241,13 @@ def prepare(asked: Request, download: Download, force: bool = False) -> dict:
     }
     raw_bytes = sum(entry["bytes"] * entry["take"] / max(1, entry["rows"]) for entry in plan["shards"])
     plan["buckets"] = how_many(int(raw_bytes))
-    # Scratch compresses to less than half; the mixed file stands beside it.
-    files.need_space(asked.work, int(raw_bytes * SCRATCH), f"mixing {asked.output.name}")
+    plan["codec"] = mix.codec(int(raw_bytes))
+    files.need_space(asked.work, int(raw_bytes * SCRATCH[plan["codec"]]), f"mixing {asked.output.name}")
     files.write_json(path, plan)
-    return plan
+    return plan, hashes
 
 
-def _bring(asked: Request, download: Download, force: bool) -> None:
+def bring(asked: Request, download: Download, force: bool) -> None:
     """Raw files and tokenizers, where nobody has named a folder of them."""
     corpus = asked.corpus
     if asked.raw is None and corpus.source is None:
@@ -283,25 +286,31 @@ def _bring_some(asked: Request, download: Download) -> None:
             have = sum(mix.in_child(planning.row_counts, [asked.folder / name for name in got]))
 
 
-def format_part(asked: Request, plan: dict, part: int = 0, parts: int = 1) -> None:
+def format_part(
+    asked: Request, plan: dict, pool: Executor, hashes: dict[str, str], part: int = 0, parts: int = 1
+) -> None:
     """Format the shards of one part of `parts`; the parts may run on several machines at once."""
-    todo = [(_shard(asked, entry), entry["take"]) for entry in plan["shards"]][part::parts]
+    todo = [(_shard(entry), entry["take"]) for entry in plan["shards"]][part::parts]
+    most = max(10, sum(entry["take"] for entry in plan["shards"]) // 100)
+    mix.format_shards(pool, _job(asked, plan), todo, hashes, lambda bad: _bearable(asked, bad, most))
+
+
+def _job(asked: Request, plan: dict) -> shards.Job:
     compiled = {split: prompts.Compiled.of(value) for split, value in plan["prompts"].items()}
     folders = _tokenizer_folders(asked)
-    job = shards.Job(
+    return shards.Job(
         corpus=asked.corpus,
         round=asked.round,
         seed=asked.seed,
         buckets=plan["buckets"],
         room=asked.means.room,
+        codec=plan["codec"],
         work=asked.work,
         skip=asked.skip,
         compiled=compiled,
         tokenizer=asked.work / planning.LENGTH if asked.counts_tokens else None,
         slow=folders["prompt"],
     )
-    most = max(10, sum(entry["take"] for entry in plan["shards"]) // 100)
-    mix.format_shards(job, todo, asked.means, lambda bad: _bearable(asked, bad, most))
 
 
 def _bearable(asked: Request, bad: int, most: int) -> None:
@@ -309,18 +318,18 @@ def _bearable(asked: Request, bad: int, most: int) -> None:
         raise OmrError(f"{asked.folder}: {bad:,} rows are malformed, more than 1%; look at the corpus first")
 
 
-def _shard(asked: Request, entry: dict) -> raw.Shard:
-    return raw.Shard(entry["split"], asked.folder / entry["path"], entry["size"], entry["mtime_ns"])
+def _shard(entry: dict) -> raw.Shard:
+    return raw.Shard(entry["split"], Path(entry["path"]), entry["size"], entry["mtime_ns"])
 
 
-def finish(asked: Request, plan: dict) -> dict:
+def finish(asked: Request, plan: dict, pool: Executor) -> dict:
     """Mix what all parts formatted (a part that is missing or torn is formatted first) and write it down."""
     made = asked.work / "made.json"
     while not made.exists():
-        format_part(asked, plan)
+        format_part(asked, plan, pool, {})
         names = [entry["name"] for entry in plan["shards"]]
         try:
-            files.write_json(made, mix.mix(asked.work, names, asked.seed, asked.means))
+            files.write_json(made, mix.mix(pool, _job(asked, plan), names, asked.means))
         except Torn as torn:
             undo(asked.work, str(torn))
     facts = files.read_json(made)

@@ -6,15 +6,18 @@ The output's bytes depend on the plan alone: not on workers, memory, restarts or
 """
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +31,7 @@ WORKER = 110_000_000  # bytes: a worker without its lines
 ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
 EACH = 220_000_000  # bytes a worker, unless MEMORY says otherwise
 MIXER = 90_000_000  # bytes: a process that feeds shuf, without its bucket
+PAGE_CACHE = 0.3  # share of the free memory that scratch may take as page cache
 SHUF = 1.3  # shuf's memory for a bucket, in buckets
 
 
@@ -71,36 +75,16 @@ def least_memory(workers: int) -> int:
     return BASE + workers * (WORKER + ROOM[0])
 
 
-def format_shards(
-    job: shards.Job, todo: list[tuple[Shard, int]], means: Means, limit: Callable[[int], None]
-) -> None:
-    """Format each (shard, rows to take) that is not done yet, several at once; `limit` is told of bad rows."""
-    left = [(shard, take) for shard, take in todo if buckets.done(job.work, shard.name) is None]
-    progress = Progress("formatting", sum(shard.size for shard, _ in todo))
-    progress.start(progress.total - sum(shard.size for shard, _ in left))
-    bad = sum(_bad(facts) for shard, _ in todo if (facts := buckets.done(job.work, shard.name)))
-    limit(bad)
-    if not left:
-        return
-    job = replace(job, room=means.room)
-    with _pool(min(means.workers, len(left)), shards.start, job) as pool:
-        # Large shards first, so that the last ones to finish are small.
-        order = sorted(left, key=lambda each: -each[0].size)
-        waiting = {pool.submit(shards.work, *each): each[0] for each in order}
-        while waiting:
-            finished, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in finished:
-                bad += _bad(future.result())
-                limit(bad)
-                progress.add(waiting.pop(future).size)
-            progress.add(0)
-    progress.close()
+@contextlib.contextmanager
+def crew(means: Means) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; an error or an interrupt ends them at once."""
+    with _pool(means.workers) as pool:
+        yield pool
 
 
 @contextlib.contextmanager
-def _pool(workers: int, start: Callable, *words: object) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes; an error or an interrupt ends them at once."""
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), start, words)
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), shards.start)
     try:
         yield pool
         pool.shutdown()
@@ -114,35 +98,82 @@ def _pool(workers: int, start: Callable, *words: object) -> Iterator[ProcessPool
         pool.shutdown(cancel_futures=True)
 
 
+def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable, *words: object) -> tuple:
+    """Call `function` in a process of its own, whose imports end with it; until then the crew hashes shards.
+
+    Returns what it returned, and name -> sha256 of the shards that were reached.
+    """
+    hashes = {shard: pool.submit(shards.sha256, shard) for shard in found}
+    result = in_child(function, *words)
+    for future in hashes.values():
+        future.cancel()
+    return result, {shard.name: f.result() for shard, f in hashes.items() if not f.cancelled()}
+
+
+def in_child(function: Callable, *words: object) -> object:
+    """Call in a process of its own: what it imports and holds is gone when it ends."""
+    with _pool(1) as pool:
+        return pool.submit(function, *words).result()
+
+
+def format_shards(
+    pool: ProcessPoolExecutor,
+    job: shards.Job,
+    todo: list[tuple[Shard, int]],
+    hashes: dict[str, str],
+    limit: Callable[[int], None],
+) -> None:
+    """Format each (shard, rows to take) that is not done yet, several at once; `limit` is told of bad rows."""
+    left = [(shard, take) for shard, take in todo if buckets.done(job.work, shard.name) is None]
+    progress = Progress("formatting", sum(shard.size for shard, _ in todo))
+    progress.start(progress.total - sum(shard.size for shard, _ in left))
+    bad = sum(_bad(facts) for shard, _ in todo if (facts := buckets.done(job.work, shard.name)))
+    limit(bad)
+    # Large shards first, so that the last ones to finish are small.
+    order = sorted(left, key=lambda each: -each[0].size)
+    waiting = {pool.submit(shards.run, job, *each, hashes.get(each[0].name)): each[0] for each in order}
+    while waiting:
+        finished, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in finished:
+            bad += _bad(future.result())
+            limit(bad)
+            progress.add(waiting.pop(future).size)
+        progress.add(0)
+    progress.close()
+
+
 def _bad(facts: dict) -> int:
     return sum(entry["rows"] for entry in facts["rejected"])
 
 
-def mix(work: Path, names: list[str], seed: int, means: Means) -> dict:
-    """Mix the shards' lines into `work`/output.part; returns sha256, size and rows.
+def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Means) -> dict:
+    """Mix the shards' lines into the work folder's output.part; returns sha256, size and rows.
 
     `buckets.Torn` names a shard whose scratch a crash has torn.
     """
-    reader = buckets.Reader(work, names)
-    sizes, total = reader.raw.tolist(), int(reader.raw.sum())
+    reader = buckets.Reader(job.work, names)
+    sizes, starts, total = reader.raw.tolist(), reader.starts, reader.starts[-1]
     at_once = _at_once(max(sizes), means)
-    mixed = shuffle.Mixed(work)
+    mixed = shuffle.Mixed(job.work)
     left = [bucket for bucket in range(len(sizes)) if sizes[bucket] and bucket not in mixed.done]
-    files.need_space(work, sum(sizes[bucket] for bucket in left), "the mixed file")
-    output = os.open(work / shuffle.PART, os.O_RDWR | os.O_CREAT, 0o666)
+    files.need_space(job.work, sum(sizes[bucket] for bucket in left), "the mixed file")
+    output = os.open(job.work / shuffle.PART, os.O_RDWR | os.O_CREAT, 0o666)
     progress = Progress("mixing", total)
     digest = hashlib.sha256()
+    task = functools.partial(shuffle.bucket, job.work, tuple(names), job.seed)
     try:
         os.ftruncate(output, total)
-        with _pool(max(1, min(at_once, len(left))), shuffle.start, work, names, seed) as pool:
-            futures = {bucket: pool.submit(shuffle.bucket, bucket) for bucket in left}
-            start = 0
+        futures = {number: pool.submit(task, number) for number in left[:at_once]}
+        waiting = iter(left[at_once:])
+        with _syncing(output) as written:
             for bucket, size in enumerate(sizes):
                 if bucket in futures:
                     futures.pop(bucket).result()
                     mixed.add(bucket)
-                _hash(output, start, size, digest, progress)
-                start += size
+                    written.set()
+                    for number in itertools.islice(waiting, 1):
+                        futures[number] = pool.submit(task, number)
+                _hash(output, starts[bucket], size, digest, progress)
         os.fsync(output)
     finally:
         os.close(output)
@@ -150,14 +181,34 @@ def mix(work: Path, names: list[str], seed: int, means: Means) -> dict:
     return {"sha256": digest.hexdigest(), "size": total, "rows": int(reader.rows.sum())}
 
 
+@contextlib.contextmanager
+def _syncing(output: int) -> Iterator[threading.Event]:
+    """Have the disk at work all the while, not at the end alone: the event says that there is more to write."""
+    more, over = threading.Event(), threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            if more.wait(0.2):
+                more.clear()
+                os.fdatasync(output)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield more
+    finally:
+        over.set()
+        thread.join()
+
+
 def _at_once(largest: int, means: Means) -> int:
     """Buckets to shuffle at once; an OmrError says the least memory that serves one."""
-    each = int(largest * SHUF) + MIXER
-    fit = (means.memory - BASE) // each
+    fit = (means.memory - BASE - means.workers * MIXER) // int(largest * SHUF)
     if fit < 1:
+        least = BASE + means.workers * MIXER + int(largest * SHUF)
         raise OmrError(
             f"MEMORY={files.human(means.memory)} holds no bucket of {files.human(largest)};"
-            f" run again with MEMORY={-(-(BASE + each) // 10**6)}M or more, it goes on from here"
+            f" run again with MEMORY={-(-least // 10**6)}M or more, it goes on from here"
         )
     return min(fit, means.workers)
 
@@ -175,6 +226,17 @@ def _hash(handle: int, start: int, size: int, digest: object, progress: Progress
         progress.add(got)
 
 
+def codec(size: int) -> str:
+    """How to keep `size` bytes of lines until they are mixed: as they are where they stay in the page cache,
+    else compressed, because reading and writing them would take longer than that."""
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+    cgroup = Path("/sys/fs/cgroup/memory.max")
+    if cgroup.exists() and (most := cgroup.read_text().strip()).isdigit():
+        free = min(free, int(most))
+    return "none" if size < PAGE_CACHE * free else "zstd"
+
+
 def need_shuf() -> None:
     """A RequestError where GNU shuf is not there (another one may not know --random-source)."""
     path = shutil.which("shuf")
@@ -186,12 +248,6 @@ def need_shuf() -> None:
 def shuf_version() -> str:
     """`shuf (GNU coreutils) 9.1`."""
     return subprocess.run(["shuf", "--version"], capture_output=True, text=True).stdout.split("\n")[0]
-
-
-def in_child(function: Callable, *words: object) -> object:
-    """Call in a process of its own: what it imports and holds is gone when it ends."""
-    with _pool(1, shards.die_with_parent) as pool:
-        return pool.submit(function, *words).result()
 
 
 def lines_of(path: Path) -> Iterator[dict]:

@@ -5,7 +5,6 @@ not be compiled.
 """
 
 import ctypes
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import buckets, lengths, prompts, recipe, rows
+from omr import buckets, files, lengths, prompts, recipe, rows
 from omr.errors import OmrError
 from omr.prompts import Compiled
 from omr.raw import Shard
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-BATCH = 8_000_000  # bytes of text at a time: small enough for the processor's cache, large enough for columns
+BATCH = 2_000_000  # bytes of text at a time: small enough for the processor's cache, large enough for columns
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Job:
     seed: int
     buckets: int
     room: int  # bytes of lines held before a flush
+    codec: str  # of the scratch
     work: Path
     skip: bool  # BAD_ROWS=skip
     compiled: dict[str, Compiled]
@@ -67,19 +67,15 @@ class Result(rows.Tally):
         }
 
 
-_job: Job | None = None
-
-
-def start(job: Job) -> None:
-    """A worker's beginning: end with the parent, leave interrupts to it, one thread each."""
-    global _job
+def start() -> None:
+    """A worker's beginning: end with the parent, leave interrupts to it, one thread, memory kept for reuse."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import pyarrow as pa
-
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    _job = job
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # glibc: give back to the system, page by page, only what is far too much
+        for option, size in ((-3, 1 << 28), (-1, 1 << 27), (-2, 1 << 24)):  # mmap from, trim at, grow by
+            mallopt(option, size)
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -91,34 +87,34 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)  # it was gone before
 
 
-def work(shard: Shard, take: int) -> dict:
-    """Format the first `take` rows of a shard into the scratch; returns its facts."""
-    assert _job is not None
-    return run(_job, shard, take)
+def sha256(shard: Shard) -> str:
+    """Hex digest of a shard's bytes."""
+    return files.sha256(shard.path)
 
 
-def run(job: Job, shard: Shard, take: int) -> dict:
-    """See `work`. An OmrError names file, row group and row of what is malformed."""
+def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
+    """Format the first `take` rows of a shard into the scratch; returns its facts.
+
+    An OmrError names file, row group and row of what is malformed.
+    """
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
     result = Result()
-    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room)
+    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec)
     try:
         shard.check()
         for numbers, lines in _formatted(job, shard, take, result):
             writer.add(lines, buckets.choose(job.seed, shard.name, numbers, job.buckets))
             result.kept += len(lines)
-        result.sha256 = _sha256(shard.path)
+        result.sha256 = digest or sha256(shard)  # it was just read, so this reads the page cache
         shard.check()
         writer.close(result.facts())
     except BaseException:
         writer.abandon()
         raise
     return result.facts()
-
-
-def _sha256(path: Path) -> str:
-    """The shard was just read, so this reads the page cache."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _formatted(job: Job, shard: Shard, take: int, result: Result) -> Iterator[tuple]:

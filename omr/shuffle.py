@@ -1,9 +1,9 @@
 """One bucket through GNU shuf into its place in the output: what a process of the mix does."""
 
 import contextlib
+import functools
 import hashlib
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from omr.errors import OmrError
 from omr.shards import die_with_parent
 
 PART = "output.part"
+PIPE = 1 << 20  # bytes in the pipe to shuf
 
 
 class Mixed:
@@ -38,31 +39,23 @@ class Mixed:
             handle.write(f"{bucket}\n")
 
 
-_work: Path
-_reader: buckets.Reader
-_seed: int
-_starts: list[int]
+@functools.cache
+def _reader(work: Path, names: tuple[str, ...]) -> buckets.Reader:
+    """The index of all shards, read once a process."""
+    return buckets.Reader(work, names)
 
 
-def start(work: Path, names: list[str], seed: int) -> None:
-    """A process's beginning."""
-    global _work, _reader, _seed, _starts
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _work, _reader, _seed = work, buckets.Reader(work, names), seed
-    _starts = [0, *_reader.raw.cumsum().tolist()]
-
-
-def bucket(number: int) -> None:
+def bucket(work: Path, names: tuple[str, ...], seed: int, number: int) -> None:
     """Shuffle one bucket into the output; its order depends on (seed, bucket, lines) alone."""
-    count, place, end = int(_reader.rows[number]), _starts[number], _starts[number + 1]
-    source = _work / f"random-{number}"
+    reader = _reader(work, names)
+    count, place, end = int(reader.rows[number]), reader.starts[number], reader.starts[number + 1]
+    source = work / f"random-{number}"
     # shuf draws at most 4 bytes for a line, and now and then some again.
-    source.write_bytes(hashlib.shake_256(f"{_seed} {number}".encode()).digest(16 * count + 1024))
-    handle = os.open(_work / PART, os.O_WRONLY)
+    source.write_bytes(hashlib.shake_256(f"{seed} {number}".encode()).digest(16 * count + 1024))
+    handle = os.open(work / PART, os.O_WRONLY)
     try:
         os.lseek(handle, place, os.SEEK_SET)
-        said = _shuf(source, handle, number)
+        said = _shuf(source, handle, reader, number)
         if said or os.lseek(handle, 0, os.SEEK_CUR) != end:
             raise OmrError(f"shuf failed ({said or 'it wrote too little'}); mend it and run again to go on")
     finally:
@@ -70,7 +63,7 @@ def bucket(number: int) -> None:
         source.unlink(missing_ok=True)
 
 
-def _shuf(source: Path, handle: int, number: int) -> str:
+def _shuf(source: Path, handle: int, reader: buckets.Reader, number: int) -> str:
     """Run it; returns what it complained of."""
     parent = os.getpid()
 
@@ -79,11 +72,12 @@ def _shuf(source: Path, handle: int, number: int) -> str:
 
     command = ["shuf", f"--random-source={source}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=handle, stderr=pipe, preexec_fn=tie) as shuf:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=handle, stderr=pipe, preexec_fn=tie, pipesize=PIPE, bufsize=0
+    ) as shuf:
         try:
             with contextlib.suppress(BrokenPipeError):  # shuf says why
-                for lines in _reader.segments(number):
-                    shuf.stdin.write(lines)
+                reader.feed(number, shuf.stdin)
                 shuf.stdin.close()
             said = shuf.stderr.read().decode(errors="replace").strip()
         except BaseException:

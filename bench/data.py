@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""How fast and how small `make data` is, beside the published way and the machine's limit.
+
+    docker/venv dev && make nemo                        # datasets for the published way, nemo-skills for both
+    .venv/bin/python bench/data.py [--size 2e9]         # the table of docs/data.md
+    .venv/bin/python bench/data.py --scale 4            # memory and time at 1, 2 and 4 times the rows, ours alone
+
+The limit is what no way can avoid: decode the parquet on all cores, write and sync as many bytes as the
+output has. All of it runs in one campaign, in turns, so that a stall of the machine meets every row; the
+table has medians. Memory is the process tree's proportional set size, sampled.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench import corpus  # noqa: E402
+
+
+class Memory(threading.Thread):
+    """The largest proportional set size of a process and all below it, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.over = pid, 0, threading.Event()
+
+    def run(self) -> None:
+        import psutil
+
+        while not self.over.wait(0.1):
+            total = 0
+            try:
+                process = psutil.Process(self.pid)
+                for each in (process, *process.children(recursive=True)):
+                    total += _pss(each.pid)
+            except psutil.Error:
+                continue
+            self.peak = max(self.peak, total)
+
+
+def _pss(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def timed(words: list, environ: dict | None = None) -> tuple[float, int]:
+    """Seconds and peak bytes of a command, with nothing left to write from before."""
+    os.sync()
+    time.sleep(1)
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        words, env={**os.environ, **(environ or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    memory = Memory(child.pid)
+    memory.start()
+    said, _ = child.communicate()
+    seconds = time.perf_counter() - start
+    memory.over.set()
+    if child.returncode:
+        sys.exit(f"{words}: {said.decode()}")
+    return seconds, memory.peak
+
+
+def _decode(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    total = 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(1000, use_threads=False):
+            total += len(batch)
+    return total
+
+
+def limit(raw: Path, size: int, workers: int, scratch: Path) -> tuple[float, float, float]:
+    """Seconds to decode the shards on all cores, to write `size` bytes, and to write and sync them."""
+    files = sorted(raw.rglob("*.parquet"), key=lambda path: -path.stat().st_size)
+    block = os.urandom(1 << 20) * 8
+    os.sync()
+    time.sleep(1)
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(abs, range(workers)))
+        start = time.perf_counter()
+        list(pool.map(_decode, files))
+        decode = time.perf_counter() - start
+    start = time.perf_counter()
+    with (scratch / "plain").open("wb", buffering=0) as handle:
+        left = size
+        while left > 0:
+            left -= handle.write(block[: min(left, len(block))])
+        written = time.perf_counter() - start
+        os.fsync(handle.fileno())
+    synced = time.perf_counter() - start
+    (scratch / "plain").unlink()
+    return decode, written, synced
+
+
+def ours(raw: Path, workspace: Path, tokenizer: Path, words: dict) -> list:
+    """The command line of our data stage."""
+    del workspace
+    options = {"RAW": raw, "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
+    return [
+        sys.executable,
+        ROOT / "bin" / "data.py",
+        *(w for k, v in options.items() for w in (f"--{k.lower()}", str(v))),
+    ]
+
+
+def run_ours(raw: Path, scratch: Path, tokenizer: Path, words: dict) -> tuple[float, int, dict]:
+    """Seconds, peak bytes and the manifest of one run in a workspace of its own."""
+    workspace = scratch / "workspace"
+    shutil.rmtree(workspace, ignore_errors=True)
+    seconds, peak = timed(ours(raw, workspace, tokenizer, words), {"WORKSPACE": str(workspace)})
+    manifest = json.loads(next(workspace.glob("data/*.manifest.json")).read_text())
+    shutil.rmtree(workspace)
+    return seconds, peak, manifest
+
+
+def run_seed(raw: Path, scratch: Path, tokenizer: Path, round_key: str, workers: int) -> tuple[float, int]:
+    """Seconds and peak bytes of the published way, with an empty cache."""
+    out = scratch / "seed"
+    shutil.rmtree(out, ignore_errors=True)
+    words = [
+        sys.executable,
+        ROOT / "bench" / "seeds_way.py",
+        raw,
+        out,
+        round_key,
+        tokenizer,
+        tokenizer,
+        str(workers),
+    ]
+    result = timed(words, {"HF_DATASETS_CACHE": str(out / "cache"), "HF_HUB_OFFLINE": "1"})
+    shutil.rmtree(out)
+    return result
+
+
+def main() -> None:
+    """Generate, measure, print."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--size", type=float, default=2e9, help="bytes of text")
+    options.add_argument("--repeat", type=int, default=3)
+    options.add_argument("--folder", type=Path, help="where to keep the generated rows")
+    options.add_argument("--scale", type=int, help="ours alone at 1, 2, … times --size")
+    options.add_argument("--no-seed", action="store_true", help="leave the published way out")
+    options.add_argument("--rounds", default="round1,round2")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
+        scratch = Path(scratch)
+        tokenizer = corpus.tokenizer(scratch / "tokenizer")
+        if asked.scale:
+            scale(asked, scratch, tokenizer)
+        else:
+            table(asked, scratch, tokenizer)
+
+
+def rows_of(asked: argparse.Namespace, scratch: Path, size: float) -> Path:
+    """The generated rows of a size, made once per folder."""
+    raw = (asked.folder or scratch) / f"rows-{size:.0e}"
+    if not raw.exists():
+        aside = raw.with_name("making")
+        shutil.rmtree(aside, ignore_errors=True)
+        corpus.generate(aside, int(size))
+        aside.rename(raw)
+    return raw
+
+
+WORDS = {"round1": {"ROUND": 1}, "round2": {"ROUND": 2}, "round2-paper": {"ROUND": 2, "VARIANT": "paper"}}
+
+
+def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
+    """The campaign: the limit, ours, the published way, in turns."""
+    raw, workers = rows_of(asked, scratch, asked.size), len(os.sched_getaffinity(0))
+    print(
+        f"| round | way | seconds (median of {asked.repeat}) | times the limit | times the published way | peak PSS |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for key in asked.rounds.split(","):
+        seconds: dict[str, list[float]] = {}
+        peaks: dict[str, int] = {}
+        for _ in range(asked.repeat):
+            took, peak, made = run_ours(raw, scratch, tokenizer, WORDS[key])
+            seconds.setdefault("ours", []).append(took)
+            peaks["ours"] = max(peaks.get("ours", 0), peak)
+            decode, written, synced = limit(raw, made["size"], workers, scratch)
+            for name, value in (
+                ("decode", decode),
+                ("write", written),
+                ("sync", synced),
+                ("limit", decode + synced),
+            ):
+                seconds.setdefault(name, []).append(value)
+            if not asked.no_seed:
+                took, peak = run_seed(raw, scratch, tokenizer, key, workers)
+                seconds.setdefault("published", []).append(took)
+                peaks["published"] = max(peaks.get("published", 0), peak)
+            load = os.getloadavg()[0]
+            print(
+                f"<!-- {key}: { ({k: round(v[-1], 2) for k, v in seconds.items()}) }, load {load:.1f} -->",
+                file=sys.stderr,
+            )
+        middle = {name: statistics.median(values) for name, values in seconds.items()}
+        rows = made["rows"], sum(split["read"] for split in made["splits"].values()), made["size"] / 1e9
+        print(
+            f"<!-- {key}: {rows[0]:,} of {rows[1]:,} rows, {rows[2]:.2f} GB out; decode {middle['decode']:.1f} s,"
+            f" write {middle['write']:.1f} s, with sync {middle['sync']:.1f} s -->"
+        )
+        for name, label in (
+            ("limit", "the machine's limit"),
+            ("ours", "make data"),
+            ("published", "the published way"),
+        ):
+            if name in middle:
+                limits = f"{middle[name] / middle['limit']:.2f}"
+                faster = f"{middle['published'] / middle[name]:.1f}" if "published" in middle else ""
+                peak = f"{peaks[name] / 1e6:.0f} MB" if name in peaks else ""
+                print(f"| {key} | {label} | {middle[name]:.1f} | {limits} | {faster} | {peak} |")
+
+
+def scale(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
+    """Ours at growing sizes."""
+    print("| times the rows | rows read | output | seconds | seconds a GB | peak PSS |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    sizes = [2**n for n in range(asked.scale.bit_length())]
+    results: dict[int, list] = {size: [] for size in sizes}
+    for _ in range(asked.repeat):
+        for times in sizes:
+            raw = rows_of(asked, scratch, asked.size * times)
+            results[times].append(run_ours(raw, scratch, tokenizer, {"ROUND": 1}))
+            print(
+                f"<!-- {times}: {results[times][-1][0]:.1f} s, load {os.getloadavg()[0]:.1f} -->",
+                file=sys.stderr,
+            )
+    for times, runs in results.items():
+        made, seconds = runs[0][2], statistics.median(run[0] for run in runs)
+        peak = max(run[1] for run in runs)
+        read = sum(split["read"] for split in made["splits"].values())
+        print(
+            f"| {times} | {read:,} | {made['size'] / 1e9:.2f} GB | {seconds:.1f} |"
+            f" {seconds / made['size'] * 1e9:.2f} | {peak / 1e6:.0f} MB |"
+        )
+
+
+if __name__ == "__main__":
+    main()
