@@ -2,6 +2,7 @@
 driver, conversion, average; a crash at start; a node that lacks something."""
 
 import json
+import re
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_the_whole_path_on_two_nodes(nemo):
     assert "token" in first and "++data.train.data_path='" + str(nemo.root / "cache" / "data") in first
     assert not list(folder.root.glob(".ray-*")) and not list(folder.root.glob(".stop-*"))
     assert len(list((nemo.root / "cache" / "megatron").glob("*/converted.json"))) == 1
-    assert {p.name for p in folder.hf.iterdir()} == {"step_12", "step_16", "step_20", "step_24"}
+    assert {p.name for p in folder.hf.glob("step_*")} == {"step_12", "step_16", "step_20", "step_24"}
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert rows[-1]["step"] == 24
     # A second run on the same data and base finds both made.
@@ -64,7 +65,7 @@ def test_a_crash_at_start_stops_the_chain(nemo):
         story
     )
     assert states["convert"] == states["average"] == "CANCELLED"
-    assert "left no new checkpoint; the engine ended with 3: CUDA driver is too old" in story
+    assert re.search(r"left no new checkpoint; the engine ended with \d+: CUDA driver is too old", story), story
     assert "2 links in a row left no new checkpoint; the rest of the chain is cancelled" in story
     wait(lambda: "the chain is gone" in status(nemo, "crash"), 10, "status does not say that it is over")
     # Mended, the same command goes on, and the breaker has forgotten the old chain's failures.
