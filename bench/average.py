@@ -7,6 +7,7 @@ Each runs as a process of its own on the same four bf16 checkpoints, in turn, `r
 medians of wall and processor seconds and of peak memory. FOLDER is a checkout of NeMo-Skills.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,11 +26,12 @@ STEPS = (1000, 2000, 3000, 4000)  # sorted as numbers and as names: every side a
 UPSTREAM = "nemo_skills/pipeline/nemo_rl/average_checkpoints.py"
 
 OURS = """
-import sys
+import json, sys
 from pathlib import Path
 from omr import mean, weights
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-mean.average({s: weights.shards(folder / f"step_{s}") for s in sys.argv[3:]}, out)
+known = json.loads((folder / "known.json").read_text()) if sys.argv[3] == "known" else {}
+mean.average({f"step_{s}": weights.shards(folder / f"step_{s}") for s in sys.argv[4:]}, out, known)
 """
 TORCH = """
 import sys
@@ -133,7 +135,8 @@ def commands(folder: Path, out: Path, upstream: Path | None) -> dict[str, list[s
     steps = [str(step) for step in STEPS]
     python = [sys.executable, "-c", MEASURED]
     found = {
-        "ours": [*python, "text", OURS, str(folder), str(out), *steps],
+        "ours": [*python, "text", OURS, str(folder), str(out), "known", *steps],
+        "ours, all inputs hashed": [*python, "text", OURS, str(folder), str(out), "new", *steps],
         "plain torch": [*python, "text", TORCH, str(folder), str(out), *steps],
     }
     if upstream:
@@ -160,6 +163,8 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
     with tempfile.TemporaryDirectory(dir=scratch) as temporary:
         folder, out = Path(temporary, "hf"), Path(temporary, "out")
         bytes_ = [write(folder / f"step_{step}", size, step) for step in STEPS]
+        known = {path.name: _digests(path) for path in folder.iterdir()}  # as the conversion writes them down
+        (folder / "known.json").write_text(json.dumps(known))
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         results: dict[str, list[tuple[float, float, float]]] = {}
         same: dict[str, str] = {}
@@ -180,11 +185,19 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
             print("| " + " | ".join([name, *cells]) + " |")
 
 
+def _digests(folder: Path) -> dict[str, dict]:
+    """Size and sha256 of a checkpoint's shards."""
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        found[path.name] = {"size": path.stat().st_size, "sha256": digest}
+    return found
+
+
 def _data(folder: Path) -> str:
     """A hash of every tensor's bytes, whatever order the file has them in."""
     sys.path.insert(0, str(ROOT))
-    import hashlib
-
     from omr import weights
 
     found = hashlib.sha256()

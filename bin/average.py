@@ -7,15 +7,15 @@ from omr import average, cli
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "DRY_RUN", "FORCE")
-def main(model: str, round: str, variant: str, name: str, steps: int, dry_run: bool, force: bool) -> None:
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "VERIFY", "DRY_RUN", "FORCE")
+def main(verify: bool, dry_run: bool, force: bool, **words: str | int | None) -> None:
     """Average a trained run's steps into final/."""
-    run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
+    run, workspace = cli.the_run(**words), cli.workspace()
     if dry_run:
         click.echo("\n".join(average.plan(run, workspace)))
         return
     there = average.finished(run, workspace, force)
-    made = there or average.make(run, workspace, force)
+    made = there or average.make(run, workspace, force, verify)
     click.echo(f"{workspace.run(run).final}: {average.summary(made)}{' (finished already)' if there else ''}")
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from omr import files, finish, manifest, mean, model, passport, rope, runs, weights
+from omr import files, finish, manifest, mean, model, passport, preflight, rope, runs, weights
 from omr.errors import OmrError, listing
 from omr.recipe import Run
 from omr.sealed import steps as numbered
@@ -60,9 +60,11 @@ def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None
     return manifest.finished(folder.final, wanted)
 
 
-def make(run: Run, workspace: Workspace, force: bool = False) -> dict:
+def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = False) -> dict:
     """Average, finish and prove; returns the manifest of final/.
 
+    Weights are hashed while they are read, unless size, time and sampled blocks are those of the
+    conversion, which hashed them; `verify` hashes them all.
     An OmrError leaves nothing under the final name; finished shards wait for the next attempt.
     """
     if made := finished(run, workspace, force):
@@ -74,7 +76,7 @@ def make(run: Run, workspace: Workspace, force: bool = False) -> dict:
         steps = sources(run, folder)
         models = {f"step_{step}": weights.shards(path) for step, path in steps.items()}
         _unchanged(steps, {path.name: model.listed(path, {}, weights.SIDE) for path in steps.values()})
-        written, read = mean.average(models, aside)
+        written, read = mean.average(models, aside, {} if verify else _proved(steps))
         _unchanged(steps, read)
         last = steps[max(steps)]
         finish.side_files(last, aside)
@@ -107,6 +109,16 @@ def _unchanged(steps: dict[int, Path], read: dict[str, dict]) -> None:
         for name, entry in read[path.name].items():
             if listed.get(name) != entry:
                 raise OmrError(f"{path / name}: changed since {path.name} was converted; convert it again")
+
+
+def _proved(steps: dict[int, Path]) -> dict[str, dict]:
+    """The weights that were not touched since their step was converted: step -> file -> size, sha256."""
+    found = {}
+    for path in steps.values():
+        made = manifest.read(path)
+        same = [n for n, seen in made.get("seen", {}).items() if preflight.fingerprint(path / n) == seen]
+        found[path.name] = {name: made["files"][name] for name in same}
+    return found
 
 
 def _tied(folder: Path) -> None:

@@ -12,7 +12,20 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omr import checkpoints, files, manifest, model, nemo_rl, passport, rope, runs, sealed, settings, weights
+from omr import (
+    checkpoints,
+    files,
+    manifest,
+    model,
+    nemo_rl,
+    passport,
+    preflight,
+    rope,
+    runs,
+    sealed,
+    settings,
+    weights,
+)
 from omr.errors import OmrError, RequestError, listing
 from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
@@ -89,7 +102,9 @@ def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | Non
     """Make a freshly converted folder a station: rope in both homes, passport, manifest last."""
     rope.write_both(aside)
     facts = passport.check(aside, run.model, "step", reference)
-    manifest.write(aside, origin, files=model.listed(aside, {}), passport=facts)
+    listed = model.listed(aside, {})
+    seen = {name: preflight.fingerprint(aside / name) for name in listed if name.endswith(".safetensors")}
+    manifest.write(aside, origin, files=listed, seen=seen, passport=facts)
 
 
 def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:

@@ -82,10 +82,13 @@ def pieces(shard: Shard, others: list[dict[str, Tensor]]) -> Iterator[Piece]:
 
 
 class Reader:
-    """One input: its files are read where asked, and hashed as long as that goes on in order."""
+    """One input: its files are read where asked, and hashed as long as that goes on in order.
 
-    def __init__(self, shards: list[Shard]) -> None:
-        self.heads = {part.path: part.head for part in shards}
+    Files whose hash is `known` are only read.
+    """
+
+    def __init__(self, shards: list[Shard], known: dict[str, dict]) -> None:
+        self.heads = {part.path: part.head for part in shards if part.path.name not in known}
         self.open: dict[Path, int] = {}
         self.hashes: dict[Path, tuple[int, hashlib._Hash]] = {}
 
@@ -104,7 +107,9 @@ class Reader:
         self._hash(path, at, buffer)
 
     def _hash(self, path: Path, at: int, buffer: memoryview) -> None:
-        head = self.heads[path]
+        head = self.heads.get(path)
+        if head is None:
+            return
         expected, digest = self.hashes.get(path) or (len(head), hashlib.sha256(head))
         if at == expected:
             digest.update(buffer)
@@ -123,9 +128,12 @@ class Reader:
             os.close(handle)
 
 
-def average(models: dict[str, list[Shard]], aside: Path) -> tuple[dict[str, dict], dict[str, dict]]:
+def average(
+    models: dict[str, list[Shard]], aside: Path, known: dict[str, dict] | None = None
+) -> tuple[dict[str, dict], dict[str, dict]]:
     """Write the mean of `models` (name -> shards) into the folder `aside`, sharded as the first.
 
+    `known` are files, per model, that the caller has proved: name -> size, sha256; they are not hashed.
     Returns the files written and, per model, the files read: name -> size, sha256. A shard that an
     earlier run finished from the same inputs is kept; progress.json stays, for a caller that fails after.
     An OmrError names the tensor and the model.
@@ -136,11 +144,13 @@ def average(models: dict[str, list[Shard]], aside: Path) -> tuple[dict[str, dict
     aside.mkdir(parents=True, exist_ok=True)
     state = _state(models, aside)
     done, read = state["done"], state["read"]
+    for name, entries in (known or {}).items():
+        read[name] |= entries
     left = [part for part in first if part.path.name not in done]
     files.need_space(aside, sum(part.size for part in left), f"the average in {aside}")
     progress = Progress("averaging", sum(part.size for part in first))
     progress.start(sum(part.size for part in first) - sum(part.size for part in left))
-    readers = [Reader(shards) for shards in models.values()]
+    readers = [Reader(shards, read[name]) for name, shards in models.items()]
     try:
         for part in left:
             with files.writing(aside / part.path.name) as path:

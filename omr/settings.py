@@ -70,7 +70,7 @@ SETTINGS = {
             "PROBLEMS", "held-out problems, JSON lines with problem and expected_answer (default: tiny's own)"
         ),
         _request("MAX_TOKENS", "longest answer to a held-out problem"),
-        _request("VERIFY", "1: hash the whole data file before training"),
+        _request("VERIFY", "1: hash the data file before training, and all weights before averaging"),
         _request("FOLLOW", "1: keep following the logs"),
         _request("JSON", "1: machine-readable answer"),
         _request("DRY_RUN", "1: print exactly what would run, write nothing"),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from omr import average, manifest, mean, recipe, runs, weights
+from omr import average, manifest, mean, preflight, recipe, runs, weights
 from omr.errors import OmrError, RequestError
 from omr.settings import ROOT
 from tests.models.conftest import HEAD, TAIL, at_once, save, write_shard
@@ -168,6 +168,45 @@ def test_faults(trained, plant, line):
         average.make(run, workspace)
     assert line in str(error.value) and "\n" not in str(error.value)
     assert not folder.final.exists()
+
+
+def test_what_was_not_touched_is_not_hashed_again(trained, monkeypatch):
+    workspace, run = trained
+    path = workspace.run(run).hf_step(B) / "model.safetensors"
+    hashed, real = set(), mean.Reader._hash
+
+    def watched(self, file, *rest):
+        if file in self.heads:
+            hashed.add(file)
+        real(self, file, *rest)
+
+    monkeypatch.setattr(mean.Reader, "_hash", watched)
+    first = average.make(run, workspace)
+    assert hashed == set()
+    path.touch()
+    assert average.make(run, workspace, force=True)["averaged"] == first["averaged"]
+    assert hashed == {path}
+
+
+def test_verify_hashes_everything(trained):
+    """A bit that flips on the disk, between the sampled blocks, changes neither size nor time."""
+    workspace, run = trained
+    path = workspace.run(run).hf_step(B) / "model.safetensors"
+    before = path.stat()
+    known = preflight.BLOCKS * preflight.BLOCK
+    assert before.st_size < known, "the tiny file is sampled whole: one block is enough here"
+    made = manifest.read(path.parent)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    made["seen"]["model.safetensors"] = preflight.fingerprint(path)  # as if the bit were between the blocks
+    (path.parent / "manifest.json").write_text(json.dumps(made))
+    with pytest.raises(OmrError, match="changed since"):
+        average.make(run, workspace, verify=True)
+    assert average.make(run, workspace)["averaged"][path.parent.name] == {
+        "model.safetensors": made["files"]["model.safetensors"]
+    }
 
 
 def test_deadline_saves_may_stand_beside(trained):
