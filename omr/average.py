@@ -83,7 +83,7 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         reference = (last.name, manifest.read(last)["passport"])
         averaged = passport.check(aside, run.model, "average", reference)
         _tied(aside)
-        finish.settle(aside)
+        finish.settle(aside, run.model.sequence_length)
         final = passport.check(aside, run.model, "final", ("the average", averaged))
         checked = _template(run, aside, frozen)
         data = manifest.read(Path(frozen["request"]["data"]["path"])) or {}

@@ -1,8 +1,8 @@
 """The last station: the averaged weights become a model that is asked, and stops, as it was trained.
 
 The base's end of text is not the end of an answer, its template brings a system message that training had
-not, and its generation config cuts an answer at 2,048 tokens: a model exported with them talks forever or
-is asked another question than in training.
+not, and its generation config cuts an answer at 2,048 tokens: a model exported with them talks forever, is
+cut off, or is asked another question than in training.
 """
 
 import itertools
@@ -41,8 +41,12 @@ def side_files(source: Path, aside: Path) -> None:
     rope.write_both(aside)
 
 
-def settle(folder: Path) -> None:
-    """Write eos ids, generation config, tokenizer and chat template as trained."""
+def settle(folder: Path, length: int) -> None:
+    """Write eos ids, generation config, tokenizer and chat template as trained; `length` in tokens.
+
+    An answer may be as long as a training sequence: the base's limit of 2,048 would cut most of them, and
+    without any limit transformers stops after 20.
+    """
     known = passport.token_ids(folder)
     if MESSAGE_END not in known:
         raise OmrError(f"{folder / 'tokenizer.json'}: has no {MESSAGE_END}, which ends every trained answer")
@@ -56,9 +60,8 @@ def settle(folder: Path) -> None:
     pad = known[passport.text(tokens["pad_token"])]
     path = folder / passport.GENERATION
     old = rope.parse(path) if path.exists() else {}
-    limits = ("max_new_tokens", "max_length")  # the base's; the recipe's answers run to thousands of tokens
-    kept = {key: value for key, value in old.items() if key not in limits}
-    write_json(path, {**kept, "eos_token_id": ends, "pad_token_id": pad})
+    kept = {key: value for key, value in old.items() if key != "max_length"}
+    write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
 
     # Older readers know the template in tokenizer_config.json alone, newer ones prefer the file.
     write_json(folder / passport.TOKENS, {**tokens, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})

@@ -1,0 +1,145 @@
+"""The last station: what is written, from what was there."""
+
+import json
+import shutil
+
+import pytest
+
+from omr import average, finish, passport, rope
+from omr.errors import OmrError
+from tests.models.conftest import write_shard
+
+
+@pytest.fixture
+def step(trained_once, tmp_path):
+    """A converted step to finish, and its tokens."""
+    workspace, run = trained_once
+    folder = tmp_path / "final"
+    shutil.copytree(workspace.run(run).hf_step(run.schedule.averaged[-1]), folder)
+    return folder, passport.token_ids(folder)
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+BOTH = ["<|im_end|>", "<|endoftext|>"]
+BASES = [
+    ("one end, as in the base", {"eos_token_id": "<|endoftext|>"}, ["<|im_end|>", "<|endoftext|>"]),
+    (
+        "a list of both, as round 1 left it",
+        {"eos_token_id": BOTH},
+        BOTH,
+    ),
+    ("the other order", {"eos_token_id": ["<|endoftext|>", "<|im_end|>"]}, ["<|im_end|>", "<|endoftext|>"]),
+    ("none", {"eos_token_id": None}, ["<|im_end|>"]),
+]
+
+
+@pytest.mark.parametrize(("before", "ends"), [b[1:] for b in BASES], ids=[b[0] for b in BASES])
+def test_end_tokens(step, before, ends):
+    folder, known = step
+    said = before["eos_token_id"]
+    ids = [known[t] for t in said] if isinstance(said, list) else known.get(said)
+    config = read(folder, "config.json")
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": ids}))
+    finish.settle(folder, 1024)
+    wanted = [known[token] for token in ends]
+    assert read(folder, "config.json") == {**config, "eos_token_id": wanted}, "and nothing else"
+    assert read(folder, "generation_config.json")["eos_token_id"] == wanted
+    assert read(folder, "tokenizer_config.json")["eos_token"] == "<|im_end|>"
+
+
+GENERATION = [
+    (
+        {"max_new_tokens": 2048, "bos_token_id": 1, "do_sample": False},
+        {"bos_token_id": 1, "do_sample": False},
+    ),
+    ({"max_length": 20, "temperature": 0.7, "do_sample": True}, {"temperature": 0.7, "do_sample": True}),
+    (None, {}),
+]
+
+
+@pytest.mark.parametrize(("before", "kept"), GENERATION)
+def test_generation_config(step, before, kept):
+    folder, known = step
+    path = folder / "generation_config.json"
+    path.unlink() if before is None else path.write_text(json.dumps(before))
+    finish.settle(folder, 1024)
+    ends = [known["<|im_end|>"], known["<|endoftext|>"]]
+    pad = known["<|endoftext|>"]
+    wanted = {**kept, "max_new_tokens": 1024, "eos_token_id": ends, "pad_token_id": pad}
+    assert read(folder, path.name) == wanted
+
+
+def test_every_home_of_end_token_and_template(step):
+    folder, _ = step
+    (folder / "special_tokens_map.json").write_text(
+        '{"eos_token": {"content": "<|endoftext|>"}, "pad_token": "x"}'
+    )
+    finish.settle(folder, 1024)
+    assert read(folder, "special_tokens_map.json") == {"eos_token": "<|im_end|>", "pad_token": "x"}
+    assert (folder / "chat_template.jinja").read_text() == finish.TEMPLATE
+    assert read(folder, "tokenizer_config.json")["chat_template"] == finish.TEMPLATE
+
+
+def test_settled_twice_is_settled_once(step):
+    folder, _ = step
+    finish.settle(folder, 1024)
+    once = {p.name: p.read_bytes() for p in folder.iterdir()}
+    finish.settle(folder, 1024)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == once
+
+
+def test_a_tokenizer_without_the_trained_end(step):
+    folder, _ = step
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|im_end|>", "<|other|>"))
+    with pytest.raises(OmrError, match=r"tokenizer\.json: has no <\|im_end\|>"):
+        finish.settle(folder, 1024)
+
+
+CHATS = [
+    ([("user", "x")], "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nx<|im_end|>\n"),
+    ([("system", "s"), ("user", "x")], "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nx<|im_end|>\n"),
+    ([("system", ""), ("user", "x")], "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nx<|im_end|>\n"),
+    (
+        [("user", " x\n\n"), ("assistant", "{{ y }}"), ("user", "<|im_end|>")],
+        "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n x\n\n<|im_end|>\n"
+        "<|im_start|>assistant\n{{ y }}<|im_end|>\n<|im_start|>user\n<|im_end|><|im_end|>\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("chat", "text"), CHATS)
+def test_the_template(step, chat, text):
+    from transformers import AutoTokenizer
+
+    folder, _ = step
+    finish.settle(folder, 1024)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    messages = [{"role": role, "content": content} for role, content in chat]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == text
+    asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert asked == text + "<|im_start|>assistant\n"
+
+
+HEADS = [(b"\1\2\3\4" * 6, True, True), (b"\1\2\3\5" * 6, True, False), (b"\1\2\3\5" * 6, False, True)]
+
+
+@pytest.mark.parametrize(("head", "tied", "well"), HEADS)
+def test_a_head_that_is_tied(tmp_path, head, tied, well):
+    tensors = {
+        "model.embed_tokens.weight": ("F32", (3, 2), b"\1\2\3\4" * 6),
+        "lm_head.weight": ("F32", (3, 2), head),
+    }
+    write_shard(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    assert rope.parse(tmp_path / "config.json")
+    if well:
+        average._tied(tmp_path)
+    else:
+        with pytest.raises(
+            OmrError, match=r"lm_head.weight differs from the embedding that config\.json ties it to"
+        ):
+            average._tied(tmp_path)
