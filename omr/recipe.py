@@ -134,9 +134,9 @@ MODELS = {
             batch=64,
             sequence_length=512,
             schedules={
-                "round1": Schedule(300, 30, 20, (240, 260, 280, 300)),
-                "round2": Schedule(60, 6, 5, (45, 50, 55, 60)),
-                "round2-paper": Schedule(80, 8, 5, (65, 70, 75, 80)),
+                "round1": Schedule(400, 40, 20, (340, 360, 380, 400)),
+                "round2": Schedule(120, 12, 10, (90, 100, 110, 120)),
+                "round2-paper": Schedule(120, 12, 10, (90, 100, 110, 120)),
             },
             parameters=0.2e6,
         ),
