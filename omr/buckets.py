@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -50,22 +50,27 @@ def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarr
 
 
 class Writer:
-    """Collects a shard's lines and writes them by bucket whenever `room` bytes have come together."""
+    """Collects a shard's rows and writes their lines by bucket whenever about `room` bytes have come together.
 
-    def __init__(self, folder: Path, name: str, buckets: int, room: int, codec: str) -> None:
-        self.folder, self.name, self.buckets, self.room = folder, name, buckets, room
+    `fill` makes lines of what `add` is given.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, buckets: int, room: int, codec: str, fill: Callable[[list], bytes]
+    ) -> None:
+        self.folder, self.name, self.buckets, self.room, self.fill = folder, name, buckets, room, fill
         self.aside = folder / f".{name}.{socket.gethostname()}.{os.getpid()}.tmp"
-        self.handle = self.aside.open("wb")
+        self.handle = self.aside.open("wb", buffering=0)
         self.codec = _codec(codec)
-        self.lines: list[list[bytes]] = [[] for _ in range(buckets)]
-        self.held = 0
+        self.rows: list[list] = [[] for _ in range(buckets)]
+        self.held = self.place = 0
         self.index: list[np.ndarray] = []
 
-    def add(self, lines: list[bytes], buckets: "np.ndarray") -> None:
-        """Lines and the bucket of each."""
-        for line, bucket in zip(lines, buckets.tolist(), strict=True):
-            self.lines[bucket].append(line)
-            self.held += len(line)
+    def add(self, rows: list, buckets: "np.ndarray", size: int) -> None:
+        """Rows, the bucket of each, and the bytes of all, about."""
+        for row, bucket in zip(rows, buckets.tolist(), strict=True):
+            self.rows[bucket].append(row)
+        self.held += size
         if self.held >= self.room:
             self.flush()
 
@@ -74,13 +79,17 @@ class Writer:
         import numpy as np
 
         index = np.zeros(self.buckets, INDEX)
-        for bucket, lines in enumerate(self.lines):
-            if lines:
-                raw = b"".join(lines)
-                stored = self.codec.compress(raw, asbytes=True) if self.codec else raw
-                index[bucket] = (self.handle.tell(), len(stored), len(raw), len(lines), zlib.crc32(stored))
-                self.handle.write(stored)
-                lines.clear()
+        for bucket, rows in enumerate(self.rows):
+            if rows:
+                stored = raw = self.fill(rows)
+                check = 0
+                if self.codec:
+                    stored = self.codec.compress(raw, asbytes=True)
+                    check = zlib.crc32(stored)
+                index[bucket] = (self.place, len(stored), len(raw), len(rows), check)
+                _write(self.handle, stored)
+                self.place += len(stored)
+                rows.clear()
         self.index.append(index)
         self.held = 0
 
@@ -88,7 +97,7 @@ class Writer:
         """Give the files their final names; `facts` come last and mean that the shard is done."""
         import numpy as np
 
-        if self.held:
+        if any(self.rows):
             self.flush()
         self.handle.close()
         index = np.array(self.index) if self.index else np.zeros((0, self.buckets), INDEX)
@@ -117,29 +126,49 @@ class Reader:
         self.rows = sum(index["rows"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
         self.starts: list[int] = [0, *np.cumsum(self.raw).tolist()]  # of each bucket in the output
 
-    def segments(self, bucket: int) -> Iterator[bytes]:
-        """The bucket's lines, shard by shard, in row order; `Torn` names a damaged shard."""
+    def segments(self, bucket: int) -> Iterator[tuple]:
+        """The bucket's (shard's name, open file, entry of the index), shard by shard, in row order."""
         for name, path, index in self.shards:
             wanted = [entry for entry in index[:, bucket] if entry["rows"]]
-            if not wanted:
-                continue
-            with path.open("rb", buffering=0) as handle:
-                for entry in wanted:
-                    handle.seek(int(entry["offset"]))
-                    stored = handle.read(int(entry["stored"]))
-                    if len(stored) != entry["stored"] or zlib.crc32(stored) != entry["check"]:
-                        raise Torn(name)
-                    if entry["stored"] == entry["raw"]:
-                        yield stored
-                    else:
-                        yield _codec("zstd").decompress(stored, int(entry["raw"]), asbytes=True)
+            if wanted:
+                with path.open("rb", buffering=0) as handle:
+                    for entry in wanted:
+                        yield name, handle, entry
 
     def feed(self, bucket: int, pipe: BinaryIO) -> None:
-        """Write the bucket's lines into an unbuffered pipe."""
-        for lines in self.segments(bucket):
-            left = memoryview(lines)
-            while left:
-                left = left[pipe.write(left) :]
+        """Write the bucket's lines into an unbuffered pipe; `Torn` names a damaged shard."""
+        for name, handle, entry in self.segments(bucket):
+            offset, size = int(entry["offset"]), int(entry["stored"])
+            if entry["check"]:
+                stored = os.pread(handle.fileno(), size, offset)
+                if len(stored) != size or zlib.crc32(stored) != entry["check"]:
+                    raise Torn(name)
+                _write(pipe, _codec("zstd").decompress(stored, int(entry["raw"]), asbytes=True))
+            else:
+                while size:
+                    moved = _splice(handle, pipe, offset, size)
+                    if not moved:
+                        raise Torn(name)
+                    offset, size = offset + moved, size - moved
+
+
+def _write(handle: BinaryIO, data: bytes) -> None:
+    """All of it, into an unbuffered file."""
+    left = memoryview(data)
+    while left:
+        left = left[handle.write(left) :]
+
+
+def _splice(handle: BinaryIO, pipe: BinaryIO, offset: int, size: int) -> int:
+    """Move bytes of a file into a pipe, within the kernel where it can; returns how many."""
+    try:
+        return os.splice(handle.fileno(), pipe.fileno(), size, offset_src=offset)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+    data = os.pread(handle.fileno(), min(size, 1 << 20), offset)
+    _write(pipe, data)
+    return len(data)
 
 
 @functools.cache

@@ -227,7 +227,7 @@ def prepare(asked: Request, pool: Executor) -> tuple[dict, dict[str, str]]:
         "raw": [[shard.name, shard.size, shard.mtime_ns] for shard in found],
     }
     path = asked.work / "plan.json"
-    if path.exists() and (plan := files.read_json(path))["identity"] == identity:
+    if path.exists() and planning.holds(plan := files.read_json(path), identity):
         return plan, {}
     shutil.rmtree(asked.work, ignore_errors=True)
     asked.work.mkdir(parents=True)
@@ -235,6 +235,7 @@ def prepare(asked: Request, pool: Executor) -> tuple[dict, dict[str, str]]:
     (compiled, footers), hashes = mix.meanwhile(pool, found, *survey)
     plan = {
         "identity": identity,
+        "boot": files.boot(),
         "tokenizers": identities,
         "prompts": compiled,
         "shards": planning.shares(found, footers, asked.limit),

@@ -151,6 +151,12 @@ def writable(folder: Path) -> None:
         raise RequestError(f"WORKSPACE={folder} is not writable (see {parent}); make it so or set another")
 
 
+def boot() -> str | None:
+    """What names this boot of this machine, where the system tells."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else None
+
+
 def human(size: float) -> str:
     """`1.5 GB`: decimal units, as disks and hubs count."""
     for unit in ("B", "kB", "MB", "GB"):

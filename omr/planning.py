@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from omr import lengths, prompts, recipe, rows
+from omr import files, lengths, prompts, recipe, rows
 from omr.errors import OmrError
 from omr.raw import Shard
 
@@ -36,6 +36,15 @@ def survey(
         counting = prompts.tokenizer(corpus, folders["length"])
         lengths.export(counting, work / LENGTH)
     return {split: asdict(value) for split, value in compiled.items()}, footers
+
+
+def holds(plan: dict, identity: dict) -> bool:
+    """Whether what was done under a plan still counts.
+
+    Compressed lines prove themselves by their checksums. Lines as they are were not worth that, nor a sync:
+    a machine that crashed may have lost some, so they count until the next boot.
+    """
+    return plan["identity"] == identity and (plan["codec"] != "none" or plan["boot"] == files.boot())
 
 
 def row_counts(paths: list[Path]) -> list[int]:
@@ -97,7 +106,8 @@ def _prove(
         left = sorted(set(range(len(good))) - {entry.row for entry in unended})
         good = good.take(pa.array(left, pa.int64()))
         counts, _, _ = rows.executions(good[rows.SOLUTION])
-    lines = rows.Formatter(compiled).lines(good, counts)
+    formatter = rows.Formatter(compiled)
+    lines = formatter.fill(formatter.rows(good, counts)).splitlines()
     for number, (row, line) in enumerate(zip(good.to_pylist(), lines, strict=True)):
         values = {prompts.PROBLEM: row["problem"]}
         if counts is not None:

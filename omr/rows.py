@@ -4,6 +4,7 @@ A line is compact JSON in UTF-8, as json.dumps(row, ensure_ascii=False, separato
 and a newline. Whole columns are escaped at once: their texts are joined by a byte that UTF-8 never has.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -231,20 +232,24 @@ class Formatter:
             template += f"{',' if template else ''}{key}:{filled}"
         self.template = ("{" + template + "}\n").encode()
 
-    def lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes]:
-        """One line for each row of a batch without faults."""
+    def rows(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "list[tuple[bytes, ...] | bytes]":
+        """For each row of a batch without faults: what `fill` puts into the template, or its whole line."""
         if not self.compiled.exact:
-            return [
-                self._slow(row, n)
-                for row, n in zip(batch.to_pylist(), self._counts(batch, counts), strict=True)
-            ]
+            numbers = [None] * len(batch) if counts is None else counts.tolist()
+            return [self._line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)]
         values = escaped([self._column(batch, name, counts) for name in self.values])
-        template = self.template
-        lines = [template % row for row in zip(*[iter(values)] * len(self.values), strict=True)]
+        result: list = list(zip(*[iter(values)] * len(self.values), strict=True))
         for row in _with_nulls(batch):
             count = None if counts is None else int(counts[row])
-            lines[row] = self._slow(batch.slice(row, 1).to_pylist()[0], count)
-        return lines
+            result[row] = self._line(batch.slice(row, 1).to_pylist()[0], count)
+        return result
+
+    def fill(self, rows: "list[tuple[bytes, ...] | bytes]") -> bytes:
+        """The rows' lines, one after the other."""
+        try:
+            return (self.template * len(rows)) % tuple(itertools.chain.from_iterable(rows))
+        except TypeError:  # there is a whole line among them
+            return b"".join(row if isinstance(row, bytes) else self.template % row for row in rows)
 
     def _column(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.Array":
         import pyarrow as pa
@@ -257,7 +262,7 @@ class Formatter:
             return flag.fill_null(b"null")
         return batch[name].cast(pa.binary()).fill_null(b"")
 
-    def _slow(self, row: dict, count: int | None) -> bytes:
+    def _line(self, row: dict, count: int | None) -> bytes:
         values = {PROBLEM: row["problem"], COUNT: count}
         if self.compiled.exact:
             given, answer = self.compiled.input(values), self.compiled.output(row[SOLUTION])
@@ -267,10 +272,6 @@ class Formatter:
             given, answer = self.prompt.fill(values), self.prompt.format_assistant_response(row[SOLUTION])
         row = {RENAMED.get(name, name): row[name] for name in COLUMNS} | {"input": given, "output": answer}
         return dump(row)
-
-    @staticmethod
-    def _counts(batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[int | None]:
-        return [None] * len(batch) if counts is None else counts.tolist()
 
 
 def dump(row: dict) -> bytes:

@@ -102,12 +102,13 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     result = Result()
-    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec)
+    steps = _Steps(job, shard.split, result)
+    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec, steps.formatter.fill)
     try:
         shard.check()
-        for numbers, lines in _formatted(job, shard, take, result):
-            writer.add(lines, buckets.choose(job.seed, shard.name, numbers, job.buckets))
-            result.kept += len(lines)
+        for numbers, formatted, size in _formatted(steps, job, shard, take, result):
+            writer.add(formatted, buckets.choose(job.seed, shard.name, numbers, job.buckets), size)
+            result.kept += len(formatted)
         result.sha256 = digest or sha256(shard)  # it was just read, so this reads the page cache
         shard.check()
         writer.close(result.facts())
@@ -117,8 +118,8 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
     return result.facts()
 
 
-def _formatted(job: Job, shard: Shard, take: int, result: Result) -> Iterator[tuple]:
-    """Row numbers (in the file) and lines of what is kept, batch by batch."""
+def _formatted(steps: "_Steps", job: Job, shard: Shard, take: int, result: Result) -> Iterator[tuple]:
+    """Of what is kept, batch by batch: row numbers in the file, rows for the formatter, bytes about."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,7 +133,6 @@ def _formatted(job: Job, shard: Shard, take: int, result: Result) -> Iterator[tu
         if fault := rows.schema_fault(file.schema_arrow):
             reject(None, 0, min(take, file.metadata.num_rows), fault)
             return
-        steps = _Steps(job, shard.split, result)
         first = 0
         for group in range(file.num_row_groups):
             size = min(file.metadata.row_group(group).num_rows, take - first)
@@ -182,10 +182,13 @@ class _Steps:
         if self.filtered and split != "genselect":
             self.counter = lengths.Counter(job.tokenizer)
 
-    def lines(
+    def take(
         self, batch: "pa.RecordBatch", reject: Callable[[int, str], None]
-    ) -> "tuple[np.ndarray, list[bytes]]":
-        """Which rows of the batch are kept, and their lines; `reject` is told of malformed rows."""
+    ) -> "tuple[np.ndarray, list, int]":
+        """Which rows of the batch are kept, the formatter's rows of them, and their bytes.
+
+        `reject` is told of malformed rows.
+        """
         import numpy as np
 
         left = np.arange(len(batch))
@@ -209,7 +212,7 @@ class _Steps:
                 without(bad)
                 counts, _, two_digits = rows.executions(batch[rows.SOLUTION])
             self.result.two_digits += two_digits
-        return left, self.formatter.lines(batch, counts)
+        return left, self.formatter.rows(batch, counts), batch.nbytes
 
 
 def _part(
@@ -221,31 +224,31 @@ def _part(
 
 
 def _group(
-    steps: _Steps, file: "pq.ParquetFile", group: int, first: int, size: int, reject: _Rejects
+    steps: _Steps, file: "pq.ParquetFile", group: int, first: int, count: int, reject: _Rejects
 ) -> Iterator[tuple]:
     """One row group; where the round filters, its cheap columns are read before its text."""
     import numpy as np
     import pyarrow as pa
 
-    keep, start = np.ones(size, bool), 0
+    keep, start = np.ones(count, bool), 0
     try:
         if steps.filtered:
             cheap = file.read_row_group(group, columns=[rows.SOURCE, rows.RATE], use_threads=False)
-            cheap = rows.plain(cheap.slice(0, size).combine_chunks().to_batches()[0])
+            cheap = rows.plain(cheap.slice(0, count).combine_chunks().to_batches()[0])
             keep, bad = rows.candidates(steps.corpus, cheap, steps.result)
             for entry in bad:
                 reject(group, first + entry.row, 1, entry.reason)
         if not keep.any():
             return
-        for batch in _batches(file, group, size):
+        for batch in _batches(file, group, count):
             here = np.flatnonzero(keep[start : start + len(batch)])
             if len(here):
                 kept = rows.plain(batch if len(here) == len(batch) else batch.take(pa.array(here)))
                 numbers = here + (first + start)
-                left, lines = steps.lines(
+                left, taken, size = steps.take(
                     kept, lambda row, why, at=numbers: reject(group, int(at[row]), 1, why)
                 )
-                yield numbers[left], lines
+                yield numbers[left], taken, size
             start += len(batch)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -23,8 +23,7 @@ class Mixed:
 
     def __init__(self, work: Path) -> None:
         self.path = work / "mixed"
-        boot = Path("/proc/sys/kernel/random/boot_id")
-        name = boot.read_text().strip() if boot.exists() else None
+        name = files.boot()
         lines = self.path.read_text().split("\n") if self.path.exists() else [""]
         self.done: set[int] = set()
         if name and lines[0] == name and (work / PART).exists():
