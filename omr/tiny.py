@@ -29,14 +29,12 @@ TEXT_COLUMNS = (
 SHARDS = {"cot": 3, "tir": 2, "genselect": 1, "additional_problems": 1}
 ROW_GROUP = 500  # rows; several groups a shard, as in the published files
 
+# Olympiad sources and low pass rates more often than in the real corpus: round 2 keeps a quarter of the rows.
 _SOURCES = (
-    "aops_c4_high_school_math",
-    "aops_c5_contests_amp_programs",
-    "aops_c6_high_school_olympiads",
-    "aops_c7_college_math",
-    "MATH_training_set",
+    *("aops_c4_high_school_math", "aops_c7_college_math", "MATH_training_set"),
+    *2 * recipe.CORPORA["tiny"].olympiad_sources,
 )
-_PASS_RATES = ("n/a", "0.0", "0.0625", "0.1875", "0.3", "0.34375", "0.625", "0.90625", "1.0")
+_PASS_RATES = ("n/a", "0.34375", "0.90625", "1.0", "0.0", "0.0625", "0.125", "0.1875", "0.25", "0.3")
 _NAMES = ("Ann", "Bob", "Zoë", "Łukasz", "Søren", "Đặng", "小明", "José", "Ольга")
 _PROBLEMS = (
     "What is {a}+{b}?",
