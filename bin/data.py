@@ -3,7 +3,7 @@
 
 import click
 
-from omr import cli, data, hub
+from omr import cli, data, data_work, hub
 
 
 @click.command()
@@ -13,17 +13,15 @@ from omr import cli, data, hub
 def main(part: str | None, **words: str | int | bool | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
     asked = data.request(cli.workspace(), words)
-    if part and not data.finished(asked, words["force"]):
-        plan = data.prepare(asked, hub.download, words["force"] and part == "plan")
-        if part != "plan":
-            data.format_part(asked, plan, *map(int, part.split("/")))
-        click.echo(f"{asked.output}: {part} done")
-        return
     if words["dry_run"]:
         click.echo("\n".join(data.describe(asked, hub.command)))
         return
+    if part:
+        data_work.part(asked, hub.download, part, words["force"])
+        click.echo(f"{asked.output}: {part} done")
+        return
     there = data.finished(asked, words["force"])
-    made = there or data.make(asked, hub.download, words["force"])
+    made = there or data_work.make(asked, hub.download, words["force"])
     click.echo(f"{data.summary(asked.output, made)}{' (finished already)' if there else ''}")
 
 

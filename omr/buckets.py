@@ -1,4 +1,4 @@
-"""The scratch of the mix: each shard's lines, apart by bucket, compressed, with an index that is written last.
+"""The scratch of the mix: each shard's lines, apart by bucket, with an index that is written last.
 
 A row's bucket depends on (seed, shard name, row number) alone. A shard's file holds one segment per
 bucket and flush; rows keep their order inside a bucket. What a crash of the machine tore is noticed by
@@ -50,7 +50,7 @@ def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarr
 
 
 class Writer:
-    """Collects a shard's rows and writes their lines by bucket whenever about `room` bytes have come together.
+    """Collects a shard's rows and writes their lines by bucket, about `room` bytes at a time.
 
     `fill` makes lines of what `add` is given.
     """

@@ -1,42 +1,22 @@
-"""The data stage: what is asked for, whether it is there, and making it."""
+"""The data stage's questions: what is asked for, whether it is there already, what would be done."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from omr import files, manifest, mix, planning, prompts, raw, recipe, shards, tiny
-from omr.buckets import Torn, done, how_many, undo
-from omr.errors import OmrError, RequestError
+from omr import files, manifest, mix, raw, recipe
+from omr.errors import RequestError
 from omr.settings import pins
-from omr.shuffle import PART
 from omr.workspace import Workspace, manifest_of
 
 FORMAT = 1  # of the lines' bytes and of the mix; a new number makes every file anew
 TOKENIZER_FILES = (
-    "tokenizer*",
-    "*vocab*",
-    "merges.txt",
-    "chat_template*",
-    "special_tokens_map.json",
-    "added_*",
+    *("tokenizer*", "*vocab*", "merges.txt"),
+    *("chat_template*", "special_tokens_map.json", "added_tokens.json"),
 )
-SCRATCH = {"zstd": 1.6, "none": 2.1}  # bytes of disk for a byte of text: the lines by bucket and the mixed file
-PACKAGES = (
-    "pyarrow",
-    "numpy",
-    "tokenizers",
-    "transformers",
-    "fastokens-b10",
-    "nemo-skills",
-    "huggingface_hub",
-)
-Download = Callable[..., dict[str, dict]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +97,7 @@ def request(workspace: Workspace, words: dict) -> Request:
 
 
 def inputs(asked: Request, found: dict[str, dict], tokenizers: dict[str, str]) -> dict:
-    """What decides the output's bytes, for its manifest. `found`: the shards' facts; `tokenizers`: identities."""
+    """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
     corpus = asked.corpus
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
     rule = {
@@ -161,14 +141,18 @@ def finished(asked: Request, force: bool = False) -> dict | None:
         if asked.limit:  # shards beyond the limit decide nothing
             found = [shard for shard in found if shard.name in known]
         known = raw.hashes(found, known)
-    there = {word: folder for word, folder in _tokenizer_folders(asked).items() if folder and folder.exists()}
-    identities = made["inputs"]["tokenizers"] | {word: _identity(folder) for word, folder in there.items()}
+    there = {word: folder for word, folder in tokenizer_folders(asked).items() if folder and folder.exists()}
+    identities = made["inputs"]["tokenizers"] | {word: identity(folder) for word, folder in there.items()}
     made = manifest.finished(asked.output, inputs(asked, known, identities))
+    if any(known[name]["mtime_ns"] != facts["mtime_ns"] for name, facts in made["shards"].items()):
+        # The same bytes at another time: not to be read again the next time.
+        made["shards"] = {name: made["shards"][name] | known[name] for name in made["shards"]}
+        files.write_json(manifest_of(asked.output), made)
     shutil.rmtree(asked.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
 
 
-def _tokenizer_folders(asked: Request) -> dict[str, Path | None]:
+def tokenizer_folders(asked: Request) -> dict[str, Path | None]:
     """Where each tokenizer that the request needs is, or would be downloaded to; None: the tiny one."""
     pins_ = {"prompt": (asked.tokenizer, asked.corpus.prompt_tokenizer)}
     if asked.counts_tokens:
@@ -179,7 +163,7 @@ def _tokenizer_folders(asked: Request) -> dict[str, Path | None]:
     }
 
 
-def _pins(asked: Request) -> dict[str, recipe.Pin]:
+def published_tokenizers(asked: Request) -> dict[str, recipe.Pin]:
     """The published tokenizers that the request uses; one that a folder replaces is not of them."""
     wanted = {"prompt": (asked.tokenizer, asked.corpus.prompt_tokenizer)}
     if asked.counts_tokens:
@@ -187,210 +171,12 @@ def _pins(asked: Request) -> dict[str, recipe.Pin]:
     return {word: pin for word, (folder, pin) in wanted.items() if pin and not folder}
 
 
-def _identity(folder: Path) -> str:
+def identity(folder: Path) -> str:
     """What a folder's tokenizer is, whoever brought it there."""
     names = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
     if "tokenizer_config.json" not in names:
         raise RequestError(f"{folder}: has no tokenizer_config.json; name a folder with a whole tokenizer")
     return _digest({name: files.sha256(folder / name) for name in names})
-
-
-def make(asked: Request, download: Download, force: bool = False) -> dict:
-    """Make the output, or go on where an earlier run stopped; returns its manifest. `download` is omr.hub's."""
-    _need_prompts(asked)
-    with files.lock(asked.output.with_name(f".{asked.output.stem}.lock"), str(asked.output)):
-        if made := finished(asked, force):
-            return made
-        bring(asked, download, force)
-        with mix.crew(asked.means) as pool:
-            plan, hashes = prepare(asked, pool)
-            format_part(asked, plan, pool, hashes)
-            return finish(asked, plan, pool)
-
-
-def _need_prompts(asked: Request) -> None:
-    """Said before the first byte is downloaded."""
-    if asked.corpus.name != "tiny" and importlib.util.find_spec("nemo_skills") is None:
-        raise RequestError(prompts.missing())
-
-
-def prepare(asked: Request, pool: Executor) -> tuple[dict, dict[str, str]]:
-    """Compile the prompts and plan the work; returns the plan, and hashes of shards that were found meanwhile.
-
-    An earlier plan of the same inputs stays, with all that was done under it; another one is thrown away.
-    """
-    folders = _tokenizer_folders(asked)
-    identities = {word: _identity(folder) for word, folder in folders.items() if folder}
-    found = raw.shards(asked.folder, asked.modes, partial=bool(asked.limit))
-    identity = {
-        **inputs(asked, {}, identities),
-        "raw": [[shard.name, shard.size, shard.mtime_ns] for shard in found],
-    }
-    path = asked.work / "plan.json"
-    if path.exists() and planning.holds(plan := files.read_json(path), identity):
-        return plan, {}
-    shutil.rmtree(asked.work, ignore_errors=True)
-    asked.work.mkdir(parents=True)
-    survey = (planning.survey, asked.corpus, found, folders, asked.work, asked.skip)
-    (compiled, footers), hashes = mix.meanwhile(pool, found, *survey)
-    plan = {
-        "identity": identity,
-        "boot": files.boot(),
-        "tokenizers": identities,
-        "prompts": compiled,
-        "shards": planning.shares(found, footers, asked.limit),
-    }
-    raw_bytes = sum(entry["bytes"] * entry["take"] / max(1, entry["rows"]) for entry in plan["shards"])
-    plan["buckets"] = how_many(int(raw_bytes))
-    plan["codec"] = mix.codec(int(raw_bytes))
-    files.need_space(asked.work, int(raw_bytes * SCRATCH[plan["codec"]]), f"mixing {asked.output.name}")
-    files.write_json(path, plan)
-    return plan, hashes
-
-
-def bring(asked: Request, download: Download, force: bool) -> None:
-    """Raw files and tokenizers, where nobody has named a folder of them."""
-    corpus = asked.corpus
-    if asked.raw is None and corpus.source is None:
-        if force or not asked.folder.exists():
-            with files.building(asked.folder) as aside:
-                mix.in_child(tiny.write_corpus, aside, 0)
-    elif asked.raw is None:
-        wanted = tuple(pattern for split in asked.modes for pattern in raw.patterns(split))
-        if asked.limit:
-            _bring_some(asked, download)
-        else:
-            download(corpus.source, "dataset", wanted, asked.folder, advice="set RAW= to a local copy")
-    for word, folder in _tokenizer_folders(asked).items():
-        pin = corpus.prompt_tokenizer if word == "prompt" else corpus.length_tokenizer
-        given = asked.tokenizer if word == "prompt" else asked.length_tokenizer
-        if folder and not given:
-            setting = "TOKENIZER" if word == "prompt" else "LENGTH_TOKENIZER"
-            download(pin, "model", TOKENIZER_FILES, folder, advice=f"set {setting}= to a local copy")
-
-
-def _bring_some(asked: Request, download: Download) -> None:
-    """As many shards of each split as LIMIT needs."""
-    for split in asked.modes:
-        have, count = 0, 0
-        while have < asked.limit:
-            count += 1
-            got = download(
-                asked.corpus.source,
-                "dataset",
-                raw.patterns(split),
-                asked.folder,
-                choose=lambda listed, n=count: listed[:n],
-            )
-            if len(got) < count:
-                break
-            have = sum(mix.in_child(planning.row_counts, [asked.folder / name for name in got]))
-
-
-def format_part(
-    asked: Request, plan: dict, pool: Executor, hashes: dict[str, str], part: int = 0, parts: int = 1
-) -> None:
-    """Format the shards of one part of `parts`; the parts may run on several machines at once."""
-    todo = [(_shard(entry), entry["take"]) for entry in plan["shards"]][part::parts]
-    most = max(10, sum(entry["take"] for entry in plan["shards"]) // 100)
-    mix.format_shards(pool, _job(asked, plan), todo, hashes, lambda bad: _bearable(asked, bad, most))
-
-
-def _job(asked: Request, plan: dict) -> shards.Job:
-    compiled = {split: prompts.Compiled.of(value) for split, value in plan["prompts"].items()}
-    folders = _tokenizer_folders(asked)
-    return shards.Job(
-        corpus=asked.corpus,
-        round=asked.round,
-        seed=asked.seed,
-        buckets=plan["buckets"],
-        room=asked.means.room,
-        codec=plan["codec"],
-        work=asked.work,
-        skip=asked.skip,
-        compiled=compiled,
-        tokenizer=asked.work / planning.LENGTH if asked.counts_tokens else None,
-        slow=folders["prompt"],
-    )
-
-
-def _bearable(asked: Request, bad: int, most: int) -> None:
-    if bad > most:
-        raise OmrError(f"{asked.folder}: {bad:,} rows are malformed, more than 1%; look at the corpus first")
-
-
-def _shard(entry: dict) -> raw.Shard:
-    return raw.Shard(entry["split"], Path(entry["path"]), entry["size"], entry["mtime_ns"])
-
-
-def finish(asked: Request, plan: dict, pool: Executor) -> dict:
-    """Mix what all parts formatted (a part that is missing or torn is formatted first) and write it down."""
-    made = asked.work / "made.json"
-    while not made.exists():
-        format_part(asked, plan, pool, {})
-        names = [entry["name"] for entry in plan["shards"]]
-        try:
-            files.write_json(made, mix.mix(pool, _job(asked, plan), names, asked.means))
-        except Torn as torn:
-            undo(asked.work, str(torn))
-    facts = files.read_json(made)
-    manifest_of(asked.output).unlink(missing_ok=True)  # of an older output that is replaced now
-    part = asked.work / PART
-    if part.exists():
-        part.replace(asked.output)
-        files.sync(asked.output.parent)
-    _write(asked, plan, facts)
-    shutil.rmtree(asked.work)
-    return manifest.read(asked.output)
-
-
-def _write(asked: Request, plan: dict, facts: dict) -> None:
-    """The manifest, last, and the list of rejects before it."""
-    results = {entry["name"]: done(asked.work, entry["name"]) for entry in plan["shards"]}
-    splits: dict[str, dict] = {}
-    for entry in plan["shards"]:
-        result = results[entry["name"]]
-        split = splits.setdefault(
-            entry["split"], {"read": 0, "kept": 0, "dropped": {}, "rejected": {}, "two_digits": 0}
-        )
-        for key in ("read", "kept", "two_digits"):
-            split[key] += result[key]
-        rejected = Counter()
-        for reject in result["rejected"]:
-            rejected[reject["reason"]] += reject["rows"]
-        for key, counts in (("dropped", result["dropped"]), ("rejected", rejected)):
-            split[key] = dict(sorted((Counter(split[key]) + Counter(counts)).items()))
-    lines = [
-        json.dumps(reject, ensure_ascii=False) for result in results.values() for reject in result["rejected"]
-    ]
-    if lines:
-        files.write_text(asked.rejects, "\n".join([*lines, ""]))
-    else:
-        asked.rejects.unlink(missing_ok=True)
-    known = {
-        entry["name"]: {
-            **{k: entry[k] for k in ("size", "mtime_ns", "rows")},
-            "sha256": results[entry["name"]]["sha256"],
-        }
-        for entry in plan["shards"]
-    }
-    source = asked.corpus.source
-    manifest.write(
-        asked.output,
-        inputs(asked, known, plan["tokenizers"]),
-        **facts,
-        splits=splits,
-        source=str(asked.raw)
-        if asked.raw
-        else f"{source.repo}@{source.revision}"
-        if source
-        else "omr/tiny.py",
-        shards=known,
-        prompts=plan["prompts"],
-        buckets=plan["buckets"],
-        tokenizers={w: f"{p.repo}@{p.revision}" for w, p in _pins(asked).items()},
-        versions=manifest.versions(*PACKAGES) | {"shuf": mix.shuf_version()},
-    )
 
 
 def describe(asked: Request, command: Callable[..., str]) -> list[str]:
@@ -401,13 +187,12 @@ def describe(asked: Request, command: Callable[..., str]) -> list[str]:
         lines.append(command(asked.corpus.source, "dataset", wanted, asked.folder))
     elif asked.raw is None:
         lines.append(f"# omr/tiny.py writes {asked.folder}")
-    for word, pin in _pins(asked).items():
-        lines.append(command(pin, "model", TOKENIZER_FILES, _tokenizer_folders(asked)[word]))
+    for word, pin in published_tokenizers(asked).items():
+        lines.append(command(pin, "model", TOKENIZER_FILES, tokenizer_folders(asked)[word]))
     kept = f"filtered: {', '.join(asked.round.filtered)}" if asked.round.filtered else "every row"
     lines.append(f"# {', '.join(asked.modes)} of {asked.folder} ({kept}) -> {asked.output}")
-    lines.append(
-        f"# seed {asked.seed}, {asked.means.workers} workers, {files.human(asked.means.memory)} of memory"
-    )
+    means = asked.means
+    lines.append(f"# seed {asked.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
     return lines
 
 
@@ -417,4 +202,5 @@ def summary(path: Path, made: dict) -> str:
     rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())
     if rejected:
         parts.append(f"{rejected:,} malformed left out")
-    return f"{path}: {made['rows']:,} rows, {files.human(made['size'])} ({', '.join(parts)}), sha256 {made['sha256'][:12]}…"
+    size, digest = files.human(made["size"]), made["sha256"][:12]
+    return f"{path}: {made['rows']:,} rows, {size} ({', '.join(parts)}), sha256 {digest}…"

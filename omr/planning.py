@@ -38,13 +38,14 @@ def survey(
     return {split: asdict(value) for split, value in compiled.items()}, footers
 
 
-def holds(plan: dict, identity: dict) -> bool:
+def holds(plan: dict, identity: dict, alone: bool) -> bool:
     """Whether what was done under a plan still counts.
 
     Compressed lines prove themselves by their checksums. Lines as they are were not worth that, nor a sync:
     a machine that crashed may have lost some, so they count until the next boot.
     """
-    return plan["identity"] == identity and (plan["codec"] != "none" or plan["boot"] == files.boot())
+    kept = plan["codec"] != "none" or (alone and plan["boot"] == files.boot())
+    return plan["identity"] == identity and kept
 
 
 def row_counts(paths: list[Path]) -> list[int]:
