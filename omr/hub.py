@@ -175,8 +175,10 @@ def _partial(folder: Path, file: File) -> Path:
 
 
 def _have(folder: Path, file: File) -> int:
-    path = _partial(folder, file)
-    return min(path.stat().st_size, file.size) if path.exists() else 0
+    try:
+        return min(_partial(folder, file).stat().st_size, file.size)
+    except FileNotFoundError:
+        return 0  # not begun, or just become the file itself
 
 
 def _fetch_all(

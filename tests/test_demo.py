@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 def make(folder, *words):
     """make in the repository, with a workspace of its own and no .env."""
     env = {k: v for k, v in os.environ.items() if k not in SETTINGS and not k.startswith(("MAKE", "MFLAGS"))}
-    env |= {"OMR_ENV_FILE": "/dev/null", "WORKSPACE": str(folder)}
+    env |= {"OMR_ENV_FILE": "/dev/null", "OMR_VENV": sys.prefix, "WORKSPACE": str(folder)}
     return subprocess.run(
         ["make", "-C", str(ROOT), *words], capture_output=True, text=True, env=env, timeout=1200
     )
