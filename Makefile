@@ -126,4 +126,4 @@ lock: ## renew the pinned dependencies
 	@docker/lock
 
 clean: ## remove what make built here, never the workspace
-	rm -rf .venv build .pytest_cache .ruff_cache
+	rm -rf .venv .venv.* build .pytest_cache .ruff_cache
