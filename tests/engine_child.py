@@ -1,11 +1,10 @@
-"""What runs in the forked processes of the engine's tests; imported there alone, it makes micro known.
+"""What runs in the forked processes of the engine's tests, imported there alone.
 
 A fork server imports this once, with torch and TRL; each training is then a fork, and may be killed.
 """
 
 import os
 
-os.environ["OMR_MICRO"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -298,7 +298,7 @@ def test_two_processes_train_as_one_and_resume(fresh, undisturbed):
 
     def together(**environ):
         command = [sys.executable, "-m", "omr.torchrun", "2", "-m", "omr.trl_engine", str(fresh.folder)]
-        named = {**os.environ, "OMR_MICRO": "1", "CUDA_VISIBLE_DEVICES": "", **environ}
+        named = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environ}
         return subprocess.run(command, env=named, capture_output=True, text=True, timeout=300)
 
     stop = fresh.root / "stop"
