@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -226,6 +226,7 @@ def _shard(
         path.open("wb", buffering=0) as out,
         ThreadPoolExecutor(len(readers)) as pool,
         ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(1) as syncer,
     ):
 
         def fetch(n: int) -> list:
@@ -237,11 +238,14 @@ def _shard(
 
         def put(data: memoryview) -> None:
             digest.update(data)
-            out.write(data)
-            if (out.tell() % SYNC) < len(data):
-                os.fdatasync(out.fileno())  # while the next chunks are read, not all of it at the end
+            while data:
+                data = data[out.write(data) :]  # a disk that fills up takes a part
+            # The disk works beside the rest, from the start and not at the end alone.
+            if out.tell() // SYNC > len(syncing) and all(future.done() for future in syncing):
+                syncing.append(syncer.submit(os.fdatasync, out.fileno()))
 
-        put(part.head)
+        syncing: list[Future] = []
+        put(memoryview(part.head))
         reading, writing = fetch(0) if chunks else [], [None, None]
         for n, (piece, at, size) in enumerate(chunks):
             for future in reading:
@@ -259,7 +263,7 @@ def _shard(
                 _not_finite(part, others, names, piece.out + at + bad)
             writing[n % 2] = writer.submit(put, memoryview(result)[:size])
             progress.add(size)
-        for future in writing:
+        for future in [*writing, *syncing]:
             if future:
                 future.result()
     return digest.hexdigest()

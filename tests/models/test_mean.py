@@ -331,3 +331,30 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
         )
         peaks.append(int(done.stdout) / 1000)
     assert peaks[1] - peaks[0] < 20, peaks
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from omr import mean, weights
+from omr.errors import OmrError
+folder = Path(sys.argv[1])
+models = {s: weights.shards(folder / s) for s in ("a", "b")}
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_001, 3_000_001))
+try:
+    mean.average(models, folder / "out")
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """A write may take a part of the bytes before the next one fails: nothing stands under a shard's name."""
+    import errno
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "model.safetensors", {"a": ("BF16", (5 << 19,), b"\1\1" * (5 << 19))})
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{errno.EFBIG}\n"), done.stderr
+    assert not [p.name for p in (tmp_path / "out").iterdir() if p.name != mean.PROGRESS]
