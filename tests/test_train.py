@@ -136,7 +136,8 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(tmp_path, said, told):
 def test_a_dry_run_needs_little_and_writes_nothing(tmp_path, model):
     script = str(ROOT / "bin" / "train.py")
     code = (
-        "import runpy, sys\nsys.modules.update(dict.fromkeys(('torch', 'numpy', 'transformers', 'pyarrow')))\n"
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'numpy', 'transformers', 'pyarrow')))\n"
         f"sys.argv = [{script!r}]; runpy.run_path({script!r}, run_name='__main__')"
     )
     began = time.monotonic()
