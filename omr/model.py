@@ -4,6 +4,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 
 from omr import files, manifest, passport, rope, tiny_model, weights
@@ -56,6 +57,7 @@ def make(
         aside.mkdir(parents=True, exist_ok=True)
         known = bring(model, aside, download, base)
         parts = weights.shards(aside)
+        _size(aside, parts, model)
         published = passport.check(aside, model, "published")
         changes = rope.patch(aside / "config.json") if model.patched else []
         rope.prove(aside, model)
@@ -103,7 +105,7 @@ def summary(made: dict) -> str:
 def bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, dict]:
     """Put the published files into `aside`; returns the sizes and hashes that are known already."""
     if base:
-        return _copy(base, aside)
+        return _copy(model, base, aside)
     if model.base:
         advice = "set BASE= to a local copy"
         return download(model.base, "model", PATTERNS, aside, advice=advice)
@@ -112,17 +114,34 @@ def bring(model: Model, aside: Path, download: Download, base: Path | None) -> d
     return {}
 
 
-def _copy(base: Path, aside: Path) -> dict[str, dict]:
-    """A local copy, whole and without anything that runs."""
-    if not (base / "config.json").is_file():
+def _size(folder: Path, parts: list[weights.Shard], model: Model) -> None:
+    """An OmrError for a model of another size: rates and parallel sizes are the row's."""
+    count = sum(prod(tensor.shape) for part in parts for tensor in part.tensors)
+    if not 2 / 3 < count / model.parameters < 3 / 2:
+        name = model.base.repo if model.base else "the tiny model"
+        here, wanted = f"{count / 1e9:.1f}", f"{model.parameters / 1e9:.1f}"
+        raise OmrError(
+            f"{folder}: has {here} billion parameters, {model.name} has {wanted}; name a copy of {name}"
+        )
+
+
+def _copy(model: Model, base: Path, aside: Path) -> dict[str, dict]:
+    """A local copy: whole, of the row's model, and without anything that runs; proved before it is copied."""
+    config = base / "config.json"
+    if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
+    said = rope.parse(config)
+    if "auto_map" in said:
+        raise OmrError(f"{config}: has auto_map, code of its own; the recipe's models have none")
     parts = weights.shards(base)
+    _size(base, parts, model)
+    passport.check(base, model, "published")
+    if model.patched:
+        rope.patchable(config, said)
+    else:
+        rope.check(base, model)
     side = weights.side_files(base)
     index = [base / weights.INDEX] if (base / weights.INDEX).exists() else []
-    if "auto_map" in rope.parse(base / "config.json"):
-        raise OmrError(
-            f"{base / 'config.json'}: has auto_map, code of its own; the recipe's models have none"
-        )
     shutil.rmtree(aside)
     aside.mkdir()
     files.need_space(aside, sum(part.size for part in parts), f"the copy of {base}")

@@ -82,7 +82,7 @@ def patch(path: Path) -> list[str]:
     value that is neither the published nor the patched one, another kind of rope, a key twice.
     """
     config = parse(path)
-    _refuse(path, config)
+    patchable(path, config)
     expressions = sed(config)
     if not expressions:
         return []
@@ -112,7 +112,7 @@ def _with(config: dict) -> dict:
     return {**config, **new, **homes}
 
 
-def _refuse(path: Path, config: dict) -> None:
+def patchable(path: Path, config: dict) -> None:
     """An OmrError for a config that the recipe's patch is not meant for."""
     found = places(config)
     bring = "bring the published file (make model MODEL=… FORCE=1)"

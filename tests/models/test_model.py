@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +16,36 @@ from omr.workspace import Workspace
 from tests.hub.loopback import Hub
 from tests.models.conftest import at_once, no_download, write_shard
 
+# A 7b of the tiny model's size: nothing here can hold the real one.
+SMALL = """
+import dataclasses, runpy, sys
+from omr import recipe
+recipe.MODELS["7b"] = dataclasses.replace(recipe.MODELS["7b"], parameters=recipe.MODELS["tiny"].parameters)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
-def bin_model(workspace, *words, **environ):
+
+def row(name):
+    """A row of the table that takes weights of the tiny model's size."""
+    return replace(recipe.model(name), parameters=recipe.model("tiny").parameters)
+
+
+def bin_model(workspace, *words, small=False, **environ):
     """Run bin/model.py as make does; its exit code and both streams."""
-    command = [sys.executable, str(ROOT / "bin/model.py"), *words]
-    env = {**os.environ, "WORKSPACE": str(workspace), "OMR_ENV_FILE": os.devnull, **environ}
+    script = str(ROOT / "bin/model.py")
+    command = [
+        sys.executable,
+        *(["-c", f"import sys; sys.argv.pop(0)\n{SMALL}"] if small else []),
+        script,
+        *words,
+    ]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "WORKSPACE": str(workspace),
+        "OMR_ENV_FILE": os.devnull,
+        **environ,
+    }
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.strip(), done.stderr.strip()
@@ -111,14 +137,14 @@ def test_refused(tmp_path, words, line):
 def test_a_local_copy(tmp_path, tiny):
     base = put(tmp_path / "base", {**tiny, "README.md": b"theirs", "trainer_state.json": b"{}"})
     workspace = Workspace(tmp_path / "ws")
-    made = model.make(recipe.model("7b"), workspace, no_download, base=base)
+    made = model.make(row("7b"), workspace, no_download, base=base)
     assert sorted(made["files"]) == sorted(tiny), "what belongs to the model, and nothing else"
     assert (base / "config.json").read_bytes() == tiny["config.json"], "the copy is patched, not the original"
-    rope.check(workspace.model("7b"), recipe.model("7b"))
-    again = model.finished(recipe.model("7b"), workspace, None)
+    rope.check(workspace.model("7b"), row("7b"))
+    again = model.finished(row("7b"), workspace, None)
     assert again == made, "BASE need not be said again"
     with pytest.raises(RequestError, match=r"copy was .*FORCE=1"):
-        model.finished(recipe.model("7b"), workspace, tmp_path / "other")
+        model.finished(row("7b"), workspace, tmp_path / "other")
 
 
 def damage(files, name, data):
@@ -190,19 +216,28 @@ def test_a_local_copy_that_is_refused(tmp_path, tiny, name, change, line):
     base = put(tmp_path / "base", damage(tiny, name, change(tiny)))
     workspace = Workspace(tmp_path / "ws")
     with pytest.raises(OmrError) as error:
-        model.make(recipe.model("7b"), workspace, no_download, base=base)
+        model.make(row("7b"), workspace, no_download, base=base)
     assert line in str(error.value)
     assert not workspace.model("7b").exists(), "nothing under the final name"
+
+
+def test_a_model_of_another_size_is_refused(tmp_path, tiny):
+    base = put(tmp_path / "base", tiny)
+    with pytest.raises(
+        OmrError, match=r"0\.0 billion parameters, 7b has 7\.6; name a copy of Qwen/Qwen2\.5-Math-7B"
+    ):
+        model.make(recipe.model("7b"), Workspace(tmp_path / "ws"), no_download, base=base)
+    assert not (tmp_path / "ws/models/7b").exists()
 
 
 def test_14b_is_left_as_it_is_and_a_patched_one_is_noticed(tmp_path, tiny):
     workspace = Workspace(tmp_path / "ws")
     shipped = unpatched(tiny)
-    model.make(recipe.model("14b"), workspace, no_download, base=put(tmp_path / "a", shipped))
+    model.make(row("14b"), workspace, no_download, base=put(tmp_path / "a", shipped))
     assert (workspace.model("14b") / "config.json").read_bytes() == shipped["config.json"]
     patched = {**shipped, "config.json": shipped["config.json"].replace(b"1000000.0", b"500000.0")}
     with pytest.raises(OmrError, match="14b is not to be patched"):
-        model.make(recipe.model("14b"), workspace, no_download, base=put(tmp_path / "b", patched), force=True)
+        model.make(row("14b"), workspace, no_download, base=put(tmp_path / "b", patched), force=True)
     assert (workspace.model("14b") / "config.json").read_bytes() == shipped["config.json"]
 
 
@@ -211,7 +246,7 @@ class Server:
 
     def __init__(self, hub, tiny):
         self.hub = hub
-        pin = recipe.model("7b").base
+        pin = row("7b").base
         hub.add(
             "model",
             pin.repo,
@@ -221,7 +256,13 @@ class Server:
 
     def make(self, workspace, *words):
         return bin_model(
-            workspace, "--model", "7b", *words, HF_ENDPOINT=self.hub.endpoint, HF_HOME=str(workspace / "home")
+            workspace,
+            "--model",
+            "7b",
+            *words,
+            small=True,
+            HF_ENDPOINT=self.hub.endpoint,
+            HF_HOME=str(workspace / "home"),
         )
 
 
@@ -240,9 +281,9 @@ def test_the_download(tmp_path, server, tiny):
     assert (code, "rope_theta 10000 -> 500000.0" in out) == (0, True), err
     folder = tmp_path / "models/7b"
     assert sorted(p.name for p in folder.iterdir()) == sorted([*tiny, "manifest.json"])
-    rope.check(folder, recipe.model("7b"))
+    rope.check(folder, row("7b"))
     made = manifest.read(folder)
-    assert made["inputs"]["source"]["revision"] == recipe.model("7b").base.revision
+    assert made["inputs"]["source"]["revision"] == row("7b").base.revision
     assert made["files"] == model.listed(folder, {})
     asked = len(server.hub.log)
     assert at_once(lambda: server.make(tmp_path)[1]).endswith("(finished already)")
