@@ -15,9 +15,11 @@ shift 2
 
 export RAY_AUTH_MODE=token
 export RAY_USAGE_STATS_ENABLED=0
-# A folder of its own: what another attempt or another user left in /tmp/ray is not seen. Socket paths are short.
-export RAY_TMPDIR=/tmp/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}-$SLURM_NODEID
-mkdir -m 700 "$RAY_TMPDIR"
+# A folder of this attempt's own, the same on every node: what another attempt or another user left is not seen.
+# Ray makes socket paths below it, which must stay short.
+export RAY_TMPDIR=${RAY_TMPDIR:-/tmp}/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+mkdir -p "$RAY_TMPDIR"
+chmod 700 "$RAY_TMPDIR"
 trap 'rm -rf "$RAY_TMPDIR"' EXIT
 # Many nodes pull their first files at once.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-900}
@@ -28,5 +30,13 @@ if command -v uv >/dev/null && [[ -n ${NEMO_RL:-} && -d $NEMO_RL ]]; then
     cd "$NEMO_RL"
     ray=(uv run --no-sync ray)
 fi
-"${ray[@]}" symmetric-run "--address=$address:$port" "--min-nodes=$SLURM_JOB_NUM_NODES" \
-    "--num-gpus=$GPUS" --include-dashboard=false --disable-usage-stats -- "$@"
+start=("--num-gpus=$GPUS" --disable-usage-stats)
+# Only the node that has it may be told about the dashboard; the others' start would fail.
+((SLURM_NODEID > 0)) || start+=(--include-dashboard=false)
+"${ray[@]}" symmetric-run "--address=$address:$port" "--min-nodes=$SLURM_JOB_NUM_NODES" "${start[@]}" -- "$@"
+
+# A node whose Ray fails to start ends with code 0, and the first would wait for it in vain.
+if ((SLURM_NODEID > 0)) && (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; then
+    printf 'error: node %s left the Ray cluster while it runs\n' "${SLURMD_NODENAME:-$(hostname)}" >&2
+    exit 1
+fi

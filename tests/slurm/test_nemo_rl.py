@@ -65,7 +65,9 @@ def test_a_crash_at_start_stops_the_chain(nemo):
         story
     )
     assert states["convert"] == states["average"] == "CANCELLED"
-    assert re.search(r"left no new checkpoint; the engine ended with \d+: CUDA driver is too old", story), story
+    assert re.search(r"left no new checkpoint; the engine ended with \d+: CUDA driver is too old", story), (
+        story
+    )
     assert "2 links in a row left no new checkpoint; the rest of the chain is cancelled" in story
     wait(lambda: "the chain is gone" in status(nemo, "crash"), 10, "status does not say that it is over")
     # Mended, the same command goes on, and the breaker has forgotten the old chain's failures.
