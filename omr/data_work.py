@@ -1,4 +1,4 @@
-"""The data stage's work: bring the corpus, plan, format, mix, write down; it goes on wherever it was killed."""
+"""The data stage's work: bring, plan, format, mix, write down; it goes on wherever it was killed."""
 
 import contextlib
 import fcntl
@@ -38,7 +38,7 @@ Download = Callable[..., dict[str, dict]]
 
 
 def make(asked: Request, download: Download, force: bool = False) -> dict:
-    """Make the output, or go on where an earlier run stopped; returns its manifest. `download` is omr.hub's."""
+    """Make the output, or go on where a run stopped; returns its manifest. `download` is omr.hub's."""
     _need_prompts(asked)
     with files.lock(asked.output.with_name(f".{asked.output.stem}.lock"), str(asked.output)):
         if made := finished(asked, force):
@@ -87,7 +87,7 @@ def _need_prompts(asked: Request) -> None:
 
 
 def prepare(asked: Request, pool: Executor, alone: bool = True) -> tuple[dict, dict[str, str]]:
-    """Compile the prompts and plan the work; returns the plan, and hashes of shards that were found meanwhile.
+    """Compile the prompts and plan the work; returns the plan, and hashes of shards found meanwhile.
 
     An earlier plan of the same inputs stays, with all that was done under it; another one is thrown away.
     Without `alone` other machines work under the plan, too.

@@ -35,7 +35,7 @@ COMMON = (
     (0x1D400, 0x1D7FF),
     (0x1F000, 0x1FAFF),
 )
-_RARE = re.compile("[^%s]" % "".join(f"{chr(a)}-{chr(b)}" for a, b in COMMON))
+_RARE = re.compile("[^" + "".join(f"{chr(a)}-{chr(b)}" for a, b in COMMON) + "]")
 _CUT = re.compile(r"(?<=[!-~]) (?=[A-Za-z])")
 PART = 4_000  # characters counted at a time while a threshold is near
 CHARACTERS = 3  # a token's, at least on average, in a first guess; a wrong guess costs time alone

@@ -123,7 +123,7 @@ def format_shards(
     hashes: dict[str, str],
     limit: Callable[[int], None],
 ) -> None:
-    """Format each (shard, rows to take) that is not done yet, several at once; `limit` is told of bad rows."""
+    """Format each (shard, rows to take) that is not done yet; `limit` is told the number of bad rows."""
     left = [(shard, take) for shard, take in todo if buckets.done(job.work, shard.name) is None]
     progress = Progress("formatting", sum(shard.size for shard, _ in todo))
     progress.start(progress.total - sum(shard.size for shard, _ in left))
@@ -183,7 +183,7 @@ def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Mea
 
 @contextlib.contextmanager
 def _syncing(output: int) -> Iterator[threading.Event]:
-    """Have the disk at work all the while, not at the end alone: the event says that there is more to write."""
+    """Keep the disk at work all the while, not at the end alone; the event says that there is more."""
     more, over = threading.Event(), threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""What is found out once, in a process of its own, before any shard is formatted: footers, prompts, tokenizers."""
+"""What is found out once, before any shard is formatted: footers, prompts, tokenizers."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -85,7 +85,7 @@ def shares(found: list[Shard], footers: list[tuple[int, int]], limit: int | None
 def _prove(
     corpus: recipe.Corpus, split: str, compiled: prompts.Compiled, prompt: prompts.Prompt, shard: Shard
 ) -> None:
-    """The compiled prompt, and the lines made with it, against the prompt itself on the shard's first rows."""
+    """The compiled prompt and its lines against the prompt itself, on the shard's first rows."""
     import json
 
     import pyarrow as pa

@@ -95,8 +95,8 @@ def missing(error: ImportError | None = None) -> str:
     commit = settings.pins()["NEMO_SKILLS_COMMIT"]
     why = f" ({error})" if error and error.name != "nemo_skills" else ""
     return (
-        f"nemo-skills is not installed{why}; run make nemo (its pinned commit {commit[:8]}; NEMO_SKILLS=folder"
-        " takes a local source), or use RUNNER=docker, whose image has it"
+        f"nemo-skills is not installed{why}; run make nemo (its pinned commit {commit[:8]};"
+        " NEMO_SKILLS=folder takes a local source), or use RUNNER=docker, whose image has it"
     )
 
 

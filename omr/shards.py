@@ -68,7 +68,7 @@ class Result(rows.Tally):
 
 
 def start() -> None:
-    """A worker's beginning: end with the parent, leave interrupts to it, one thread, memory kept for reuse."""
+    """A worker's beginning: end with the parent, leave interrupts to it, keep freed memory for reuse."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -158,7 +158,7 @@ class _Rejects:
         if not self.skip:
             place = "" if group is None else f" row group {group}, row {row}:"
             raise OmrError(
-                f"{self.shard.path}:{place} {reason}; mend the file, or leave such rows out with BAD_ROWS=skip"
+                f"{self.shard.path}:{place} {reason}; bring a better copy, or set BAD_ROWS=skip"
             )
         entry = {"file": self.shard.name, "row_group": group, "row": row, "rows": count, "reason": reason}
         self.result.rejected.append(entry)

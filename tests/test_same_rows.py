@@ -14,6 +14,7 @@ import pytest
 from bench import corpus, seeds_way
 from omr import prompts, recipe, tiny
 from omr.settings import ROOT
+from tests.awkward import ENDINGS, RATES, TEXTS
 
 ROUNDS = ("round1", "round2", "round2-paper")
 
@@ -21,7 +22,9 @@ ROUNDS = ("round1", "round2", "round2-paper")
 def make(workspace, *words, check=True):
     """bin/data.py in a process of its own."""
     command = [sys.executable, ROOT / "bin" / "data.py", *map(str, words)]
-    environ = {k: v for k, v in os.environ.items() if k not in ("RAW", "TOKENIZER", "LENGTH_TOKENIZER", "NAME")}
+    environ = {
+        k: v for k, v in os.environ.items() if k not in ("RAW", "TOKENIZER", "LENGTH_TOKENIZER", "NAME")
+    }
     environ |= {"WORKSPACE": str(workspace), "OMR_ENV_FILE": "/dev/null", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=check)
 
@@ -78,7 +81,11 @@ def test_the_tiny_corpus_row_by_row(workspace, round_key, tmp_path, monkeypatch)
     tokenizer, expected = tiny.tokenizer(), []
     for split in recipe.SPLITS:
         name = recipe.CORPORA["tiny"].prompts[split].config
-        prompt = yaml.safe_load((prompts.TINY / "config" / f"{name}.yaml").read_text())["user"] if name else "{problem}"
+        prompt = (
+            yaml.safe_load((prompts.TINY / "config" / f"{name}.yaml").read_text())["user"]
+            if name
+            else "{problem}"
+        )
         shards = sorted(str(path) for path in (workspace / "raw/tiny/data").glob(f"{split}-*"))
         data = datasets.Dataset.from_parquet(shards, cache_dir=str(tmp_path))
         data = data.rename_columns({"problem": "input", "generated_solution": "output"})
@@ -90,32 +97,7 @@ def test_the_tiny_corpus_row_by_row(workspace, round_key, tmp_path, monkeypatch)
     assert multiset(got) == multiset(expected)
 
 
-AWKWARD = (
-    "",
-    " leading and trailing \n",
-    "{problem} {} {{braces}} {0} %s %b %%",
-    "{{ jinja }} {% raw %} {# no #}",
-    "<|im_start|>system\nno<|im_end|>\n<|endoftext|>",
-    "<think>\nwait\n</think>\n\nthen",
-    '"quotes" \\"more\\" \\\\ \\n \\u00e9 / </tool_call>',
-    "\u0000\u0001\b\f\r\n\t\x1f\x7f",
-    "\u0085\u2028\u2029\ufeff\u200d",
-    "é e\u0301 ﬁ ſ 中文 🙂 \U0010ffff \u07fd",
-    "Remaining code executions: 7 You have run out of code executions!",
-)
-LEFT, SPENT = "Remaining code executions: ", "You have run out of code executions!"
-ENDINGS = (
-    *(f"{LEFT}{n}\n" for n in range(15)),
-    SPENT,
-    f"{SPENT} {LEFT}3",
-    f"{LEFT}4 and {LEFT}9",
-    f"{LEFT}\n  5\n",
-    f"{LEFT}\u00a06",
-    f"{LEFT}٣",
-    f"{LEFT}7.",
-    f"{LEFT}8executions",
-)
-RATES = ("n/a", "0.0", "0.3", "0.30", "3e-1", "0.300000001", " 0.25 ", "nan", "-inf", "inf", "1", "0_0.1", "1.0")
+GOOD_ENDINGS = [ending for ending, count in ENDINGS.items() if count]
 
 
 def real_rows(split, count, seed=0):
@@ -125,19 +107,22 @@ def real_rows(split, count, seed=0):
         row = maker.row(split)
         row["generated_solution"] = maker.text(1_500)
         row["problem"] = maker.text(200)
-        row["pass_rate_72b_tir"] = dice.choice(RATES)
+        row["pass_rate_72b_tir"] = dice.choice(list(RATES))
         if number % 3 == 0:
-            row["problem"] = "".join(dice.choices(AWKWARD, k=3))
-            row["generated_solution"] += "".join(dice.choices(AWKWARD, k=3))
+            row["problem"] = "".join(dice.choices(TEXTS, k=3))
+            row["generated_solution"] += "".join(dice.choices(TEXTS, k=3))
         if number % 3 == 1:
-            row["expected_answer"], row["problem_type"] = dice.choice(AWKWARD), dice.choice(AWKWARD)
+            row["expected_answer"], row["problem_type"] = dice.choice(TEXTS), dice.choice(TEXTS)
         if number % 4 == 2:
             row["problem_source"] = "aops_c6_high_school_olympiads"
             row["generated_solution"] += " " + maker.text(15_500, 0.05)
         if number % 11 == 5:
-            row["problem_source"], row["pass_rate_72b_tir"] = "MATH_training_set", "no number, and nobody asks"
+            row["problem_source"], row["pass_rate_72b_tir"] = (
+                "MATH_training_set",
+                "no number, and nobody asks",
+            )
         if split == "tir":
-            row["generated_solution"] += dice.choice(ENDINGS)
+            row["generated_solution"] += dice.choice(GOOD_ENDINGS)
         yield row
 
 
@@ -170,7 +155,15 @@ def test_against_nemo_skills(real, round_key, tmp_path, monkeypatch):
     tokenizer = real / "tokenizer"
     words = ("--raw", real / "raw", "--tokenizer", tokenizer, "--length_tokenizer", tokenizer)
     make(tmp_path / "ours", *words, *words_of(round_key))
-    command = [sys.executable, seeds_way.__file__, real / "raw", tmp_path / "seed", round_key, tokenizer, tokenizer]
+    command = [
+        sys.executable,
+        seeds_way.__file__,
+        real / "raw",
+        tmp_path / "seed",
+        round_key,
+        tokenizer,
+        tokenizer,
+    ]
     environ = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environ, check=True, capture_output=True)
     expected = lines(tmp_path / "seed/omr-all.jsonl")

@@ -1,0 +1,343 @@
+"""The mix: the same bytes whatever workers, memory and restarts; evenly spread; torn scratch noticed."""
+
+import json
+import subprocess
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from omr import buckets, files, mix, prompts, raw, recipe, rows, shards, shuffle
+from omr.errors import OmrError, RequestError
+
+SPLITS = {"cot": 900, "tir": 500, "genselect": 100}
+
+
+class Inline(Executor):
+    """Calls at once, in this process."""
+
+    def submit(self, function, /, *args, **named):
+        future = Future()
+        try:
+            future.set_result(function(*args, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def write_rows(folder):
+    """A small corpus that no other code makes: its mixed bytes are pinned below."""
+    (folder / "data").mkdir(parents=True)
+    for split, count in SPLITS.items():
+        table = [
+            {name: f"{name} {n}" for name in rows.TEXTS}
+            | {
+                "problem": f'{split} problem {n} é \\ "{"p" * (n % 37)}"',
+                "generated_solution": f"line {n}\n{'s' * (n * 7 % 301)} Remaining code executions: {n % 15}",
+                "inference_mode": split,
+                "used_in_kaggle": n % 3 == 0,
+            }
+            for n in range(count)
+        ]
+        for shard in range(2):
+            part = pa.Table.from_pylist(table[shard::2])
+            pq.write_table(part, folder / f"data/{split}-{shard:05}-of-00002.parquet", row_group_size=90)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("corpus"))
+
+
+COMPILED = {
+    "cot": prompts.Compiled(("<", ">"), ("problem",), "", "!"),
+    "tir": prompts.Compiled(("<", "|", ">"), ("total_code_executions", "problem"), "", "!"),
+    "genselect": prompts.Compiled(("", ""), ("problem",), "", ""),
+}
+
+
+def a_job(work, **changes):
+    work.mkdir(parents=True, exist_ok=True)
+    job = shards.Job(
+        corpus=recipe.CORPORA["openmathreasoning"],
+        round=recipe.ROUNDS["round1"],
+        seed=0,
+        buckets=7,
+        room=50_000,
+        codec="zstd",
+        work=work,
+        skip=False,
+        compiled=COMPILED,
+        tokenizer=None,
+    )
+    return replace(job, **changes)
+
+
+def mixed(corpus, job, workers=2, pool=None, todo=None):
+    """Format and mix; the facts, with the output's bytes."""
+    found = raw.shards(corpus, recipe.SPLITS)
+    means = mix.Means(workers, 10**9)
+    pool = pool or Inline()
+    mix.format_shards(pool, job, [(shard, 10**9) for shard in todo or found], {}, lambda bad: None)
+    facts = mix.mix(pool, job, [shard.name for shard in found], means)
+    return {**facts, "bytes": (job.work / shuffle.PART).read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def usual(corpus, tmp_path_factory):
+    return mixed(corpus, a_job(tmp_path_factory.mktemp("usual")))
+
+
+# These bytes are the format: a change of them needs a new omr.data.FORMAT.
+GOLDEN = "98009524346b0d067c444b1396c12c12a9c6991d97df436e125259476cb956b1"
+
+
+def test_the_bytes_are_pinned(usual, tmp_path):
+    assert usual["rows"] == sum(SPLITS.values()) and usual["size"] == len(usual["bytes"])
+    (tmp_path / "output").write_bytes(usual["bytes"])
+    assert usual["sha256"] == files.sha256(tmp_path / "output") == GOLDEN
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"codec": "none"}, {"room": 1}, {"room": 10**9}, {"room": 3000, "codec": "none"}],
+    ids=str,
+)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_means_decide_no_byte(corpus, usual, tmp_path, changes, workers):
+    assert mixed(corpus, a_job(tmp_path / "w", **changes), workers) == usual
+
+
+def test_the_order_of_the_shards_decides_no_byte(corpus, usual, tmp_path):
+    backwards = raw.shards(corpus, recipe.SPLITS)[::-1]
+    assert mixed(corpus, a_job(tmp_path / "w"), todo=backwards) == usual
+
+
+def test_batches_decide_no_byte(corpus, usual, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH", 3_000)
+    assert mixed(corpus, a_job(tmp_path / "w")) == usual
+
+
+def test_a_copy_elsewhere_mixes_alike(usual, tmp_path):
+    copy = write_rows(tmp_path / "a/b/c")
+    (copy / "data").rename(copy / "moved")
+    assert mixed(copy, a_job(tmp_path / "w")) == usual
+
+
+def test_another_seed_is_another_order_of_the_same_rows(corpus, usual, tmp_path):
+    other = mixed(corpus, a_job(tmp_path / "w", seed=1))
+    assert other["bytes"] != usual["bytes"]
+    assert sorted(other["bytes"].splitlines()) == sorted(usual["bytes"].splitlines())
+
+
+def test_in_processes(corpus, usual, tmp_path):
+    with mix.crew(mix.Means(2, 10**9)) as pool:
+        assert mixed(corpus, a_job(tmp_path / "w", codec="none"), pool=pool) == usual
+
+
+def test_every_split_is_spread_evenly(usual):
+    """In each tenth of the file, each split's rows are within four standard deviations of their share, and
+    neighbours in a shard are no neighbours in the file."""
+    kinds = np.array([json.loads(line)["inference_mode"] for line in usual["bytes"].splitlines()])
+    for split, count in SPLITS.items():
+        share = count / len(kinds)
+        for tenth in np.array_split(kinds == split, 10):
+            expected, deviation = share * len(tenth), (share * (1 - share) * len(tenth)) ** 0.5
+            assert abs(tenth.sum() - expected) < 4 * deviation
+    numbers = [int(json.loads(line)["expected_answer"].split()[1]) for line in usual["bytes"].splitlines()]
+    assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.1
+    assert abs(np.corrcoef(numbers, range(len(numbers)))[0, 1]) < 0.1
+
+
+def test_buckets_are_even_and_keyed():
+    counts = np.bincount(
+        buckets.choose(0, "cot-00000-of-00144.parquet", np.arange(100_000), 97), minlength=97
+    )
+    assert len(counts) == 97 and abs(counts - 100_000 / 97).max() < 5 * (100_000 / 97) ** 0.5
+    first = buckets.choose(0, "a", np.arange(1000), 10)
+    assert (first == buckets.choose(0, "a", np.arange(1000), 10)).all()
+    for other in (buckets.choose(1, "a", np.arange(1000), 10), buckets.choose(0, "b", np.arange(1000), 10)):
+        assert 50 < (first == other).sum() < 150
+    assert (buckets.choose(0, "a", np.arange(500, 600), 10) == first[500:600]).all()
+
+
+def test_how_many_buckets():
+    assert [buckets.how_many(n) for n in (0, 1, buckets.BUCKET, buckets.BUCKET + 1, 114_400_000_000)] == [
+        *(1, 1, 1, 2),
+        1788,
+    ]
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        data = data[: len(data) // 2]
+    elif how == "zeros":
+        data[-2000:] = bytes(2000)
+    else:
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "bit"])
+def test_torn_scratch_is_noticed(corpus, usual, tmp_path, how):
+    job = a_job(tmp_path / "w")
+    mixed(corpus, job)
+    (job.work / "mixed").unlink()
+    name = "tir-00001-of-00002.parquet"
+    damage(job.work / f"{name}.lines", how)
+    with pytest.raises(buckets.Torn, match=name):
+        mixed(corpus, job)
+    buckets.undo(job.work, name)
+    assert mixed(corpus, job) == usual
+
+
+def test_a_bucket_of_another_boot_is_mixed_again(corpus, usual, tmp_path):
+    """What was not synced when the machine crashed may be zeros."""
+    job = a_job(tmp_path / "w")
+    mixed(corpus, job)
+    text = (job.work / "mixed").read_text()
+    assert text.startswith(f"{files.boot()}\n") and len(text.splitlines()) == 8
+    (job.work / "mixed").write_text("another\n" + text.split("\n", 1)[1])
+    size = (job.work / shuffle.PART).stat().st_size
+    (job.work / shuffle.PART).write_bytes(bytes(size))
+    assert mixed(corpus, job) == usual
+
+
+def test_a_bucket_of_this_boot_is_not_mixed_again(corpus, usual, tmp_path, monkeypatch):
+    job = a_job(tmp_path / "w")
+    mixed(corpus, job)
+    lines = (job.work / "mixed").read_text().split("\n")
+    (job.work / "mixed").write_text("\n".join(lines[:4]) + f"\n{lines[4]}")  # the last was cut: it counts not
+    asked = []
+    real = shuffle.bucket
+    monkeypatch.setattr(shuffle, "bucket", lambda *words: (asked.append(words[-1]), real(*words)))
+    assert mixed(corpus, job) == usual
+    assert sorted(asked) == sorted(set(range(7)) - {int(line) for line in lines[1:4]})
+
+
+def test_a_finished_shard_is_not_formatted_again(corpus, usual, tmp_path, monkeypatch):
+    job = a_job(tmp_path / "w")
+    mixed(corpus, job)
+    name = "cot-00001-of-00002.parquet"
+    (job.work / f"{name}.json").unlink()  # as a kill before its last step leaves it
+    asked = []
+    real = shards.run
+    monkeypatch.setattr(
+        shards, "run", lambda job, shard, *more: (asked.append(shard.name), real(job, shard, *more))[1]
+    )
+    assert mixed(corpus, job) == usual
+    assert asked == [name]
+
+
+def test_a_shard_that_changes_or_vanishes_is_noticed(tmp_path):
+    corpus = write_rows(tmp_path / "corpus")
+    found = raw.shards(corpus, ("cot",))
+    job = a_job(tmp_path / "w")
+    found[0].path.touch()
+    with pytest.raises(OmrError, match=r"cot-00000-of-00002.parquet: was changed while it was read"):
+        shards.run(job, found[0], 10**9)
+    found[1].path.unlink()
+    with pytest.raises(OmrError, match=r"cot-00001-of-00002.parquet: No such file.*put it back"):
+        shards.run(job, found[1], 10**9)
+    assert [path.name for path in job.work.iterdir()] == []
+
+
+def test_a_worker_that_is_killed_is_said(tmp_path):
+    import os
+
+    words = r"was killed .out of memory.*fewer WORKERS"
+    with pytest.raises(OmrError, match=words), mix.crew(mix.Means(1, 10**9)) as pool:
+        pool.submit(os.abort).result()
+
+
+def test_a_shuf_that_fails_is_said(corpus, tmp_path, monkeypatch):
+    script = tmp_path / "bin" / "shuf"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho 'shuf: no luck' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{Path('/usr/bin')}:/bin")
+    with pytest.raises(OmrError, match=r"shuf failed .shuf: no luck"):
+        mixed(corpus, a_job(tmp_path / "w"))
+
+
+def test_another_shuf_is_refused(tmp_path, monkeypatch):
+    script = tmp_path / "shuf"
+    script.write_text("#!/bin/sh\necho BusyBox\n")
+    script.chmod(0o755)
+    mix.need_shuf()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RequestError, match=r"GNU shuf is not installed"):
+        mix.need_shuf()
+    script.unlink()
+    with pytest.raises(RequestError, match=r"GNU shuf is not installed"):
+        mix.need_shuf()
+
+
+def test_shuf_shuffles_as_it_always_did(tmp_path):
+    """Its order for a random source is part of the format."""
+    (tmp_path / "random").write_bytes(bytes(range(256)) * 4)
+    lines = "".join(f"{n}\n" for n in range(10))
+    command = ["shuf", f"--random-source={tmp_path / 'random'}"]
+    said = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
+    assert said.split() == list("0132476589")
+
+
+@pytest.mark.parametrize(
+    "text, size",
+    [
+        ("512M", 512 * 10**6),
+        ("4G", 4 * 10**9),
+        ("1.5g", 15 * 10**8),
+        ("2000000000", 2 * 10**9),
+        ("1T", 10**12),
+    ],
+)
+def test_memory(text, size):
+    assert mix.parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["abc", "4X", "G", "-", "1 2"])
+def test_no_memory(text):
+    with pytest.raises(RequestError, match=f"MEMORY={text} is no amount of memory"):
+        mix.parse_memory(text)
+
+
+def test_little_memory_takes_fewer_workers():
+    assert mix.means(64, "1G").workers < 64
+    assert mix.means(2, None).workers == 2
+    with pytest.raises(RequestError, match=r"MEMORY=50M is too little; one worker needs \d+M"):
+        mix.means(1, "50M")
+
+
+def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypatch):
+    job = a_job(tmp_path / "w")
+    monkeypatch.setattr(mix, "SHUF", 1e5)
+    with pytest.raises(
+        OmrError, match=r"MEMORY=1\.0 GB holds no bucket of .*; run again with MEMORY=(\d+)M"
+    ) as said:
+        mixed(corpus, job)
+    least = mix.parse_memory(str(said.value).split("MEMORY=")[2].split()[0])
+    names = [shard.name for shard in raw.shards(corpus, recipe.SPLITS)]
+    assert mix.mix(Inline(), job, names, mix.Means(2, least))["sha256"] == usual["sha256"]
+    with pytest.raises(OmrError, match=r"holds no bucket"):
+        mix.mix(Inline(), job, names, mix.Means(2, least - 10**6))
+
+
+def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
+    job = a_job(tmp_path / "w")
+    found = [(shard, 10**9) for shard in raw.shards(corpus, recipe.SPLITS)]
+    mix.format_shards(Inline(), job, found, {}, lambda bad: None)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(OmrError, match=r"the mixed file needs .* 10 B is free"):
+        mix.mix(Inline(), job, [shard.name for shard, _ in found], mix.Means(1, 10**9))
+
+
+def test_the_scratch_is_compressed_where_it_would_not_stay_in_memory(monkeypatch):
+    assert mix.codec(10**6) == "none"
+    assert mix.codec(10**15) == "zstd"
