@@ -175,7 +175,8 @@ def tidy(checkpoints: Path, keep: Callable[[int], bool]) -> list[int]:
     there = steps(checkpoints)
     gone = [n for n in there[:-2] if not keep(n)]
     for number in gone:
-        shutil.rmtree(checkpoints / f"step_{number}", ignore_errors=True)
+        # Out of its name first: half removed it would pass for a damaged one.
+        shutil.rmtree(checkpoints / _set_aside(checkpoints, number, "redo"), ignore_errors=True)
     for word in SET_ASIDE:
         for path in checkpoints.glob(f"{word}_step_*"):
             if there and int(path.name.rpartition("_")[2]) <= there[-1]:

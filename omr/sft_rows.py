@@ -138,6 +138,12 @@ class Feed:
         ]
         return [{"input_ids": [*a, *b], "labels": [-100] * len(a) + b} for a, b in zip(*encoded, strict=True)]
 
+    def over_length(self, count: int) -> tuple[int, int]:
+        """How many of the first rows (at most `count`) were looked at, and how many are too long to train."""
+        seen = min(count, len(self.rows))
+        lengths = [len(row["input_ids"]) for row in self.encode(range(seen))]
+        return seen, sum(length > self.sequence_length for length in lengths)
+
     def share(self, step: int) -> Share:
         """This process's part of a step's batch, cut into micro-batches."""
         mine = self.order.rows_of(step)[self.rank :: self.processes]

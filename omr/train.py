@@ -2,15 +2,12 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from omr import (
     average,
@@ -22,6 +19,8 @@ from omr import (
     recipe,
     runs,
     settings,
+    stopping,
+    train_nemo,
     trl_memory,
     trl_plan,
 )
@@ -32,6 +31,7 @@ from omr.workspace import RunFolder, Workspace
 
 ENGINES = ("trl", "nemo-rl")
 RUNNERS = ("host", "docker", "slurm")
+HASHED = 2e9  # bytes of data that are hashed before training anyway; more of it with VERIFY=1
 Say = Callable[[str], None]
 
 
@@ -171,54 +171,59 @@ def is_link() -> bool:
 
 def describe(run: recipe.Run, workspace: Workspace, said: Words) -> list[str]:
     """What training here would do, as far as that is known; nothing is written."""
-    folder = workspace.run(run)
+    folder, plan = workspace.run(run), run.schedule
+    file = folder.engine_yaml(said.engine)
     lines = [f"{run.title}: {said.engine} on this machine, in {folder.root}"]
     try:
-        _local(run, said)
+        if said.engine == "nemo-rl":
+            train_nemo.need(run)
         request = runs.request(run, workspace, **said.request)
-        lines += [
-            f"write  {folder.engine_yaml('trl')}",
-            trl_plan.text(trl_plan.plan(run, request, said.gpus)),
-        ]
+        text = trl_plan.text(trl_plan.plan(run, request, said.gpus)) if said.engine == "trl" else ""
+        lines += [f"write  {file}", *text.splitlines()]
     except RequestError as error:
         lines.append(f"lacks  {error}")
-    plan = run.schedule
-    steps = ", ".join(f"{step:,}" for step in plan.averaged)
     return [
         *lines,
         f"train  {plan.steps:,} steps of {run.model.batch:,} rows, a checkpoint every {plan.save_period:,}",
-        f"copy   steps {steps} to {folder.hf}",
+        f"write  steps {', '.join(f'{step:,}' for step in plan.averaged)} to {folder.hf}",
         f"write  {folder.final}  (their mean)",
     ]
 
 
-def _local(run: recipe.Run, said: Words) -> None:
-    if said.engine != "trl":
-        raise RequestError(
-            f"{run.model.name} trains with NeMo-RL, which is not on this machine; choose RUNNER=slurm or"
-            " RUNNER=docker, or ENGINE=trl NAME=… for one box"
-        )
-
-
 def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, say: Say) -> None:
     """Train on this machine, convert, average and finish; goes on where an earlier attempt ended."""
-    folder = workspace.run(run)
-    _local(run, said)
+    folder, steps = workspace.run(run), run.schedule.steps
     said = replace(said, gpus=_gpus(run, said))
-    planned = trl_plan.plan(run, runs.request(run, workspace, **said.request), said.gpus)
-    processes = max(1, said.gpus)
-    trl_memory.check(planned, processes)
+    if said.engine == "nemo-rl":
+        train_nemo.need(run)
+    wanted = runs.request(run, workspace, **said.request)
+    if said.engine == "trl":
+        trl_memory.check(trl_plan.plan(run, wanted, said.gpus), max(1, said.gpus))
     if force:
         clear(folder)
-    begin(run, workspace, said)
+    if said.engine == "nemo-rl":
+        reached = train_nemo.here(run, workspace, said.request, said.gpus, say)
+    else:
+        reached = _one_box(run, workspace, said)
+    if reached < steps:
+        say(f"{run.title}: saved step {reached} of {steps}; run the same command again to go on")
+    else:
+        say(f"{run.title}: trained {steps} steps; the final model is {folder.final}")
+
+
+def _one_box(run: recipe.Run, workspace: Workspace, said: Words) -> int:
+    """Train, convert and average with the one-box engine; returns the step that was reached."""
+    folder = workspace.run(run)
+    planned = begin(run, workspace, said)
+    if settings.get("VERIFY") or planned.data["size"] < HASHED:
+        preflight.data(planned.data, None, verify=True)
     if not checkpoints.complete(folder.checkpoints):
-        reached = _train(run, folder, processes)
-        if reached < planned.steps:
-            say(f"{run.title}: saved step {reached} of {planned.steps}; run the same command again to go on")
-            return
+        reached = _train(run, folder, max(1, said.gpus))
+        if reached < run.schedule.steps:
+            return reached
     convert.from_trl(run, workspace)
     average.make(run, workspace)
-    say(f"{run.title}: trained {planned.steps} steps; the final model is {folder.final}")
+    return run.schedule.steps
 
 
 def _gpus(run: recipe.Run, said: Words) -> int:
@@ -237,25 +242,10 @@ def _train(run: recipe.Run, folder: RunFolder, processes: int) -> int:
 
         return trl_engine.train(folder).step
     command = [sys.executable, "-m", "omr.torchrun", str(processes), "-m", "omr.trl_engine", str(folder.root)]
-    with _stop_file(folder) as environ:
+    with stopping.by_file(folder) as environ:
         done = subprocess.run(command, env=environ, cwd=ROOT)
     if done.returncode:
         raise OmrError(
             f"{run.title}: training in {processes} processes failed (see above); run again to go on"
         )
     return max(checkpoints.whole(folder.checkpoints), default=0)
-
-
-@contextmanager
-def _stop_file(folder: RunFolder) -> Iterator[dict[str, str]]:
-    """An environment for processes that stop by a file, which our own SIGTERM and SIGUSR2 make."""
-    path = Path(folder.root, f".stop-{os.getpid()}")
-    before = {
-        number: signal.signal(number, lambda *_: path.touch()) for number in (signal.SIGTERM, signal.SIGUSR2)
-    }
-    try:
-        yield {**os.environ, "OMR_STOP": str(path)}
-    finally:
-        path.unlink(missing_ok=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,20 +11,21 @@ the same now, as SIGTERM and SIGUSR2 do), OMR_LEASE (see omr/lease.py), OMR_STEP
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import checkpoints, lease, trl_plan, weights
+from omr import checkpoints, lease, stopping, trl_plan, weights
 from omr.errors import OmrError
 from omr.files import lock, need_space, read_json, write_json
 from omr.metrics import Metrics
 from omr.progress import Progress
 from omr.sft_rows import Feed, Order, Rows, Share, packed, padded
 from omr.workspace import RunFolder
+
+LOOKED_AT = 1000  # rows whose length is counted before training
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class World:
         return self.rank == 0
 
 
-def train(folder: RunFolder, say: object = print) -> Outcome:
+def train(folder: RunFolder, say: Callable[[str], None] = print) -> Outcome:
     """Train the run of `folder` to its end, or until it is asked to stop; resumes by itself.
 
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
@@ -66,13 +67,13 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
     # Under a lease that decides who may write: the lock of an orphan, which is ending, must not hold it up.
     alone = world.first and lease.VARIABLE not in os.environ
     held = lock(folder.root / ".train.lock", str(folder.root)) if alone else contextlib.nullcontext()
-    with held, _asked_to_stop() as asked:
+    with held, stopping.by_flag() as asked:
         start = _newest(folder, world, say)  # the others wait here until the first one's files are written
         plan = trl_plan.read(folder)
         if start >= plan.steps:
             return Outcome(start, plan.steps)
         _quiet()
-        trainer = _trainer(folder, plan, world, start, asked)
+        trainer = _trainer(folder, plan, world, start, asked, say)
         from torch import OutOfMemoryError
 
         try:
@@ -86,7 +87,7 @@ def train(folder: RunFolder, say: object = print) -> Outcome:
         return Outcome(trainer.state.global_step, plan.steps)
 
 
-def _newest(folder: RunFolder, world: World, say: object) -> int:
+def _newest(folder: RunFolder, world: World, say: Callable[[str], None]) -> int:
     """The step to go on from; the first process mends the folder before the others look."""
     if world.first:
         for line in checkpoints.mend(folder.checkpoints):
@@ -121,21 +122,6 @@ def _join() -> None:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[list[str]]:
-    """Names of the signals that asked this process to save and stop."""
-    asked: list[str] = []
-    before = {
-        number: signal.signal(number, lambda n, _: asked.append(signal.Signals(n).name))
-        for number in (signal.SIGTERM, signal.SIGUSR2)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _quiet() -> None:
     """No warnings and bars of the libraries: what a person must know is said by us."""
     import warnings
@@ -148,7 +134,14 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module="torch|transformers|trl|accelerate")
 
 
-def _trainer(folder: RunFolder, plan: trl_plan.Plan, world: World, start: int, asked: list[str]) -> object:
+def _trainer(
+    folder: RunFolder,
+    plan: trl_plan.Plan,
+    world: World,
+    start: int,
+    asked: list[str],
+    say: Callable[[str], None],
+) -> object:
     """The trainer of a run, ready at step `start`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -174,6 +167,13 @@ def _trainer(folder: RunFolder, plan: trl_plan.Plan, world: World, start: int, a
     steps = range(start, plan.steps)
     order = Order(len(rows), plan.batch)
     feed = Feed(rows, order, tokenizer, plan.sequence_length, cut, steps, world.rank, world.size)
+    if world.first:
+        seen, over = feed.over_length(LOOKED_AT)
+        if over:
+            say(
+                f"{over:,} of {seen:,} rows looked at have over {plan.sequence_length:,} tokens:"
+                " they count in a batch and train nothing, as NeMo-RL has it"
+            )
     return _class()(folder, plan, world, model, tokenizer, feed, gpu, asked)
 
 

@@ -36,7 +36,8 @@ def needed(plan: Plan, processes: int) -> int:
     layer = tokens * (16 * width + 4 * inner) * number
     kept = layers * tokens * width * 4 + layer if recomputes(count) else layers * layer
     head = min(CHUNK, 3 * tokens * config["vocab_size"] * 4)
-    return count * (STATE + (BUCKETS if processes > 1 else 0)) + kept + head
+    mask = 4 * tokens * tokens if plan.packed else 0  # which token may look at which, without flash attention
+    return count * (STATE + (BUCKETS if processes > 1 else 0)) + kept + head + mask
 
 
 def free(plan: Plan) -> tuple[int, str]:

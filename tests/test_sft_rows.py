@@ -121,6 +121,8 @@ def test_a_row_is_its_two_texts_as_they_are_and_only_the_output_counts(feed):
 def test_a_long_row_counts_and_is_not_trained(feed):
     share = feed().share(0)
     assert share.over_length == 1
+    assert feed().over_length(1000) == (4, 1)
+    assert feed().over_length(2) == (2, 0)
     assert sum(len(group) for group in share.micro) == 3
     assert share.trained == sum(
         label != -100 for group in share.micro for row in group for label in row["labels"]

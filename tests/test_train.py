@@ -306,3 +306,49 @@ def test_sigterm_is_saved_and_gone_on_with(ready):
     assert process.returncode == 0, err
     assert "run the same command again to go on" in out
     assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def nemo(ready):
+    """NeMo-RL on this machine: a stand-in of its folder that trains by hashing."""
+    stand_in = ROOT / "tests" / "slurm" / "nemo_rl_stand_in"
+    return {
+        **{"MODEL": "micro", "ENGINE": "nemo-rl", "GPUS": "1", "WORKSPACE": str(ready)},
+        **{
+            "NEMO_RL": str(stand_in),
+            "PATH": f"{stand_in}/bin:{os.environ['PATH']}",
+            "OMR_PYTHON": sys.executable,
+        },
+    }
+
+
+@pytest.mark.slow
+def test_nemo_rl_on_this_machine_stops_resumes_and_finishes(ready, nemo):
+    folder = ready / "runs" / "micro" / "round1-here"
+    stopped = bin_("train", **nemo, NAME="here", OMR_DEADLINE="1")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "saved step 1 of 24; run the same command again to go on" in stopped.stdout
+    done = bin_("train", **nemo, NAME="here")
+    assert done.returncode == 0, done.stderr
+    assert "training goes on from step 1" in done.stdout
+    assert "ray None token" in done.stdout  # Ray is told to ask for a token
+    assert f"the final model is {folder / 'final'}" in done.stdout
+    assert {path.name for path in (folder / "hf").glob("step_*")} == {
+        "step_12",
+        "step_16",
+        "step_20",
+        "step_24",
+    }
+    assert "num_nodes: 1" in (folder / "nemo_rl.yaml").read_text()
+    assert not list(folder.glob(".ray-*"))
+    assert not list(folder.glob(".stop-*"))
+
+
+@pytest.mark.slow
+def test_nemo_rl_that_fails_is_one_line_and_needs_a_gpu(nemo):
+    broken = bin_("train", **{**nemo, "PATH": "/nonexistent"}, NAME="broken")
+    assert broken.returncode == 1
+    assert "uv" in broken.stderr.splitlines()[-1]
+    none = bin_("train", **{**nemo, "GPUS": "0"}, NAME="none")
+    assert none.returncode == 2
+    assert "NeMo-RL needs GPUs" in none.stderr
