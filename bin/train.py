@@ -14,12 +14,18 @@ from omr import cli, settings, submit, train
 
 @click.command()
 @cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "GPUS")
-@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "DRY_RUN", "FORCE")
+@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
 @click.option(
     "--train-only", "--train_only", is_flag=True, help="Neither convert nor average: a link's part."
 )
 def main(
-    num_training_jobs: int, launcher: str, eval: bool, dry_run: bool, force: bool, **words: str | int | None
+    num_training_jobs: int,
+    launcher: str,
+    eval: bool,
+    verify: bool,
+    dry_run: bool,
+    force: bool,
+    **words: str | int | None,
 ) -> None:
     """Train a run of the recipe."""
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
@@ -39,7 +45,7 @@ def main(
     elif dry_run:
         click.echo("\n".join(train.describe(run, workspace, said)))
     else:
-        train.here(run, workspace, said, force=force, say=click.echo)
+        train.here(run, workspace, said, force=force, verify=verify, say=click.echo)
 
 
 if __name__ == "__main__":

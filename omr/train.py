@@ -190,7 +190,7 @@ def describe(run: recipe.Run, workspace: Workspace, said: Words) -> list[str]:
     ]
 
 
-def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, say: Say) -> None:
+def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, verify: bool, say: Say) -> None:
     """Train on this machine, convert, average and finish; goes on where an earlier attempt ended."""
     folder, steps = workspace.run(run), run.schedule.steps
     said = replace(said, gpus=_gpus(run, said))
@@ -204,25 +204,25 @@ def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, say
     if said.engine == "nemo-rl":
         reached = train_nemo.here(run, workspace, said.request, said.gpus, say)
     else:
-        reached = _one_box(run, workspace, said)
+        reached = _one_box(run, workspace, said, verify)
     if reached < steps:
         say(f"{run.title}: saved step {reached} of {steps}; run the same command again to go on")
     else:
         say(f"{run.title}: trained {steps} steps; the final model is {folder.final}")
 
 
-def _one_box(run: recipe.Run, workspace: Workspace, said: Words) -> int:
+def _one_box(run: recipe.Run, workspace: Workspace, said: Words, verify: bool) -> int:
     """Train, convert and average with the one-box engine; returns the step that was reached."""
     folder = workspace.run(run)
     planned = begin(run, workspace, said)
-    if settings.get("VERIFY") or planned.data["size"] < HASHED:
+    if verify or planned.data["size"] < HASHED:
         preflight.data(planned.data, None, verify=True)
     if not checkpoints.complete(folder.checkpoints):
         reached = _train(run, folder, max(1, said.gpus))
         if reached < run.schedule.steps:
             return reached
     convert.from_trl(run, workspace)
-    average.make(run, workspace)
+    average.make(run, workspace, verify=verify)
     return run.schedule.steps
 
 
