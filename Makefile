@@ -29,7 +29,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes demo doctor data data-report model passport plan train average eval report \
-	status logs cancel pipeline prune nemo test test-fast lint docs lock clean
+	status logs cancel pipeline sqsh prune nemo test test-fast lint docs lock clean
 
 ##@ Start
 help: ## this page
@@ -102,6 +102,9 @@ image: ## [STAGE=tools|train]: build the images, from bases pinned by digest
 
 image-check: ## [STAGE=]: the images' self-test: versions, prompts, NeMo-RL's keys, every script
 	$(RUN) cli bin/image.py --check
+
+sqsh: ## CONTAINER=: the training image as a .sqsh file, imported once by a compute node
+	$(RUN) cli bin/sqsh.py
 
 shell: ## [STAGE=]: a shell in an image, with the workspace where the stages see it
 	$(RUN) shell bash

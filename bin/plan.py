@@ -32,8 +32,6 @@ def main(
         click.echo(json.dumps(asdict(found), indent=2))
         return
     click.echo(f"{run.title}\n" + "\n".join(plan.lines(found, run, site.nodes, site.gpus)))
-    if lack := plan.missing(run, workspace, asked):
-        click.echo(f"  lacks     {lack}")
     if not words["steps"] and site.gpus:
         click.echo(f"  first     {plan.smoke(run)}")
     click.echo("")

@@ -90,7 +90,7 @@ def training(
             key,
             job_name(run, stage),
             script,
-            tuple([*_place(site, gpu=key not in ("prepare", "average")), *options]),
+            tuple([*place(site, gpu=key not in ("prepare", "average")), *options]),
             {**common, "GPUS": "0", **env},
             after,
             logs / pattern,
@@ -106,8 +106,8 @@ def training(
     size += [f"--gpus-per-node={site.gpus}", "--exclusive"] if site.gpus else []
     for number in range(1, links + 1):
         key = f"train-{number}"
-        place = {"NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
-        jobs.append(job(key, "slurm/train.sbatch", size, after, GPUS=str(site.gpus), **place))
+        extent = {"NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
+        jobs.append(job(key, "slurm/train.sbatch", size, after, GPUS=str(site.gpus), **extent))
         after = (*always, ("afterany", key))
     steps, one = run.schedule.averaged, min(site.gpus, 1)
     gpu = ["--gpus-per-node=1"] if one and engine == "nemo-rl" else []
@@ -140,7 +140,7 @@ def stage(
     **env: str,
 ) -> Job:
     """A stage as a job of its own: data, model. Its log goes to `logs`; `array` makes it that many tasks."""
-    options = [*_place(site, gpu=gpus > 0), "--nodes=1", "--requeue"]
+    options = [*place(site, gpu=gpus > 0), "--nodes=1", "--requeue"]
     if gpus:
         options.append(f"--gpus-per-node={gpus}")
     if workers := site.words.get("WORKERS"):
@@ -185,7 +185,7 @@ def data_shards(
     return [plan, array, one("", (("afterok", array.key),))]
 
 
-def _place(site: Site, gpu: bool) -> list[str]:
+def place(site: Site, gpu: bool) -> list[str]:
     """Where a job goes: the training partition, or the one for CPU stages."""
     partition = site.partition if gpu else site.cpu_partition or site.partition
     named = (("account", site.account), ("partition", partition), ("qos", site.qos), ("time", site.time))

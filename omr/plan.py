@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from omr import manifest, metrics, recipe, runs
-from omr.errors import RequestError
 from omr.files import human
 from omr.preflight import CHECKPOINT_BYTES
 from omr.workspace import Workspace
@@ -123,15 +122,6 @@ def lines(found: Numbers, run: recipe.Run, nodes: int, gpus: int) -> list[str]:
     if found.links:
         shown.append(("jobs", f"NUM_TRAINING_JOBS={found.links} for this time limit"))
     return [f"  {name:<9} {text}" for name, text in shown]
-
-
-def missing(run: recipe.Run, workspace: Workspace, words: dict) -> str | None:
-    """What the run still lacks, in one line with the next step; None when it can be submitted."""
-    try:
-        runs.request(run, workspace, **words)
-    except RequestError as error:
-        return str(error)
-    return None
 
 
 def smoke(run: recipe.Run) -> str:

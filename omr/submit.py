@@ -19,7 +19,10 @@ from omr.errors import OmrError, RequestError, choose
 from omr.workspace import RunFolder, Workspace
 
 # What a job needs to find itself; everything else it gets by name from our settings.
-PLAIN = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SLURM_CONF", "TZ")
+PLAIN = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ"),
+    *("SLURM_CONF", "SQSH_SPACE"),
+)
 # Said per command, and nothing to a job.
 NOT_FOR_JOBS = {
     "DRY_RUN",
@@ -97,7 +100,22 @@ def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
         "NEMO_RL": settings.get("NEMO_RL") or nemo_rl.FOLDER,
         "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
+        "CONTAINER_MOUNTS": container_mounts(environ) if environ.get("CONTAINER") else "",
     }
+
+
+def container_mounts(environ: Mapping[str, str]) -> str:
+    """What pyxis mounts: the toolkit, the workspace, every path that a setting names, and MOUNTS."""
+    from omr.mounts import Mount, mounts
+
+    found = [Mount(str(settings.ROOT), str(settings.ROOT)), *mounts(environ, settings.env_file())]
+    for mount in found:
+        if set(mount.source + mount.target) & set(",:"):
+            raise RequestError(
+                f"{mount.source}: pyxis cannot mount a path with a comma or a colon; rename it"
+            )
+    named = {m.target: f"{m.source}:{m.target}{'' if m.writable else ':ro'}" for m in found}
+    return ",".join(named.values())
 
 
 def environment(job: Job, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -173,6 +191,14 @@ def train(
     file = engine_file(run, workspace, words)
     jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
     if dry_run:
+        here = site(run, workspace)
+        size = f"{here.nodes} nodes of {here.gpus} GPUs"
+        say(f"{run.title}: {run.schedule.steps:,} steps of {run.model.batch:,} rows on {size}")
+        try:
+            runs.request(run, workspace, **words)
+        except RequestError as lack:
+            say(f"lacks: {lack}")
+        say("")
         show(jobs, file, say)
         return
     slurm.need()
@@ -234,6 +260,10 @@ def refuse_second(folder: Path, title: str) -> None:
 def environments(engine: str) -> None:
     """Make the nodes' environment now, on the login node: compute nodes may have no network."""
     if settings.get("CONTAINER"):
+        from omr.mounts import paths
+
+        for name in ("WORKSPACE", "HF_HOME"):
+            Path(paths(os.environ)[name]).mkdir(parents=True, exist_ok=True)
         return
     for tier in ("train", "data") if engine == "trl" else ("data",):
         done = subprocess.run([settings.ROOT / "docker" / "venv", tier])
@@ -319,6 +349,38 @@ def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None
     ids = submit(jobs, logs / f"{name}.jobs.json")
     shown = ", ".join(f"{key} {i}" for key, i in ids.items())
     say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")
+
+
+def enroot(image: str) -> str:
+    """The name by which enroot finds an image: in a registry where it names one, else in the local engine."""
+    registry, slash, name = image.partition("/")
+    if slash and ("." in registry or ":" in registry):
+        return f"docker://{registry}#{name}"
+    return f"docker://{image}" if slash else f"dockerd://{image}"
+
+
+def sqsh(
+    workspace: Workspace, source: str, target: Path, say: Callable[[str], None], dry_run: bool = False
+) -> None:
+    """Submit the import of an image to a .sqsh file on the shared file system."""
+    here, logs = site(None, workspace), workspace.root / "logs"
+    job = Job(
+        "sqsh",
+        "omr-sqsh",
+        "slurm/sqsh.sbatch",
+        (*chain.place(here, gpu=False), "--nodes=1", "--requeue"),
+        {**here.words, "SQSH_SOURCE": source, "SQSH_TARGET": str(target), "CONTAINER": ""},
+        output=logs / "%x-%j.log",
+        comment=str(target),
+    )
+    if dry_run:
+        show([job], None, say)
+        return
+    slurm.need()
+    preflight.secrets_file()
+    refuse_second(target, f"{target}")
+    ids = submit([job], logs / "sqsh.jobs.json")
+    say(f"{source} is imported to {target} by job {ids['sqsh']}; its log is in {logs}")
 
 
 def _main() -> int:

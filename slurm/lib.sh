@@ -3,6 +3,7 @@
 
 # Where the image keeps the environment of this toolkit's own stages.
 : "${OMR_IMAGE_PYTHON:=/opt/omr/venv/bin/python}"
+: "${OMR_IMAGE_ENTRY:=/opt/omr/docker/entry.sh}"
 
 omr::fail() {
     printf 'error: %s\n' "$1" >&2
@@ -35,14 +36,12 @@ omr::step() {
     [[ -z ${CONTAINER:-} ]] || omr::container
 }
 
-# pyxis: no home, the toolkit and the workspace at their own paths, and the environment by name, because the
-# image's own values win otherwise.
+# pyxis: no home, every path at its own place, and the environment by name, because the image's own values win
+# otherwise. What runs goes through the image's own door, as under docker.
 omr::container() {
-    local mounts=$OMR_ROOT:$OMR_ROOT,$WORKSPACE:$WORKSPACE
-    [[ -z ${MOUNTS:-} ]] || mounts+=,$MOUNTS
-    STEP+=("--container-image=$CONTAINER" "--container-mounts=$mounts" --no-container-mount-home)
-    STEP+=("--container-workdir=${CONTAINER_WORKDIR:-$OMR_ROOT}" --container-writable)
-    [[ -z ${CONTAINER_ENV:-} ]] || STEP+=("--container-env=$CONTAINER_ENV")
+    STEP+=("--container-image=$CONTAINER" "--container-mounts=${CONTAINER_MOUNTS:?what the container sees}")
+    STEP+=(--no-container-mount-home --container-writable "--container-workdir=${CONTAINER_WORKDIR:-$OMR_ROOT}")
+    STEP+=("--container-env=${CONTAINER_ENV:?the names of what the container gets}" "$OMR_IMAGE_ENTRY")
 }
 
 # STEP and COMMAND: a script of bin/ on the first node, in the image's environment or in this machine's own.
