@@ -10,9 +10,10 @@ from omr import cli, pipeline, recipe
 @cli.options(
     "MODEL", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "NUM_TRAINING_JOBS"
 )
-@cli.options("DRY_RUN")
+@cli.options("NODES", "GPUS", "DRY_RUN")
 def main(num_training_jobs: int, dry_run: bool, **words: str | int | None) -> None:
     """Submit everything of a model that is not finished."""
+    cli.heed(nodes=words["nodes"], gpus=words["gpus"])
     model = recipe.model(words["model"])
     rounds = [
         cli.the_run(

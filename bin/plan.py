@@ -25,6 +25,7 @@ def main(
         "limit": words["limit"],
         "overrides": words["overrides"],
     }
+    cli.heed(nodes=words["nodes"], gpus=words["gpus"])
     site = submit.site(run, workspace)
     limit = status.limit(settings.get("TIME"))
     found = plan.numbers(run, workspace, asked, site.nodes, site.gpus, limit, step_seconds)

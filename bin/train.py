@@ -14,7 +14,7 @@ from omr import cli, settings, submit, train
 
 @click.command()
 @cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "GPUS")
-@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
+@cli.options("DEADLINE", "NODES", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
 @click.option(
     "--train-only", "--train_only", is_flag=True, help="Neither convert nor average: a link's part."
 )
@@ -28,6 +28,7 @@ def main(
     **words: str | int | None,
 ) -> None:
     """Train a run of the recipe."""
+    cli.heed(nodes=words["nodes"], gpus=words["gpus"])
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     said = train.words(run, *(words[name] for name in ("engine", "modes", "limit", "overrides", "gpus")))
     workspace = cli.workspace()

@@ -1,6 +1,7 @@
 """What every script in bin/ shares: the user's words as click options, and one line for each failure."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -64,6 +65,13 @@ class _Number(click.ParamType):
         if number is None or number < self.least:
             raise RequestError(f"{self.setting}={value} is not a whole number from {self.least} up")
         return number
+
+
+def heed(**words: object) -> None:
+    """Options from the command line become the settings of their name, for what reads those."""
+    for name, value in words.items():
+        if value is not None:
+            os.environ[name.upper()] = str(value)
 
 
 def workspace() -> Workspace:

@@ -129,6 +129,8 @@ def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
         _prove(attempt, known, words)
     except OmrError as error:
         return trip(attempt, f"refused: {error}")
+    if past and "to" not in past[-1] and _same_chain(folder, known):
+        attempt.say(f"job {past[-1]['job']} ended without a word ({_fate(past[-1]['job'])})")
     for line in attempt.probe.mend(folder.checkpoints):
         attempt.say(line)
     start = max(attempt.probe.whole(folder.checkpoints), default=0)
@@ -141,6 +143,15 @@ def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
         print(f"another job has taken over {folder.root}; this one ends", flush=True)
         return 1
     return judge(attempt, start, code, seconds)
+
+
+def _fate(job: str) -> str:
+    """How Slurm says that a job ended, in a few words."""
+    with contextlib.suppress(OmrError):
+        row = slurm.jobs([job]).get(job)
+        if row and job != os.environ.get("SLURM_JOB_ID"):
+            return f"Slurm says {row.state.lower()}"
+    return "killed, or its node was lost"
 
 
 def _chain(folder: RunFolder) -> str | None:
