@@ -205,8 +205,8 @@ def _check_sizes(run: recipe.Run, nodes: int, gpus: int) -> None:
     size = f"{nodes} nodes of {gpus} GPUs"
     if world == 0 or world % part:
         raise RequestError(
-            f"{run.title}: {size} cannot be shared by tensor parallel {model.tensor_parallel} x context parallel"
-            f" {model.context_parallel}; choose NODES and GPUS whose product is a multiple of {part}"
+            f"{run.title}: {size} cannot be shared by tensor parallel {model.tensor_parallel} x context"
+            f" parallel {model.context_parallel}; choose NODES and GPUS whose product is a multiple of {part}"
         )
     if model.batch % (world // part):
         raise RequestError(
@@ -244,7 +244,7 @@ def known_keys() -> tuple[str, ...]:
 
 
 def check(values: dict) -> None:
-    """A RequestError for the first key that the pinned NeMo-RL does not have, with the nearest that it has."""
+    """A RequestError for the first key that the pinned NeMo-RL does not have, with the nearest one."""
     _check_names(key for key, _ in flatten(values))
 
 

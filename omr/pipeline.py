@@ -44,7 +44,7 @@ def make(
         submit.preflight.secrets_file()
         for kind, run in todo:
             if kind == "train":
-                submit.refuse_second(workspace.run(run).root, run.title)
+                slurm.refuse_second(workspace.run(run).root, run.title)
         submit.environments(asked["engine"])
     ids: dict[str, str] = {}
     done: dict[str, str] = {}  # the job that finishes a part -> its id

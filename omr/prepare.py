@@ -1,4 +1,4 @@
-"""The training data in the form that NeMo-RL would rebuild at every start, built once and kept by its content.
+"""The training data as NeMo-RL would rebuild it at every start: built once, kept by its content.
 
 NeMo-RL loads the JSON and maps it in one process at each start of each link: 114 GB would idle 512 GPUs. It
 skips both for a folder that `datasets` saved and whose rows have `messages`; this writes such a folder.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from omr.errors import OmrError, RequestError
 
@@ -127,6 +128,15 @@ def jobs(ids: Iterable[str]) -> dict[str, Queued]:
 def live_with_comment(comment: str) -> list[Queued]:
     """This user's live jobs that carry `comment`, which is how a run's jobs are known."""
     return [row for row in queue() if row.live and row.comment == comment]
+
+
+def refuse_second(folder: Path, title: str) -> None:
+    """A RequestError with their ids while jobs of an earlier chain of this run live."""
+    if live := live_with_comment(str(folder)):
+        ids = ", ".join(dict.fromkeys(row.job for row in live))
+        raise RequestError(
+            f"{title} has a chain already (jobs {ids}); make status shows it, make cancel ends it"
+        )
 
 
 def cancel(ids: Iterable[str]) -> None:

@@ -209,7 +209,7 @@ def train(
     request = runs.request(run, workspace, **words)
     folder.root.mkdir(parents=True, exist_ok=True)
     with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
-        refuse_second(folder.root, run.title)
+        slurm.refuse_second(folder.root, run.title)
         runs.freeze(folder, request)
         link.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
         if file:
@@ -246,15 +246,6 @@ def dispatch(
         ns.submit(run, workspace, argv, say, dry_run)
     else:
         train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
-
-
-def refuse_second(folder: Path, title: str) -> None:
-    """A RequestError with their ids while jobs of an earlier chain of this run live."""
-    if live := slurm.live_with_comment(str(folder)):
-        ids = ", ".join(dict.fromkeys(row.job for row in live))
-        raise RequestError(
-            f"{title} has a chain already (jobs {ids}); make status shows it, make cancel ends it"
-        )
 
 
 def environments(engine: str) -> None:
@@ -378,7 +369,7 @@ def sqsh(
         return
     slurm.need()
     preflight.secrets_file()
-    refuse_second(target, f"{target}")
+    slurm.refuse_second(target, f"{target}")
     ids = submit([job], logs / "sqsh.jobs.json")
     say(f"{source} is imported to {target} by job {ids['sqsh']}; its log is in {logs}")
 

@@ -19,6 +19,7 @@ from omr import (
     recipe,
     runs,
     settings,
+    slurm,
     stopping,
     train_nemo,
     trl_memory,
@@ -199,6 +200,8 @@ def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, ver
     wanted = runs.request(run, workspace, **said.request)
     if said.engine == "trl":
         trl_memory.check(trl_plan.plan(run, wanted, said.gpus), max(1, said.gpus))
+    if folder.jobs_json.exists() and slurm.available():
+        slurm.refuse_second(folder.root, run.title)
     if force:
         clear(folder)
     if said.engine == "nemo-rl":
