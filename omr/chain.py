@@ -53,7 +53,8 @@ class Job:
     def argv(self, ids: Mapping[str, str], root: Path = ROOT) -> list[str]:
         """The sbatch command, with the ids of the jobs it waits for."""
         words = ["sbatch", "--parsable", f"--job-name={self.name}", f"--comment={self.comment}"]
-        words += ["--kill-on-invalid-dep=yes", "--open-mode=append", f"--output={self.output}", *self.options]
+        words += ["--kill-on-invalid-dep=yes", "--open-mode=append", f"--output={self.output}"]
+        words += [f"--chdir={root}", *self.options]
         if self.after:
             words.append(
                 "--dependency=" + ",".join(f"{kind}:{ids.get(key, key)}" for kind, key in self.after)

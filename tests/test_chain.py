@@ -27,6 +27,7 @@ def commands(listed):
 
 
 COMMON = "--kill-on-invalid-dep=yes --open-mode=append --output=/workspace/runs/7b/round1/logs"
+LOG, LOGS = (f"{COMMON}/{name}.log --chdir=/omr" for name in ("%x-%j", "%x-%A_%a"))
 RUN = "--comment=/workspace/runs/7b/round1"
 
 
@@ -37,15 +38,14 @@ def test_golden_commands():
     size = "--nodes=64 --ntasks-per-node=1 --requeue --signal=B:USR2@60 --gpus-per-node=8 --exclusive"
     sbatch = "sbatch --parsable --job-name=omr-7b-round1"
     assert commands(jobs(links=2, place=place, evaluate=True, prepare=True)) == [
-        f"{sbatch}-prepare {RUN} {COMMON}/%x-%j.log {cpu} /omr/slurm/stage.sbatch",
-        f"{sbatch} {RUN} {COMMON}/%x-%j.log {gpu} {size} --dependency=afterok:100 /omr/slurm/train.sbatch",
-        f"{sbatch} {RUN} {COMMON}/%x-%j.log {gpu} {size} --dependency=afterok:100,afterany:101"
-        " /omr/slurm/train.sbatch",
-        f"{sbatch}-convert {RUN} {COMMON}/%x-%A_%a.log {gpu} --nodes=1 --array=0-3 --requeue"
+        f"{sbatch}-prepare {RUN} {LOG} {cpu} /omr/slurm/stage.sbatch",
+        f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100 /omr/slurm/train.sbatch",
+        f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100,afterany:101 /omr/slurm/train.sbatch",
+        f"{sbatch}-convert {RUN} {LOGS} {gpu} --nodes=1 --array=0-3 --requeue"
         " --gpus-per-node=1 --dependency=afterany:102 /omr/slurm/convert.sbatch",
-        f"{sbatch}-average {RUN} {COMMON}/%x-%j.log {cpu} --nodes=1 --requeue --dependency=afterok:103"
+        f"{sbatch}-average {RUN} {LOG} {cpu} --nodes=1 --requeue --dependency=afterok:103"
         " /omr/slurm/stage.sbatch",
-        f"{sbatch}-eval {RUN} {COMMON}/%x-%j.log {gpu} --nodes=1 --requeue --gpus-per-node=1"
+        f"{sbatch}-eval {RUN} {LOG} {gpu} --nodes=1 --requeue --gpus-per-node=1"
         " --dependency=afterok:104 /omr/slurm/stage.sbatch",
     ]
 
