@@ -71,12 +71,21 @@ def call(
         else:
             if done.returncode == 0:
                 return done.stdout
-            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            said = _words(command[0], done.stderr) or f"exit code {done.returncode}"
         if attempt + 1 < tries:
             time.sleep(min(2**attempt, 10))
     if quiet:
         return ""
-    raise OmrError(f"{command[0]} failed: {said.removeprefix(command[0] + ': ').removeprefix('error: ')}")
+    raise OmrError(f"{command[0]} failed: {said}")
+
+
+def _words(tool: str, stderr: str) -> str:
+    """The last line that a command wrote: those before it say how it came to that."""
+    line = (stderr.strip().splitlines() or [""])[-1].strip()
+    for prefix in (f"{tool}: ", "error: ", "fatal: "):
+        line = line.removeprefix(prefix)
+    where = "; run this on the cluster's login node" if "configuration source" in line else ""
+    return line + where
 
 
 def sbatch(argv: Sequence[str], env: Mapping[str, str]) -> str:
