@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import nemo_rl, prompts, recipe, settings
+from omr.errors import OmrError
 
 NEMO_RL = Path(nemo_rl.FOLDER)
 NEMO_PYTHON = Path("/opt/nemo_rl_venv/bin/python")
@@ -116,10 +117,14 @@ def nemo_skills(how: str) -> Finding:
         return missing("nemo-skills", "not in this image: the real corpus cannot be formatted with it")
     from omr.tiny_model import tokenizer
 
+    corpus = recipe.CORPORA["openmathreasoning"]
     row = {"problem": "What is 1+1?", "total_code_executions": 3}
-    for split, prompt in recipe.CORPORA["openmathreasoning"].prompts.items():
-        loaded = prompts.load(prompt, tokenizer(), tiny=False)
-        text, answer = loaded.fill(row), loaded.format_assistant_response("It is 2.")
+    for split in corpus.prompts:
+        try:
+            prompt = prompts.load(corpus, split, tokenizer())
+        except OmrError as error:
+            return missing("nemo-skills", str(error))
+        text, answer = prompt.fill(row), prompt.format_assistant_response("It is 2.")
         if not isinstance(text, str) or "What is 1+1?" not in text or "It is 2." not in answer:
             return missing(
                 "nemo-skills", f"its prompt of {split} does not hold the row that it was filled with"
