@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 from transformers.models.qwen2 import modeling_qwen2  # noqa: F401
 
-from omr import files, manifest, prompts, recipe, runs, tiny, trl_engine, trl_plan
+from omr import files, manifest, prompts, recipe, runs, tiny, trl_engine, trl_plan, trl_trainer
 from omr.workspace import Workspace
 
 
@@ -96,7 +96,7 @@ def die_in_save(number):
     from omr import checkpoints
 
     checkpoints.write_json = dying(checkpoints.write_json, lambda path, value: path)
-    trl_engine.write_json = dying(trl_engine.write_json, lambda path, value: path)
+    trl_trainer.write_json = dying(trl_trainer.write_json, lambda path, value: path)
     os.fsync = dying(os.fsync)
     Path.rename = dying(Path.rename)
     # Only what happens within the first save counts.
