@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The training data in the engine's own form, once for all links; a job of the chain, before the first of them."""
+"""The training data in the engine's own form, once for all links; a job of the chain before them."""
 
 import click
 

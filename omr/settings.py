@@ -191,7 +191,7 @@ def secrets() -> list[str]:
 
 
 def is_secret(name: str) -> bool:
-    """Is this variable's value to be kept from argv, scripts and logs? Foreign ones are known by their name."""
+    """Whether a variable's value stays out of argv, scripts and logs; foreign ones are known by name."""
     setting = SETTINGS.get(name)
     if setting is not None:
         return setting.secret

@@ -157,9 +157,7 @@ class _Rejects:
         """`count` rows from `row` (in the file) on are malformed."""
         if not self.skip:
             place = "" if group is None else f" row group {group}, row {row}:"
-            raise OmrError(
-                f"{self.shard.path}:{place} {reason}; bring a better copy, or set BAD_ROWS=skip"
-            )
+            raise OmrError(f"{self.shard.path}:{place} {reason}; bring a better copy, or set BAD_ROWS=skip")
         entry = {"file": self.shard.name, "row_group": group, "row": row, "rows": count, "reason": reason}
         self.result.rejected.append(entry)
 

@@ -262,7 +262,7 @@ def test_an_image_that_lost_a_key_is_noticed():
     assert nemo_rl.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
 
 
-# --- with checkouts of NeMo-RL and NeMo-Skills, and omegaconf and hydra-core installed -------------------------
+# --- with checkouts of NeMo-RL and NeMo-Skills, and omegaconf and hydra-core installed --------------------
 
 
 def checkout(variable):
@@ -343,7 +343,7 @@ MEANT = {
     "checkpointing.metric_name": "val_loss needs a validation set",
     "checkpointing.keep_top_k": "50 without a metric deletes the oldest",
     "policy.tokenizer.chat_template": "infer_from_data gives null for input and output rows",
-    "policy.make_sequence_length_divisible_by": "null there is computed at its start, by the rule tested above",
+    "policy.make_sequence_length_divisible_by": "null there is computed at its start, by the rule above",
     "policy.max_grad_norm": "null there; Megatron's clip stays at its default of 1.0",
     "policy.optimizer": "DTensor's, not Megatron's",
     "policy.model_name": "our folder",
