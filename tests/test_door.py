@@ -174,5 +174,5 @@ def test_the_light_environment_is_enough_to_plan(tmp_path):
         text=True,
     )
     assert dry.returncode == 0, dry.stderr
-    assert "30,000" in dry.stdout
+    assert "max_num_steps: 30000" in dry.stdout
     assert not (tmp_path / "w").exists()
