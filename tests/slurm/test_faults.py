@@ -52,7 +52,8 @@ def test_four_links(campaign, site, reference):
     states, shown, scripts = campaign.result("four_links")
     story = same(site, reference, "chain")
     saved = [line for line in story.splitlines() if "saved step" in line]
-    assert len(saved) >= 1 and "the allocation ends in 15 s: saves and stops" in story
+    # Who says first that the time is up, the link or the engine, is a race; that it saved is not.
+    assert saved, story
     assert "TIMEOUT" not in states.values() and "FAILED" not in states.values(), story
     trained = [key for key, state in states.items() if key.startswith("train") and state == "COMPLETED"]
     assert 2 <= len(trained) <= 4
