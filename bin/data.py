@@ -12,7 +12,7 @@ from omr import cli, data, data_work, hub
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
 def main(part: str | None, **words: str | int | bool | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
-    asked = data.request(cli.workspace(), words)
+    asked = data.request(cli.workspace(), words | {"name": cli.check_name(words["name"])})
     if words["dry_run"]:
         click.echo("\n".join(data.describe(asked, hub.command)))
         return

@@ -202,13 +202,18 @@ def _shard(entry: dict) -> raw.Shard:
 def finish(asked: Request, plan: dict, pool: Executor) -> dict:
     """Mix what all parts formatted (a part that is missing or torn is formatted first) and write it down."""
     made, mixed = asked.work / "made.json", asked.work / shuffle.PART
+    torn = Counter()
     while not (made.exists() and (mixed.exists() or asked.output.exists())):
         format_part(asked, plan, pool, {})
         names = [entry["name"] for entry in plan["shards"]]
         try:
             facts = mix.mix(pool, _job(asked, plan), names, asked.means)
-        except buckets.Torn as torn:
-            buckets.undo(asked.work, str(torn))
+        except buckets.Torn as error:
+            name = str(error)
+            if torn[name]:
+                raise OmrError(f"{asked.work}: the lines of {name} do not last; look at the disk") from None
+            torn[name] += 1
+            buckets.undo(asked.work, name)
             continue
         if not facts["rows"]:
             raise OmrError(f"{asked.folder}: no row is left for {asked.output.name}; look at its filter")

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -160,7 +161,7 @@ def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Mea
     output = os.open(job.work / shuffle.PART, os.O_RDWR | os.O_CREAT, 0o666)
     progress = Progress("mixing", total)
     digest = hashlib.sha256()
-    task = functools.partial(shuffle.bucket, job.work, tuple(names), job.seed)
+    task = functools.partial(shuffle.bucket, job.work, tuple(names), job.seed, time.monotonic_ns())
     try:
         os.ftruncate(output, total)
         futures = {number: pool.submit(task, number) for number in left[:at_once]}

@@ -38,15 +38,15 @@ class Mixed:
             handle.write(f"{bucket}\n")
 
 
-@functools.cache
-def _reader(work: Path, names: tuple[str, ...]) -> buckets.Reader:
-    """The index of all shards, read once a process."""
+@functools.lru_cache(maxsize=1)
+def _reader(work: Path, names: tuple[str, ...], turn: int) -> buckets.Reader:
+    """The index of all shards, read once a process and turn: a shard may have been made again since."""
     return buckets.Reader(work, names)
 
 
-def bucket(work: Path, names: tuple[str, ...], seed: int, number: int) -> None:
+def bucket(work: Path, names: tuple[str, ...], seed: int, turn: int, number: int) -> None:
     """Shuffle one bucket into the output; its order depends on (seed, bucket, lines) alone."""
-    reader = _reader(work, names)
+    reader = _reader(work, names, turn)
     count, place, end = int(reader.rows[number]), reader.starts[number], reader.starts[number + 1]
     source = work / f"random-{number}"
     # shuf draws at most 4 bytes for a line, and now and then some again.

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +12,9 @@ import pytest
 
 from omr import buckets, files, mix, prompts, raw, recipe, rows, shards, shuffle
 from omr.errors import OmrError, RequestError
+from tests.data_stage import Inline
 
 SPLITS = {"cot": 900, "tir": 500, "genselect": 100}
-
-
-class Inline(Executor):
-    """Calls at once, in this process."""
-
-    def submit(self, function, /, *args, **named):
-        future = Future()
-        try:
-            future.set_result(function(*args, **named))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def write_rows(folder):

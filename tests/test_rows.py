@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from omr import prompts, recipe, rows
-from tests.awkward import ENDINGS, LEFT, NO_RATES, RATES, TEXTS
+from tests.awkward import ENDINGS, NO_RATES, RATES, TEXTS
 
 CORPUS = recipe.CORPORA["openmathreasoning"]
 OLYMPIADS = CORPUS.olympiad_sources
@@ -205,8 +205,4 @@ def test_texts_however_they_are_stored():
 
 
 def test_the_prompt_table_asks_for_counts_of_tir_alone():
-    assert [isinstance(p, Prompt) and p.execution_count for p in CORPUS.prompts.values()] == [
-        False,
-        True,
-        False,
-    ]
+    assert [prompt.execution_count for prompt in CORPUS.prompts.values()] == [False, True, False]

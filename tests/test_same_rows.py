@@ -13,20 +13,10 @@ import pytest
 
 from bench import corpus, seeds_way
 from omr import prompts, recipe, tiny
-from omr.settings import ROOT
 from tests.awkward import ENDINGS, RATES, TEXTS
+from tests.data_stage import make, process
 
 ROUNDS = ("round1", "round2", "round2-paper")
-
-
-def make(workspace, *words, check=True):
-    """bin/data.py in a process of its own."""
-    command = [sys.executable, ROOT / "bin" / "data.py", *map(str, words)]
-    environ = {
-        k: v for k, v in os.environ.items() if k not in ("RAW", "TOKENIZER", "LENGTH_TOKENIZER", "NAME")
-    }
-    environ |= {"WORKSPACE": str(workspace), "OMR_ENV_FILE": "/dev/null", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=check)
 
 
 def words_of(round_key):
@@ -154,7 +144,7 @@ def test_against_nemo_skills(real, round_key, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     tokenizer = real / "tokenizer"
     words = ("--raw", real / "raw", "--tokenizer", tokenizer, "--length_tokenizer", tokenizer)
-    make(tmp_path / "ours", *words, *words_of(round_key))
+    process(tmp_path / "ours", *words, *words_of(round_key))
     command = [
         sys.executable,
         seeds_way.__file__,
