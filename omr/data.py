@@ -62,8 +62,15 @@ class Request:
         return self.output.with_suffix(".rejected.jsonl")
 
 
+UNSAID = ("raw", "tokenizer", "length_tokenizer", "limit", "workers", "memory", "modes", "name", "variant")
+
+
 def request(workspace: Workspace, words: dict) -> Request:
-    """Check the words together; a RequestError for what cannot work. Nothing is read but folders' names."""
+    """Check the words together; a RequestError for what cannot work. Nothing is read but folders' names.
+
+    A word that only making the file needs may be left out by who asks about one that is there.
+    """
+    words = dict.fromkeys(UNSAID) | {"round": "1", "seed": 0, "bad_rows": "stop"} | words
     corpus = recipe.corpus(words["dataset"])
     round_ = recipe.round_(words["round"], words["variant"])
     name, seed, limit = words["name"], words["seed"], words["limit"]
