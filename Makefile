@@ -37,7 +37,9 @@ help: ## this page
 
 demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 4 minutes)
 	$(RUN) data bin/data.py --dataset tiny --round 1
+	$(RUN) data bin/data_report.py --dataset tiny --round 1
 	$(RUN) data bin/data.py --dataset tiny --round 2
+	$(RUN) data bin/data_report.py --dataset tiny --round 2
 	$(RUN) data bin/model.py --model tiny
 	$(RUN) train bin/train.py --model tiny --round 1
 	$(RUN) train bin/eval.py --model tiny --round 1

@@ -4,6 +4,10 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -44,12 +48,16 @@ def lines(series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y:
     )
 
 
-def bars(series: dict[str, Sequence[float]], edges: Sequence[float], x: str, y: str, caption: str) -> Figure:
-    """A histogram's outline for each name -> counts, one fewer than `edges`."""
-    return _plot(
-        lambda axes: [axes.stairs(counts, edges, label=name) for name, counts in series.items()],
-        *(x, y, caption),
-    )
+def bars(series: dict[str, Sequence[float]], edges: Sequence[str], x: str, y: str, caption: str) -> Figure:
+    """A histogram's outline for each name -> counts, one fewer than `edges`; every bin is drawn as wide."""
+    places = list(range(len(edges)))
+
+    def draw(axes: "Axes") -> None:
+        for name, counts in series.items():
+            axes.stairs(counts, places, label=name)
+        axes.set_xticks(places, edges, rotation=45)
+
+    return _plot(draw, x, y, caption)
 
 
 def _plot(draw: Callable, x: str, y: str, caption: str) -> Figure:

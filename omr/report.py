@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from omr import manifest, metrics, pages
+from omr import data_report, manifest, metrics, pages
 from omr.errors import RequestError
 from omr.files import human, read_json, write_text
 from omr.recipe import Run
@@ -19,6 +19,7 @@ def sources(folder: RunFolder) -> list[Path]:
     wanted = [
         folder.run_json,
         manifest_of(Path(request["data"]["path"])),
+        data_report.beside(Path(request["data"]["path"])),
         manifest_of(Path(request["base"]["path"])),
         folder.metrics,
         folder.eval_json,
@@ -74,6 +75,8 @@ def sections(folder: RunFolder) -> Iterator[pages.Section]:
     data = Path(request["data"]["path"])
     origin = read_json(manifest_of(data)) if manifest_of(data).exists() else {}
     yield _data(data, origin, request)
+    if data_report.beside(data).exists():
+        yield data_report.section(read_json(data_report.beside(data)))
     yield _training(request, metrics.read(folder.metrics))
     yield _accuracy(folder)
     yield pages.Section("Provenance", rows=list(_provenance(folder, request, origin)))

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""`make data-report`: an SFT file's token lengths, duplicates, and what they mean in steps and epochs."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from omr import cli, data_report, hub, manifest, recipe
+from omr.errors import RequestError, choose
+
+
+@click.command()
+@cli.options("DATASET", "ROUND", "VARIANT", "MODES", "NAME", "MODEL", "STATS", "WORKERS", "LENGTH_TOKENIZER")
+@cli.options("JSON", "DRY_RUN", "FORCE")
+def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> None:
+    """Measure a finished SFT file."""
+    workspace, corpus = cli.workspace(), recipe.corpus(words["dataset"])
+    asked = recipe.round_(words["round"], words["variant"])
+    stats = choose("STATS", words["stats"], ("full", "sample"))
+    model = _model(words["model"], corpus.name)
+    name, splits = cli.check_name(words["name"]), recipe.modes(words["modes"])
+    path = workspace.data(corpus.name, asked.key, splits, name)
+    origin = manifest.read(path)
+    if origin is None:
+        target = f"make data DATASET={corpus.name} ROUND={asked.number}"
+        raise RequestError(f"{path}: the data is not there; run {target} first")
+    page = path.with_suffix(".report.html")
+    if dry_run:
+        click.echo(f"would read {path} and write {data_report.beside(path)} and {page}")
+        return
+    made = None if force else data_report.cached(path, origin, stats, model.sequence_length)
+    known = made is not None
+    if made is None:
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer, given = Path(folder) / "tokenizer.json", words["length_tokenizer"]
+            local = Path(given).expanduser() if given else None
+            data_report.tokenizer(corpus, local, workspace.raw("tokenizers"), hub.download, tokenizer)
+            counting = {"stats": stats, "workers": data_report.cores(words["workers"])}
+            made = data_report.measure(path, origin, tokenizer, longest=model.sequence_length, **counting)
+        data_report.keep(path, made)
+    steps = recipe.run(model.name, asked.number, asked.variant).schedule.steps
+    said = data_report.meaning(made, model.batch, steps)
+    if not known or not page.exists():
+        data_report.write(path, made, said, page)
+    if json:
+        click.echo(data_report.beside(path).read_text().rstrip())
+        return
+    table = data_report.section(made)
+    cells = [[str(cell) for cell in row] for row in [table.header, *table.rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        click.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    click.echo("\n".join(said))
+    click.echo(f"  page  {page}{' (finished already)' if known else ''}")
+
+
+def _model(name: str | None, corpus: str) -> recipe.Model:
+    """The row whose batch and length count: MODEL, else the corpus's first."""
+    return recipe.model(name) if name else next(m for m in recipe.MODELS.values() if m.corpus == corpus)
+
+
+if __name__ == "__main__":
+    cli.main(main)
