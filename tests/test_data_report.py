@@ -14,7 +14,7 @@ LONG = "1+1=2. " * 60
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-        {"input": f"What is {n}+1?\n", "output": LONG if n % 100 == 7 else f"{n}+1.", "inference_mode": mode}
+    """An SFT file of 300 rows, 3 of them long, 2 twice; its manifest, a tokenizer, the true counts."""
     folder = tmp_path_factory.mktemp("figures")
     rows = [
         {
