@@ -159,7 +159,18 @@ def build_argv(engine: Engine, stage: str, reference: str, digest: str, nemo: st
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     words += [f"--build-arg={name}" for name in PROXIES if os.environ.get(name)]
     return [
-        *(engine.command, "build", "--network=host", "--target", stage, "--tag", image(stage), *words),
+        # podman's own format has no SHELL: what fails in a pipe would pass.
+        *(
+            engine.command,
+            "build",
+            *(["--format=docker"] if engine.podman else []),
+            "--network=host",
+            "--target",
+            stage,
+            "--tag",
+            image(stage),
+            *words,
+        ),
         *("--file", str(part(stage)), str(settings.ROOT)),
     ]
 

@@ -417,6 +417,12 @@ def test_a_build_sees_its_own_part_of_the_dockerfile(stage, has, has_not):
     assert has in text and has_not not in text and f" AS {stage}\n" in text
 
 
+def test_podman_builds_in_the_format_that_knows_shell():
+    podman = container.Engine("podman", podman=True)
+    assert "--format=docker" in image.build_argv(podman, "tools", "stand-in", "", "none")
+    assert "--format=docker" not in image.build_argv(ENGINE, "tools", "stand-in", "", "none")
+
+
 def test_the_build_line_carries_no_secret(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://user:pass@proxy:1")
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:pass@mirror/simple")
