@@ -37,6 +37,8 @@ def server(monkeypatch, tmp_path):
         hub_server.add("model", "org/model", FILES, PIN.revision)
         for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
             monkeypatch.delenv(name, raising=False)
+        # Read at import, which another test may have caused while it was offline.
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", hub_server.endpoint)
         template = hub_server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"  # made at import, too
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
