@@ -1,6 +1,6 @@
 """The scratch of the mix: each shard's lines, apart by bucket, with an index that is written last.
 
-A row's bucket depends on (seed, shard name, row number) alone. A shard's file holds one segment per
+A row's bucket depends on (seed, shard name, row number) alone. A shard's files hold one segment per
 bucket and flush; rows keep their order inside a bucket. What a crash of the machine tore is noticed by
 the segments' checksums, and the shard is made again.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BUCKET = 64_000_000  # bytes of raw text for each bucket, about
 CODECS = ("zstd", "none")
+PARTS = 32  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
 INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
 
 
@@ -59,11 +60,12 @@ class Writer:
         self, folder: Path, name: str, buckets: int, room: int, codec: str, fill: Callable[[list], bytes]
     ) -> None:
         self.folder, self.name, self.buckets, self.room, self.fill = folder, name, buckets, room, fill
-        self.aside = folder / f".{name}.{socket.gethostname()}.{os.getpid()}.tmp"
-        self.handle = self.aside.open("wb", buffering=0)
+        mine = f"{socket.gethostname()}.{os.getpid()}.tmp"
+        self.asides = [folder / f".{name}.{part}.{mine}" for part in range(parts(buckets))]
+        self.handles = [aside.open("wb", buffering=0) for aside in self.asides]
         self.codec = _codec(codec)
         self.rows: list[list] = [[] for _ in range(buckets)]
-        self.held = self.place = 0
+        self.held = 0
         self.index: list[np.ndarray] = []
 
     def add(self, rows: list, buckets: "np.ndarray", size: int) -> None:
@@ -86,9 +88,9 @@ class Writer:
                 if self.codec:
                     stored = self.codec.compress(raw, asbytes=True)
                     check = zlib.crc32(stored)
-                index[bucket] = (self.place, len(stored), len(raw), len(rows), check)
-                _write(self.handle, stored)
-                self.place += len(stored)
+                handle = self.handles[part_of(bucket, self.buckets)]
+                index[bucket] = (handle.tell(), len(stored), len(raw), len(rows), check)
+                _write(handle, stored)
                 rows.clear()
         self.index.append(index)
         self.held = 0
@@ -99,17 +101,19 @@ class Writer:
 
         if any(self.rows):
             self.flush()
-        self.handle.close()
         index = np.array(self.index) if self.index else np.zeros((0, self.buckets), INDEX)
         with files.writing(self.folder / f"{self.name}.npy") as aside, aside.open("wb") as handle:
             np.save(handle, index)
-        self.aside.replace(self.folder / f"{self.name}.lines")
+        for part, (aside, handle) in enumerate(zip(self.asides, self.handles, strict=True)):
+            handle.close()
+            aside.replace(lines_of(self.folder, self.name, part))
         files.write_text(self.folder / f"{self.name}.json", json.dumps(facts))
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        self.handle.close()
-        self.aside.unlink(missing_ok=True)
+        for aside, handle in zip(self.asides, self.handles, strict=True):
+            handle.close()
+            aside.unlink(missing_ok=True)
 
 
 class Reader:
@@ -118,38 +122,64 @@ class Reader:
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         import numpy as np
 
-        self.shards = []
-        for name in names:
-            index = np.load(folder / f"{name}.npy", mmap_mode="r")
-            self.shards.append((name, folder / f"{name}.lines", index))
-        self.raw = sum(index["raw"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
-        self.rows = sum(index["rows"].astype(np.int64).sum(axis=0) for _, _, index in self.shards)
+        self.folder = folder
+        self.shards = [(name, np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names]
+        self.raw, self.rows, self.stored = (
+            sum(index[key].astype(np.int64).sum(axis=0) for _, index in self.shards)
+            for key in ("raw", "rows", "stored")
+        )  # bytes of lines, lines, and bytes of scratch of each bucket
         self.starts: list[int] = [0, *np.cumsum(self.raw).tolist()]  # of each bucket in the output
+        self.parts = set(range(parts(len(self.raw))))  # not freed yet
 
     def segments(self, bucket: int) -> Iterator[tuple]:
         """The bucket's (shard's name, open file, entry of the index), shard by shard, in row order."""
-        for name, path, index in self.shards:
+        for name, index in self.shards:
             wanted = [entry for entry in index[:, bucket] if entry["rows"]]
             if wanted:
-                with path.open("rb", buffering=0) as handle:
+                path = lines_of(self.folder, name, part_of(bucket, len(self.raw)))
+                try:
+                    handle = path.open("rb", buffering=0)
+                except FileNotFoundError:
+                    raise Torn(name) from None
+                with handle:
                     for entry in wanted:
                         yield name, handle, entry
 
-    def feed(self, bucket: int, pipe: BinaryIO) -> None:
-        """Write the bucket's lines into an unbuffered pipe; `Torn` names a damaged shard."""
+    def read(self, bucket: int, room: memoryview) -> None:
+        """Read the bucket's lines into `room`, which has their size; `Torn` names a damaged shard."""
         for name, handle, entry in self.segments(bucket):
-            offset, size = int(entry["offset"]), int(entry["stored"])
+            offset, stored, raw = (int(entry[key]) for key in ("offset", "stored", "raw"))
             if entry["check"]:
-                stored = os.pread(handle.fileno(), size, offset)
-                if len(stored) != size or zlib.crc32(stored) != entry["check"]:
+                data = os.pread(handle.fileno(), stored, offset)
+                if len(data) != stored or zlib.crc32(data) != entry["check"]:
                     raise Torn(name)
-                _write(pipe, _codec("zstd").decompress(stored, int(entry["raw"]), asbytes=True))
-            else:
-                while size:
-                    moved = _splice(handle, pipe, offset, size)
-                    if not moved:
-                        raise Torn(name)
-                    offset, size = offset + moved, size - moved
+                room[:raw] = memoryview(_codec("zstd").decompress(data, raw)).cast("B")
+            elif _read(handle, room[:raw], offset) < raw:
+                raise Torn(name)
+            room = room[raw:]
+
+    def free(self, done: set[int]) -> None:
+        """Remove the lines of which no bucket is needed any more: those not in `done` are."""
+        needed = {part_of(bucket, len(self.raw)) for bucket in range(len(self.raw)) if bucket not in done}
+        for part in self.parts - needed:
+            for name, _ in self.shards:
+                lines_of(self.folder, name, part).unlink(missing_ok=True)
+        self.parts &= needed
+
+
+def parts(buckets: int) -> int:
+    """Files of a shard's lines."""
+    return min(PARTS, buckets)
+
+
+def part_of(bucket: int, buckets: int) -> int:
+    """Which of a shard's files holds a bucket."""
+    return bucket * parts(buckets) // buckets
+
+
+def lines_of(folder: Path, name: str, part: int) -> Path:
+    """One of the files that hold a shard's lines."""
+    return folder / f"{name}.{part}.lines"
 
 
 def _write(handle: BinaryIO, data: bytes) -> None:
@@ -159,16 +189,12 @@ def _write(handle: BinaryIO, data: bytes) -> None:
         left = left[handle.write(left) :]
 
 
-def _splice(handle: BinaryIO, pipe: BinaryIO, offset: int, size: int) -> int:
-    """Move bytes of a file into a pipe, within the kernel where it can; returns how many."""
-    try:
-        return os.splice(handle.fileno(), pipe.fileno(), size, offset_src=offset)
-    except (AttributeError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-    data = os.pread(handle.fileno(), min(size, 1 << 20), offset)
-    _write(pipe, data)
-    return len(data)
+def _read(handle: BinaryIO, room: memoryview, offset: int) -> int:
+    """Fill `room` from a place in a file; returns how many bytes there were."""
+    done = 0
+    while done < len(room) and (got := os.preadv(handle.fileno(), [room[done:]], offset + done)):
+        done += got
+    return done
 
 
 @functools.cache
@@ -186,5 +212,7 @@ def done(folder: Path, name: str) -> dict | None:
 
 def undo(folder: Path, name: str) -> None:
     """Forget a shard: its facts first."""
-    for suffix in ("json", "npy", "lines"):
+    for suffix in ("json", "npy"):
         (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    for lines in folder.glob(f"{name}.*.lines"):
+        lines.unlink()

@@ -2,6 +2,7 @@
 
 The work folder holds `plan.json` (what the output is made from; another plan starts anew), a shard's
 lines as omr/buckets.py keeps them, the output as it grows, and `mixed`, a line for each finished bucket.
+Once a bucket is on the disk its lines go, so that scratch and output never stand there whole together.
 The output's bytes depend on the plan alone: not on workers, memory, restarts or machines.
 """
 
@@ -13,10 +14,9 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,9 +31,8 @@ BASE = 120_000_000  # bytes: the parent process and its libraries
 WORKER = 110_000_000  # bytes: a worker without its lines
 ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
 EACH = 220_000_000  # bytes a worker, unless MEMORY says otherwise
-MIXER = 90_000_000  # bytes: a process that feeds shuf, without its bucket
+MIXER = 90_000_000  # bytes: a worker that mixes, without its bucket
 PAGE_CACHE = 0.3  # share of the free memory that scratch may take as page cache
-SHUF = 1.3  # shuf's memory for a bucket, in buckets
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(workers, get_context("spawn"), shards.start)
     try:
         yield pool
-        pool.shutdown()
     except BrokenProcessPool:
         raise OmrError(
             "a process of the data stage was killed (out of memory?); run again to go on, with fewer WORKERS"
@@ -154,64 +152,68 @@ def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Mea
     """
     reader = buckets.Reader(job.work, names)
     sizes, starts, total = reader.raw.tolist(), reader.starts, reader.starts[-1]
-    at_once = _at_once(max(sizes), means)
-    mixed = shuffle.Mixed(job.work)
-    left = [bucket for bucket in range(len(sizes)) if sizes[bucket] and bucket not in mixed.done]
-    files.need_space(job.work, sum(sizes[bucket] for bucket in left), "the mixed file")
+    ahead = _ahead(max(sizes), means)
+    mixed = shuffle.Mixed(job.work, {bucket for bucket, size in enumerate(sizes) if not size})
+    left = [bucket for bucket in range(len(sizes)) if bucket not in mixed.done]
+    _need_space(job.work, reader, left)
     output = os.open(job.work / shuffle.PART, os.O_RDWR | os.O_CREAT, 0o666)
     progress = Progress("mixing", total)
     digest = hashlib.sha256()
     task = functools.partial(shuffle.bucket, job.work, tuple(names), job.seed, time.monotonic_ns())
+    # Lines that no crash of the machine outlives go at once: their memory is the output's next.
+    at_once = job.codec == "none"
+
+    def settle(found: list[int]) -> None:
+        if not at_once:
+            os.fdatasync(output)
+        mixed.add(found, sync=not at_once)
+        reader.free(mixed.done)
+
     try:
         os.ftruncate(output, total)
-        futures = {number: pool.submit(task, number) for number in left[:at_once]}
-        waiting = iter(left[at_once:])
-        with _syncing(output) as written:
+        futures = {number: pool.submit(task, number) for number in left[:ahead]}
+        waiting = iter(left[ahead:])
+        with ThreadPoolExecutor(1) as aside:
+            syncing, found = aside.submit(int), []
             for bucket, size in enumerate(sizes):
                 if bucket in futures:
                     futures.pop(bucket).result()
-                    mixed.add(bucket)
-                    written.set()
                     for number in itertools.islice(waiting, 1):
                         futures[number] = pool.submit(task, number)
+                    found.append(bucket)
+                if at_once:
+                    settle(found)
+                    found = []
+                if syncing.done():  # the disk is at work all the while, not at the end alone
+                    syncing.result()
+                    syncing = aside.submit(os.fdatasync, output) if at_once else aside.submit(settle, found)
+                    found = []
                 _hash(output, starts[bucket], size, digest, progress)
-        os.fsync(output)
+            syncing.result()
+            os.fdatasync(output)
+            settle(found)
     finally:
         os.close(output)
     progress.close()
     return {"sha256": digest.hexdigest(), "size": total, "rows": int(reader.rows.sum())}
 
 
-@contextlib.contextmanager
-def _syncing(output: int) -> Iterator[threading.Event]:
-    """Keep the disk at work all the while, not at the end alone; the event says that there is more."""
-    more, over = threading.Event(), threading.Event()
-
-    def run() -> None:
-        while not over.is_set():
-            if more.wait(0.2):
-                more.clear()
-                os.fdatasync(output)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield more
-    finally:
-        over.set()
-        thread.join()
+def _need_space(work: Path, reader: buckets.Reader, left: list[int]) -> None:
+    """Refuse a disk too small for the output's growth, less the scratch that goes meanwhile."""
+    grows, goes = (sum(int(of[bucket]) for bucket in left) for of in (reader.raw, reader.stored))
+    files.need_space(work, max(0, grows - goes) + grows // buckets.PARTS, "the mixed file")
 
 
-def _at_once(largest: int, means: Means) -> int:
-    """Buckets to shuffle at once; an OmrError says the least memory that serves one."""
-    fit = (means.memory - BASE - means.workers * MIXER) // int(largest * SHUF)
+def _ahead(largest: int, means: Means) -> int:
+    """Buckets to hand out at once; an OmrError says the least memory that serves one."""
+    fit = (means.memory - BASE - means.workers * MIXER) // largest
     if fit < 1:
-        least = BASE + means.workers * MIXER + int(largest * SHUF)
+        least = BASE + means.workers * MIXER + largest
         raise OmrError(
             f"MEMORY={files.human(means.memory)} holds no bucket of {files.human(largest)};"
             f" run again with MEMORY={-(-least // 10**6)}M or more, it goes on from here"
         )
-    return min(fit, means.workers)
+    return fit if fit < means.workers else means.workers + 2  # no worker waits for its next one
 
 
 def _hash(handle: int, start: int, size: int, digest: object, progress: Progress) -> None:

@@ -92,10 +92,10 @@ def _prove(
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(shard.path) as file:
+        with pq.ParquetFile(shard.path, pre_buffer=False, buffer_size=1 << 20) as file:
             if rows.schema_fault(file.schema_arrow):
                 return  # its task says so
-            batch = next(file.iter_batches(SAMPLE, columns=list(rows.COLUMNS)))
+            batch = next(file.iter_batches(SAMPLE, columns=list(rows.COLUMNS), use_threads=False))
     except (pa.ArrowException, OSError, StopIteration):
         return
     batch = rows.plain(batch)

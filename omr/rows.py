@@ -152,23 +152,27 @@ def _undecodable(column: "pa.Array") -> Iterator[int]:
                 yield row
 
 
-def executions(solutions: "pa.Array") -> "tuple[np.ndarray, list[Bad], int]":
+def executions(solutions: "pa.StringArray") -> "tuple[np.ndarray, list[Bad], int]":
     """The prompt's execution count of each solution; rows without one; how many counts lost a digit.
 
     The recipe takes the one character that begins the first word after the first marker (so 12 counts
     as 1), and adds one; without a marker the executions must have run out, which counts as 1.
     """
     import numpy as np
-    import pyarrow.compute as pc
 
-    found = pc.find_substring(solutions, LEFT).to_numpy(zero_copy_only=False)
+    if not len(solutions):
+        return np.ones(0, np.int64), [], 0
+    _, offsets, text = solutions.buffers()
+    offsets = np.frombuffer(offsets, np.int32)[solutions.offset : solutions.offset + len(solutions) + 1]
+    text = text.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes() if text else b""
+    offsets = offsets.astype(np.int64) - offsets[0]
+    spans = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+    # bytes.find leaps, at many times the speed of Arrow's own search.
+    found = np.fromiter((text.find(LEFT.encode(), *span) for span in spans), np.int64, len(spans))
     counts = np.ones(len(found), np.int64)
-    offsets = np.frombuffer(solutions.buffers()[1], np.int32)
-    offsets = offsets[solutions.offset : solutions.offset + len(solutions) + 1].astype(np.int64)
-    text = np.frombuffer(solutions.buffers()[2] or b"", np.uint8)
     at = np.flatnonzero(found >= 0)
-    place, ends = offsets[at] + found[at] + len(LEFT), offsets[at + 1]
-    first, second = _byte(text, place, ends), _byte(text, place + 1, ends)
+    place, ends, codes = found[at] + len(LEFT), offsets[at + 1], np.frombuffer(text, np.uint8)
+    first, second = _byte(codes, place, ends), _byte(codes, place + 1, ends)
     digit = (first >= ord("0")) & (first <= ord("9"))
     two_digits = int((digit & (second >= ord("0")) & (second <= ord("9"))).sum())
     counts[at[digit]] = first[digit].astype(np.int64) - ord("0") + 1
@@ -179,10 +183,7 @@ def executions(solutions: "pa.Array") -> "tuple[np.ndarray, list[Bad], int]":
         counts[row] = number or 0
         if number is None:
             bad.append(int(row))
-    unmarked = np.flatnonzero(found < 0)
-    if len(unmarked):
-        spent = pc.match_substring(solutions.take(unmarked), SPENT).to_numpy(zero_copy_only=False)
-        bad += unmarked[~spent].tolist()
+    bad += [int(row) for row in np.flatnonzero(found < 0) if text.find(SPENT.encode(), *spans[row]) < 0]
     return (
         counts,
         [Bad(row, "the solution has neither ending of tool use") for row in sorted(bad)],

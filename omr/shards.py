@@ -5,9 +5,14 @@ not be compiled.
 """
 
 import ctypes
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +77,40 @@ def start() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    # No tokenizer needs torch, whose import takes longer than that of all the rest.
+    sys.modules.setdefault("torch", None)
+    sys.meta_path.insert(0, _NoPandas())
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:  # glibc: give back to the system, page by page, only what is far too much
         for option, size in ((-3, 1 << 28), (-1, 1 << 27), (-2, 1 << 24)):  # mmap from, trim at, grow by
             mallopt(option, size)
+    # Now, while the prompts are still being compiled elsewhere.
+    importlib.import_module("pyarrow.compute")
+    importlib.import_module("pyarrow.parquet")
+
+
+class _NoPandas(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """pyarrow imports pandas where it finds it, at a cost of time and memory; no column here needs it."""
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == "pandas" else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        raise ModuleNotFoundError("pandas is not for the data stage", name=spec.name)
+
+    def exec_module(self, module: object) -> None:
+        """Never reached."""
+
+
+def give_back() -> None:
+    """Return to the system what formatting has freed and kept for reuse."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -178,7 +213,7 @@ class _Steps:
         # Genselect answers are short: the recipe filters them by source and pass rate alone.
         self.counter = None
         if self.filtered and split != "genselect":
-            self.counter = lengths.Counter(job.tokenizer)
+            self.counter = _counter(job.tokenizer, job.tokenizer.stat().st_mtime_ns)
 
     def take(
         self, batch: "pa.RecordBatch", reject: Callable[[int, str], None]
@@ -211,6 +246,12 @@ class _Steps:
                 counts, _, two_digits = rows.executions(batch[rows.SOLUTION])
             self.result.two_digits += two_digits
         return left, self.formatter.rows(batch, counts), batch.nbytes
+
+
+@functools.lru_cache(maxsize=1)
+def _counter(path: Path, made: int) -> lengths.Counter:
+    """A process loads its tokenizer once: that takes as long as counting hundreds of rows."""
+    return lengths.Counter(path)
 
 
 def _part(

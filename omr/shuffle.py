@@ -1,41 +1,48 @@
-"""One bucket through GNU shuf into its place in the output: what a process of the mix does."""
+"""One bucket into its place in the output, in GNU shuf's order: what a process of the mix does.
 
-import contextlib
+shuf draws its order from the number of lines and the random source alone. So it is asked to shuffle the
+lines' numbers, and the lines go from the scratch to their places in one copy: the bytes are those that
+`shuf --random-source` makes of the bucket's lines (tests/test_mix.py).
+"""
+
 import functools
 import hashlib
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omr import buckets, files
 from omr.errors import OmrError
-from omr.shards import die_with_parent
+from omr.shards import give_back
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PART = "output.part"
-PIPE = 1 << 20  # bytes in the pipe to shuf
+AT_ONCE = os.sysconf("SC_IOV_MAX")  # pieces that one system call writes
 
 
 class Mixed:
-    """The buckets that are in the output: a file with a line for each, of this boot of this machine.
+    """The buckets that are in the output, empty ones included: a file with a line for each."""
 
-    A crash of the machine may have lost what was written and not yet synced; then all are mixed again.
-    """
-
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, empty: set[int]) -> None:
         self.path = work / "mixed"
-        name = files.boot()
-        lines = self.path.read_text().split("\n") if self.path.exists() else [""]
-        self.done: set[int] = set()
-        if name and lines[0] == name and (work / PART).exists():
-            self.done = {int(line) for line in lines[1:-1]}  # a last line without its newline was cut
-        else:
-            (work / PART).unlink(missing_ok=True)
-        files.write_text(self.path, "\n".join([str(name), *map(str, sorted(self.done)), ""]))
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        self.done = set(empty)
+        if (work / PART).exists():
+            # A last line without its newline was cut; a crash of the machine may have left zeros.
+            self.done |= {int(line) for line in lines[:-1] if line.isdigit()}
+        files.write_text(self.path, "".join(f"{bucket}\n" for bucket in sorted(self.done)))
 
-    def add(self, bucket: int) -> None:
-        """This bucket is in the output."""
+    def add(self, found: list[int], sync: bool) -> None:
+        """These buckets are in the output; `sync` where that is to outlast a crash of the machine."""
         with self.path.open("a") as handle:
-            handle.write(f"{bucket}\n")
+            handle.write("".join(f"{bucket}\n" for bucket in found))
+            handle.flush()
+            if sync:
+                os.fsync(handle.fileno())
+        self.done |= set(found)
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,42 +51,66 @@ def _reader(work: Path, names: tuple[str, ...], turn: int) -> buckets.Reader:
     return buckets.Reader(work, names)
 
 
+@functools.lru_cache(maxsize=1)
+def _room(size: int) -> memoryview:
+    """Memory for the largest bucket, the same for every bucket of a process."""
+    give_back()
+    return memoryview(bytearray(size))
+
+
 def bucket(work: Path, names: tuple[str, ...], seed: int, turn: int, number: int) -> None:
     """Shuffle one bucket into the output; its order depends on (seed, bucket, lines) alone."""
     reader = _reader(work, names, turn)
-    count, place, end = int(reader.rows[number]), reader.starts[number], reader.starts[number + 1]
-    source = work / f"random-{number}"
-    # shuf draws at most 4 bytes for a line, and now and then some again.
-    source.write_bytes(hashlib.shake_256(f"{seed} {number}".encode()).digest(16 * count + 1024))
+    lines = _room(int(reader.raw.max()))[: int(reader.raw[number])]
+    reader.read(number, lines)
+    ends = _ends(lines, int(reader.rows[number]))
+    places = order(len(ends), seed, number).tolist()
+    starts, ends = [0, *ends[:-1].tolist()], ends.tolist()
     handle = os.open(work / PART, os.O_WRONLY)
     try:
-        os.lseek(handle, place, os.SEEK_SET)
-        said = _shuf(source, handle, reader, number)
-        if said or os.lseek(handle, 0, os.SEEK_CUR) != end:
-            raise OmrError(f"shuf failed ({said or 'it wrote too little'}); mend it and run again to go on")
+        _write(handle, [lines[starts[n] : ends[n]] for n in places], reader.starts[number])
     finally:
         os.close(handle)
-        source.unlink(missing_ok=True)
 
 
-def _shuf(source: Path, handle: int, reader: buckets.Reader, number: int) -> str:
-    """Run it; returns what it complained of."""
-    parent = os.getpid()
+def _ends(lines: memoryview, count: int) -> "np.ndarray":
+    """Where each line ends, behind its newline."""
+    import numpy as np
 
-    def tie() -> None:  # a shuf whose feeder was killed would write half a bucket
-        die_with_parent(parent)
+    ends, text, step = [], np.frombuffer(lines, np.uint8), 1 << 20
+    for start in range(0, len(text), step):  # piece by piece: a mask of them all would be as large as they
+        ends.append(np.flatnonzero(text[start : start + step] == ord("\n")) + (start + 1))
+    found = np.concatenate(ends)
+    if len(found) != count or found[-1] != len(text):
+        raise OmrError("a bucket's lines are not as many as its index says; run again with FORCE=1")
+    return found
 
-    command = ["shuf", f"--random-source={source}"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=handle, stderr=pipe, preexec_fn=tie, pipesize=PIPE, bufsize=0
-    ) as shuf:
-        try:
-            with contextlib.suppress(BrokenPipeError):  # shuf says why
-                reader.feed(number, shuf.stdin)
-                shuf.stdin.close()
-            said = shuf.stderr.read().decode(errors="replace").strip()
-        except BaseException:
-            shuf.kill()
-            raise
-    return said or (f"exit code {shuf.returncode}" if shuf.returncode else "")
+
+def order(count: int, seed: int, number: int) -> "np.ndarray":
+    """The order in which shuf puts the `count` lines of a bucket, as numbers from 0."""
+    import numpy as np
+
+    # shuf draws at most 4 bytes for a line, and now and then some again.
+    random = hashlib.shake_256(f"{seed} {number}".encode()).digest(16 * count + 1024)
+    command = ["shuf", f"--input-range=0-{count - 1}", "--random-source=/dev/stdin"]
+    done = subprocess.run(command, input=random, capture_output=True)
+    drawn = np.array(done.stdout.split(), np.int64)
+    if done.returncode or len(drawn) != count:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise OmrError(f"shuf failed ({said}); mend it and run again to go on")
+    return drawn
+
+
+def _write(handle: int, pieces: list[memoryview], place: int) -> None:
+    """All pieces, one behind the other, from `place` on."""
+    at = 0
+    while at < len(pieces):
+        here = pieces[at : at + AT_ONCE]
+        written = os.pwritev(handle, here, place)
+        place += written
+        for piece in here:
+            if written < len(piece):
+                pieces[at] = piece[written:]  # a short write: a signal, or a disk that is nearly full
+                break
+            written -= len(piece)
+            at += 1

@@ -467,8 +467,8 @@ def test_parts_on_several_machines(small, done, tmp_path):
     tasks = [subprocess.Popen([*command, "--part", part], env=environ) for part in parts]
     assert [task.wait() for task in tasks] == [0, 0, 0]
     work = tmp_path / "data/.tiny-round1.work"
-    formatted = {path.name for path in work.glob("*.lines")}
-    assert formatted == {f"{p.name}.lines" for p in small.rglob("*.parquet") if "additional" not in p.name}
+    formatted = {path.name for path in work.glob("*.lines")}  # one bucket, one file
+    assert formatted == {f"{p.name}.0.lines" for p in small.rglob("*.parquet") if "additional" not in p.name}
     before = {path: path.stat().st_mtime_ns for path in work.glob("*.lines")}
     process(tmp_path, *words, "--part", "1/3")
     assert {path: path.stat().st_mtime_ns for path in before} == before

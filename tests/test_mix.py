@@ -1,5 +1,6 @@
 """The mix: the same bytes whatever workers, memory and restarts; evenly spread; torn scratch noticed."""
 
+import hashlib
 import json
 import subprocess
 from dataclasses import replace
@@ -172,46 +173,87 @@ def damage(path, how):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["cut", "zeros", "bit"])
+def formatted(corpus, job):
+    """All lines are in the scratch; the shards."""
+    found = raw.shards(corpus, recipe.SPLITS)
+    mix.format_shards(Inline(), job, [(shard, 10**9) for shard in found], {}, lambda bad: None)
+    return found
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "bit", "gone"])
 def test_torn_scratch_is_noticed(corpus, usual, tmp_path, how):
     job = a_job(tmp_path / "w")
-    mixed(corpus, job)
-    (job.work / "mixed").unlink()
-    name = "tir-00001-of-00002.parquet"
-    damage(job.work / f"{name}.lines", how)
+    name = formatted(corpus, job)[-1].name
+    [lines, *_] = sorted(job.work.glob(f"{name}.*.lines"), key=lambda path: -path.stat().st_size)
+    if how == "gone":
+        lines.unlink()
+    else:
+        damage(lines, how)
     with pytest.raises(buckets.Torn, match=name):
         mixed(corpus, job)
     buckets.undo(job.work, name)
     assert mixed(corpus, job) == usual
 
 
-def test_a_bucket_of_another_boot_is_mixed_again(corpus, usual, tmp_path):
-    """What was not synced when the machine crashed may be zeros."""
-    job = a_job(tmp_path / "w")
-    mixed(corpus, job)
-    text = (job.work / "mixed").read_text()
-    assert text.startswith(f"{files.boot()}\n") and len(text.splitlines()) == 8
-    (job.work / "mixed").write_text("another\n" + text.split("\n", 1)[1])
-    size = (job.work / shuffle.PART).stat().st_size
-    (job.work / shuffle.PART).write_bytes(bytes(size))
-    assert mixed(corpus, job) == usual
+class Killed(BaseException):
+    """What ends a run without a last word."""
 
 
-def test_a_bucket_of_this_boot_is_not_mixed_again(corpus, usual, tmp_path, monkeypatch):
+@pytest.fixture
+def cut_off(corpus, tmp_path, monkeypatch):
+    """A codec -> a job whose mix was ended as its fifth bucket began, and the buckets asked for after it."""
+
+    def run(codec):
+        job, asked, real = a_job(tmp_path / "w", codec=codec), [], shuffle.bucket
+
+        def bucket(*words):
+            asked.append(words[-1])
+            if len(asked) == 5:
+                raise Killed
+            real(*words)
+
+        monkeypatch.setattr(shuffle, "bucket", bucket)
+        with pytest.raises(Killed):
+            mixed(corpus, job, workers=1)
+        asked[:] = [None] * 9  # beyond the fifth
+        return job, asked
+
+    return run
+
+
+@pytest.mark.parametrize("codec", buckets.CODECS)
+def test_buckets_in_the_output_stay_and_need_no_scratch(corpus, usual, cut_off, codec):
+    job, asked = cut_off(codec)
+    there = {int(line) for line in (job.work / "mixed").read_text().split()}
+    freed = {part for part in range(job.buckets) if not [*job.work.glob(f"*.parquet.{part}.lines")]}
+    assert {buckets.part_of(bucket, job.buckets) for bucket in there} <= freed
+    assert there or codec == "zstd"  # compressed lines wait for the disk
+    assert mixed(corpus, job) == usual
+    assert set(asked) - {None} == set(range(job.buckets)) - there
+    assert not [*job.work.glob("*.lines")]
+
+
+@pytest.mark.parametrize("line", ["6", "\0\0\0\n", "x\n"], ids=["cut", "zeros", "no number"])
+def test_a_torn_line_of_the_mixed_buckets_counts_not(corpus, usual, cut_off, line):
+    job, asked = cut_off("none")
+    with (job.work / "mixed").open("a") as handle:
+        handle.write(line)
+    assert mixed(corpus, job) == usual
+    assert 6 in asked
+
+
+def test_without_its_output_no_bucket_is_mixed(corpus, tmp_path):
+    """Its lines are gone: the shards are formatted again, one by one."""
     job = a_job(tmp_path / "w")
     mixed(corpus, job)
-    lines = (job.work / "mixed").read_text().split("\n")
-    (job.work / "mixed").write_text("\n".join(lines[:4]) + f"\n{lines[4]}")  # the last was cut: it counts not
-    asked = []
-    real = shuffle.bucket
-    monkeypatch.setattr(shuffle, "bucket", lambda *words: (asked.append(words[-1]), real(*words)))
-    assert mixed(corpus, job) == usual
-    assert sorted(asked) == sorted(set(range(7)) - {int(line) for line in lines[1:4]})
+    (job.work / shuffle.PART).unlink()
+    with pytest.raises(buckets.Torn):
+        mixed(corpus, job)
 
 
 def test_a_finished_shard_is_not_formatted_again(corpus, usual, tmp_path, monkeypatch):
     job = a_job(tmp_path / "w")
-    mixed(corpus, job)
+    formatted(corpus, job)
     name = "cot-00001-of-00002.parquet"
     (job.work / f"{name}.json").unlink()  # as a kill before its last step leaves it
     asked = []
@@ -267,6 +309,17 @@ def test_another_shuf_is_refused(tmp_path, monkeypatch):
         mix.need_shuf()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 70_000])
+def test_lines_come_in_the_order_in_which_shuf_puts_them(tmp_path, count):
+    """shuf is asked for the order of numbers; it puts lines in the same one."""
+    random = hashlib.shake_256(b"3 5").digest(16 * count + 1024)
+    (tmp_path / "random").write_bytes(random)
+    lines = "".join(f"line {n}\n" for n in range(count))
+    command = ["shuf", f"--random-source={tmp_path / 'random'}"]
+    said = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
+    assert [f"line {n}" for n in shuffle.order(count, 3, 5)] == said.splitlines()
+
+
 def test_shuf_shuffles_as_it_always_did(tmp_path):
     """Its order for a random source is part of the format."""
     (tmp_path / "random").write_bytes(bytes(range(256)) * 4)
@@ -305,7 +358,9 @@ def test_little_memory_takes_fewer_workers():
 
 def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypatch):
     job = a_job(tmp_path / "w")
-    monkeypatch.setattr(mix, "SHUF", 1e5)
+    formatted(corpus, job)
+    whole = buckets.Reader(job.work, [shard.name for shard in raw.shards(corpus, recipe.SPLITS)]).raw.max()
+    monkeypatch.setattr(mix, "MIXER", 10**9 - int(whole))
     with pytest.raises(
         OmrError, match=r"MEMORY=1\.0 GB holds no bucket of .*; run again with MEMORY=(\d+)M"
     ) as said:
