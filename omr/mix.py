@@ -201,7 +201,7 @@ def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Mea
 def _need_space(work: Path, reader: buckets.Reader, left: list[int]) -> None:
     """Refuse a disk too small for the output's growth, less the scratch that goes meanwhile."""
     grows, goes = (sum(int(of[bucket]) for bucket in left) for of in (reader.raw, reader.stored))
-    files.need_space(work, max(0, grows - goes) + grows // buckets.PARTS, "the mixed file")
+    files.need_space(work, max(0, grows - goes) + grows // buckets.parts(len(reader.raw)), "the mixed file")
 
 
 def _ahead(largest: int, means: Means) -> int:
