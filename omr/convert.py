@@ -31,6 +31,7 @@ from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
 
 MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
+CONVERTED = "converted.json"  # in the conversion cache once it is whole; omr/nemo_driver.py writes it
 PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
 MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 

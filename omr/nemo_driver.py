@@ -87,11 +87,11 @@ def check_keys(config: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import yaml
 
-    from omr import nemo_rl
+    from omr import engine_keys
 
     values = yaml.safe_load(config.read_text())
     example = Path(values["defaults"])
-    if unknown := nemo_rl.unknown_here(values, yaml.safe_load(example.read_text())):
+    if unknown := engine_keys.unknown_here(values, yaml.safe_load(example.read_text())):
         sys.exit(f"error: {unknown[0]} is no key of {example}; this image is not the pinned NeMo-RL")
 
 

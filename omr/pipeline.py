@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 
-from omr import chain, files, manifest, recipe, runs, settings, slurm, submit
+from omr import chain, files, job_env, manifest, recipe, runs, settings, slurm, submit
 from omr.errors import OmrError
 from omr.workspace import Workspace
 
@@ -52,14 +52,14 @@ def make(
     shards = int(settings.get("SHARDS") or 1)
     try:
         for kind, run in todo:
-            here = submit.site(run, workspace, asked)
+            here = job_env.site(run, workspace, asked)
             after = tuple(("afterok", done[need]) for need in _needs(kind, run) if need in done)
             folder = workspace.run(run)
             if kind == "train":
-                prepare = asked["engine"] == "nemo-rl" and not submit.prepared(run, workspace, asked)
+                prepare = asked["engine"] == "nemo-rl" and not job_env.prepared(run, workspace, asked)
                 given = {"engine": asked["engine"], "links": links, "evaluate": evaluate}
                 jobs = chain.training(run, folder, here, **given, prepare=prepare, after=after)
-                file = submit.engine_file(run, workspace, asked)
+                file = job_env.engine_file(run, workspace, asked)
                 record = folder.jobs_json
             else:
                 env = {"DATASET": run.model.corpus, "LIMIT": "", "NAME": ""}

@@ -64,7 +64,7 @@ def numbers(
     hours = steps * speed / 3600 if speed else None
     links = None
     if hours and limit_seconds:
-        from omr.link import learned_margin
+        from omr.supervise import learned_margin
 
         links = ceil(hours * 3600 / max(1.0, limit_seconds - learned_margin({}, limit_seconds)))
     return Numbers(

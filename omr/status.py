@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
-from omr import link, metrics, recipe, sealed, slurm
+from omr import metrics, recipe, sealed, slurm, story, supervise
 from omr.errors import OmrError
 from omr.files import read_json
 from omr.workspace import RunFolder
@@ -81,8 +81,8 @@ def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> Non
         found.tokens_per_second = tokens / found.step_seconds
     found.seconds_left = max(0, found.steps - max(found.step, found.saved)) * found.step_seconds
     if limit_seconds:
-        known = link.read(folder)
-        usable = limit_seconds - link.learned_margin(known, limit_seconds)
+        known = story.read(folder)
+        usable = limit_seconds - supervise.learned_margin(known, limit_seconds)
         found.jobs_needed = ceil(found.seconds_left / usable) if usable > 0 else None
 
 
@@ -95,7 +95,7 @@ def _jobs(found: Status, folder: RunFolder) -> None:
         known = slurm.jobs([job["id"] for job in listed])
     except OmrError as error:
         known, found.note = {}, str(error)
-    attempts = link.read(folder).get("attempts", [])
+    attempts = story.read(folder).get("attempts", [])
     for job in listed:
         row = known.get(job["id"])
         mine = [a for a in attempts if a["job"] == job["id"]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from omr import link, recipe
+from omr import link, recipe, story, supervise
 from omr.workspace import RunFolder
 
 RUN = recipe.run("tiny", 1, steps=24, name="x")  # averages 6, 12, 18, 24
@@ -33,7 +33,7 @@ def attempt(began, to=None):
     ],
 )
 def test_fruitless(attempts, now, count):
-    assert link.fruitless(attempts, now) == count
+    assert story.fruitless(attempts, now) == count
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_fruitless(attempts, now, count):
     ],
 )
 def test_margin_learns_from_the_saves(known, left, seconds):
-    assert link.learned_margin(known, left) == seconds
+    assert supervise.learned_margin(known, left) == seconds
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_complete(tmp_path, whole, converted, final, complete):
     for path in [*(folder.hf_step(n) for n in converted), *([folder.final] if final else [])]:
         path.mkdir(parents=True)
         (path / "manifest.json").write_text("{}")
-    assert link.complete(RUN, folder, whole) is complete
+    assert story.complete(RUN, folder, whole) is complete
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_last_line(tmp_path, log, said):
     path = tmp_path / "engine.log"
     if log is not None:
         path.write_text(log)
-    assert link.last_line(path) == said
+    assert supervise.last_line(path) == said
 
 
 def test_tidy_keeps_what_is_averaged_and_the_newest_two(tmp_path):
@@ -101,29 +101,29 @@ def test_tidy_keeps_what_is_averaged_and_the_newest_two(tmp_path):
 
 def test_usr2_looks_again_and_term_ends(tmp_path, monkeypatch):
     times = iter([1000.0, 1000.0, 500.0])
-    monkeypatch.setattr(link.slurm, "end_time", lambda job: next(times))
-    monkeypatch.setattr(link.time, "time", lambda: 450.0)
-    given = link.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100)
-    ends = link._Ends(given, {})
-    assert ends.deadline == 900 and link._reason([], ends) is None
-    assert link._reason(["SIGUSR2"], ends) is None
+    monkeypatch.setattr(supervise.slurm, "end_time", lambda job: next(times))
+    monkeypatch.setattr(supervise.time, "time", lambda: 450.0)
+    given = story.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100)
+    ends = supervise._Ends(given, {})
+    assert ends.deadline == 900 and supervise._reason([], ends) is None
+    assert supervise._reason(["SIGUSR2"], ends) is None
     # Preempted: the end has moved.
-    assert link._reason(["SIGUSR2"], ends) == "the allocation ends in 100 s"
-    assert link._reason(["SIGTERM"], ends) == "Slurm ends this job"
+    assert supervise._reason(["SIGUSR2"], ends) == "the allocation ends in 100 s"
+    assert supervise._reason(["SIGTERM"], ends) == "Slurm ends this job"
 
 
 def test_the_controller_may_be_away(tmp_path, monkeypatch):
     def away(job):
-        raise link.OmrError("squeue failed")
+        raise supervise.OmrError("squeue failed")
 
-    monkeypatch.setattr(link.slurm, "end_time", away)
-    given = link.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
-    ends = link._Ends(given, {})
+    monkeypatch.setattr(supervise.slurm, "end_time", away)
+    given = story.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
+    ends = supervise._Ends(given, {})
     assert ends.deadline is None and not ends.late()
 
 
 def test_the_story_has_a_line_for_each_event(tmp_path, capsys):
-    given = link.Attempt(RUN, RunFolder(tmp_path), None, "7", 1, "2 of 4", None)
+    given = story.Attempt(RUN, RunFolder(tmp_path), None, "7", 1, "2 of 4", None)
     given.say("trains on from step 8")
     line = (tmp_path / "story.txt").read_text()
     assert line.endswith(" link 2 of 4, job 7, start 2: trains on from step 8\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import nemo_rl, recipe, runs
+from omr import engine_keys, nemo_rl, recipe, runs
 from omr.errors import RequestError
 from omr.workspace import Workspace
 
@@ -156,9 +156,9 @@ def test_a_wrong_key_is_refused_with_the_nearest(wrong, near):
         written(run, overrides=f"{wrong}=1")
     assert f"did you mean {near}" in str(refusal.value)
     values = written(run)
-    nemo_rl._put(values, wrong, 1)
+    engine_keys.put(values, wrong, 1)
     with pytest.raises(RequestError, match=f"^{wrong} is no key"):
-        nemo_rl.check(values)
+        engine_keys.check(values)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_wandb_on_when_asked_and_one_id_a_run():
 def test_an_image_that_lost_a_key_is_noticed():
     values = written(TEN[0])
     example = {}
-    for key in nemo_rl.known_keys():
+    for key in engine_keys.known_keys():
         if not key.endswith(("?", "*")):
-            nemo_rl._put(example, key, 0)
-    assert nemo_rl.unknown_here(values, example) == []
+            engine_keys.put(example, key, 0)
+    assert engine_keys.unknown_here(values, example) == []
     del example["policy"]["megatron_cfg"]["scheduler"]["lr_decay_style"]
-    assert nemo_rl.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
+    assert engine_keys.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
 
 
 # --- with checkouts of NeMo-RL and NeMo-Skills, and omegaconf and hydra-core installed --------------------
@@ -330,10 +330,10 @@ def test_loads_in_nemo_rl_itself(run, tmp_path, loader):
 @pytest.mark.nemo
 def test_our_list_of_keys_is_the_checkout_s():
     example = yaml.safe_load((checkout("NEMO_RL_SOURCE") / nemo_rl.BASE_YAML).read_text())
-    have = {key + (".*" if value == {} else "") for key, value in nemo_rl.flatten(example)}
-    assert have == {key for key in nemo_rl.known_keys() if not key.endswith("?")}
+    have = {key + (".*" if value == {} else "") for key, value in engine_keys.flatten(example)}
+    assert have == {key for key in engine_keys.known_keys() if not key.endswith("?")}
     for run in TEN:
-        assert nemo_rl.unknown_here(written(run), example) == []
+        assert engine_keys.unknown_here(written(run), example) == []
 
 
 # Where ours and NeMo-Skills' effective values differ, and why.
@@ -406,8 +406,8 @@ def test_equal_in_effect_to_nemo_skills(run, tmp_path, loader):
         f"++sft.max_num_steps={steps}",
         "++sft.max_num_epochs=100",
     ]
-    theirs = dict(nemo_rl.flatten(effective(loader, skills, arguments)))
-    ours = dict(nemo_rl.flatten(effective(loader, here(run, tmp_path))))
+    theirs = dict(engine_keys.flatten(effective(loader, skills, arguments)))
+    ours = dict(engine_keys.flatten(effective(loader, here(run, tmp_path))))
     compared = 0
     for key, value in theirs.items():
         if key in MEANT or key.startswith(GONE):

@@ -1,0 +1,149 @@
+"""The engine's process under a link: run it, watch its saves, and have it stop before the allocation ends."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omr import lease, slurm, story
+from omr.errors import OmrError
+from omr.story import Attempt
+
+FIRST_MARGIN = 600  # seconds before the end, as long as no save was measured
+LEAST_MARGIN = 60
+
+
+def learned_margin(known: dict, left: float | None = None) -> int:
+    """Seconds before the end by which saving must begin: twice the longest save seen, and half a minute.
+
+    Before any save was seen ten minutes, but no more than a quarter of what is `left` of the allocation.
+    """
+    if known.get("save_seconds"):
+        return int(max(LEAST_MARGIN, 2 * known["save_seconds"] + 30))
+    return int(min(FIRST_MARGIN, left / 4 if left else FIRST_MARGIN))
+
+
+def run(
+    attempt: Attempt, held: lease.Lease, command: Sequence[str], more: Mapping[str, str]
+) -> tuple[int, float]:
+    """Run the engine until it ends, the allocation nearly does, or the lease is lost.
+
+    Returns its exit code and the longest save seen (seconds). The engine is asked to save and stop by a file;
+    what an engine does on signals, and which of them reach it through srun and a container, differs.
+    """
+    folder = attempt.folder
+    stop = folder.root / f".stop-{attempt.job}-{attempt.restart}"
+    environ = {**os.environ, **more, lease.VARIABLE: str(held.path), "OMR_STOP": str(stop)}
+    environ["OMR_METRICS"] = str(folder.metrics)
+    token = folder.root / f".ray-{attempt.job}-{attempt.restart}"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    ends = _Ends(attempt, story.read(folder))
+    if ends.deadline:
+        environ["OMR_DEADLINE"] = str(ends.deadline)
+    log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
+    watch = _SaveWatch(folder.checkpoints)
+    asked: list[str] = []
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda n, _: asked.append(signal.Signals(n).name))
+    try:
+        with log.open("ab") as out:
+            child = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
+        while child.poll() is None:
+            time.sleep(0.2)
+            watch.look()
+            if not held.holds:
+                _end(child)
+                break
+            reason = _reason(asked, ends)
+            if reason and not attempt.stopped:
+                attempt.stopped.append(reason)
+                attempt.say(f"{reason}: saves and stops")
+                stop.touch()
+        return child.wait(), watch.longest
+    finally:
+        token.unlink(missing_ok=True)
+        stop.unlink(missing_ok=True)
+
+
+def _reason(asked: list[str], ends: "_Ends") -> str | None:
+    """Why the engine should stop now, if it should. USR2 means: look again at the end."""
+    while asked:
+        name = asked.pop()
+        if name == "SIGTERM":
+            return "Slurm ends this job"
+        ends.look()
+    if ends.late():
+        return f"the allocation ends in {ends.margin} s"
+    return None
+
+
+class _Ends:
+    """When the allocation ends; asked for again each minute, because a limit may be changed."""
+
+    def __init__(self, attempt: Attempt, known: dict) -> None:
+        self.job = attempt.job
+        self.end: float | None = None
+        self.look()
+        left = self.end - time.time() if self.end else None
+        self.margin = attempt.margin if attempt.margin is not None else learned_margin(known, left)
+
+    @property
+    def deadline(self) -> float | None:
+        return self.end - self.margin if self.end else None
+
+    def look(self) -> None:
+        self.looked = time.time()
+        with contextlib.suppress(OmrError):  # the controller may be away: the end that we know stands
+            self.end = slurm.end_time(self.job) or self.end
+
+    def late(self) -> bool:
+        if time.time() - self.looked > 60:
+            self.look()
+        return self.deadline is not None and time.time() >= self.deadline
+
+
+class _SaveWatch:
+    """Measures saves from outside: from tmp_step_<n> appearing to step_<n> standing."""
+
+    def __init__(self, checkpoints: Path) -> None:
+        self.folder, self.longest, self.since = checkpoints, 0.0, {}
+
+    def look(self) -> None:
+        now = {p.name for p in self.folder.glob("tmp_step_*")} if self.folder.is_dir() else set()
+        for name in now - set(self.since):
+            self.since[name] = time.time()
+        for name in set(self.since) - now:
+            self.longest = max(self.longest, time.time() - self.since.pop(name))
+
+
+def _end(child: subprocess.Popen) -> None:
+    """End a step: srun passes SIGTERM on, and its second to the nodes' daemons."""
+    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(seconds)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def last_line(log: Path) -> str:
+    """The most telling of an engine's last words: the last line that names an error, else the last."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, 2) - 20_000))
+            text = handle.read().decode(errors="replace")
+    except OSError:
+        return "it wrote no log"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    telling = [line for line in lines if "rror" in line]
+    return (telling or lines or ["it said nothing"])[-1][:300]
