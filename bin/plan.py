@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from omr import cli, job_env, plan, recipe, settings, status, submit
+from omr import cli, job_env, plan, recipe, settings, slurm, submit
 
 
 @click.command()
@@ -27,7 +27,7 @@ def main(
     }
     cli.heed(nodes=words["nodes"], gpus=words["gpus"])
     site = job_env.site(run, workspace)
-    limit = status.limit(settings.get("TIME"))
+    limit = slurm.limit(settings.get("TIME"))
     found = plan.numbers(run, workspace, asked, site.nodes, site.gpus, limit, step_seconds)
     if words["json"]:
         click.echo(json.dumps(asdict(found), indent=2))

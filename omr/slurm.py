@@ -55,19 +55,32 @@ def need() -> None:
         )
 
 
+# A user's own views of the queue, which would hide jobs from us or change how times are written.
+VIEWS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
+
+
 def call(
-    command: Sequence[str], env: Mapping[str, str] | None = None, tries: int = 1, quiet: bool = False
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    tries: int = 1,
+    quiet: bool = False,
+    patience: float = PATIENCE,
 ) -> str:
-    """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`."""
+    """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`.
+
+    `patience` is how long each try may take (seconds); `env` the whole environment, else this one's.
+    """
+    if env is None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(VIEWS)}
     for attempt in range(tries):
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
+                command, capture_output=True, text=True, timeout=patience, env=env, stdin=subprocess.DEVNULL
             )
         except FileNotFoundError:
             raise OmrError(f"{command[0]} is not on this machine; Slurm's commands are needed here") from None
         except subprocess.TimeoutExpired:
-            said = f"no answer in {PATIENCE} s"
+            said = f"no answer in {patience} s"
         else:
             if done.returncode == 0:
                 return done.stdout
@@ -115,23 +128,26 @@ def history(ids: Iterable[str]) -> list[Queued]:
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Queued]:
-    """What Slurm still knows about these jobs, by id; the most alive task stands for an array."""
+    """What Slurm still knows about these jobs, by id; the most telling task stands for an array."""
     ids = list(ids)
-    found: dict[str, Queued] = {}
-    order = ("PENDING", "COMPLETED")  # the least and the last telling of an array's tasks
-    for row in queue():
-        if row.job in ids:
-            seen = found.get(row.job)
-            if (
-                seen is None
-                or (row.live and not seen.live)
-                or (seen.state in order and row.state not in order)
-            ):
-                found[row.job] = row
+    found = _by_job(row for row in queue() if row.job in ids)
     lost = [i for i in ids if i not in found]
-    for row in history(lost):
-        found.setdefault(row.job, row)
+    return {**_by_job(history(lost)), **found}
+
+
+def _by_job(rows: Iterable[Queued]) -> dict[str, Queued]:
+    """One row a job. Of an array's tasks one that runs tells most, then one that failed."""
+    found: dict[str, Queued] = {}
+    for row in rows:
+        if row.job not in found or _telling(row) > _telling(found[row.job]):
+            found[row.job] = row
     return found
+
+
+def _telling(row: Queued) -> int:
+    if row.live:
+        return 3 if row.state in ACTIVE else 2
+    return 0 if row.state == "COMPLETED" else 1
 
 
 def live_with_comment(comment: str) -> list[Queued]:
@@ -155,6 +171,13 @@ def cancel(ids: Iterable[str]) -> None:
         call(["scancel", "--quiet", *ids], tries=4)
 
 
+def exclude(ids: Iterable[str], nodes: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+    """Have waiting jobs do without some nodes, beside those that SBATCH_EXCLUDE names, if Slurm lets us."""
+    names = ",".join(filter(None, [environ.get("SBATCH_EXCLUDE"), *nodes]))
+    for job in ids:
+        call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={names}"], quiet=True)
+
+
 def is_active(job: str) -> bool | None:
     """Does Slurm say that this job holds nodes now? None where it does not answer."""
     try:
@@ -164,15 +187,40 @@ def is_active(job: str) -> bool | None:
     return any(word in ACTIVE for word in out.split())
 
 
-def end_time(job: str, environ: Mapping[str, str] = os.environ) -> float | None:
+def end_time(
+    job: str, environ: Mapping[str, str] = os.environ, tries: int = 4, patience: float = PATIENCE
+) -> float | None:
     """When the allocation really ends, in seconds since the epoch; None where it has no end.
 
-    Older versions do not set SLURM_JOB_END_TIME; squeue's `%e` serves then.
+    squeue's word comes first: a changed limit and a preemption move the end, and SLURM_JOB_END_TIME stays
+    what it was at the start. Where squeue does not answer, that serves; an OmrError where neither does.
     """
-    with contextlib.suppress(KeyError, ValueError):
-        return float(environ["SLURM_JOB_END_TIME"])
-    text = call(["squeue", "-h", "-j", job, "-o", "%e"], tries=4).strip()
+    try:
+        text = call(["squeue", "-h", "-j", job, "-o", "%e"], tries=tries, patience=patience).strip()
+    except OmrError:
+        with contextlib.suppress(KeyError, ValueError):
+            return float(environ["SLURM_JOB_END_TIME"])
+        raise
     try:
         return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def limit(text: str | None) -> float | None:
+    """Seconds of a Slurm time limit: minutes, H:M:S, D-H, D-H:M, D-H:M:S, M:S."""
+    if not text:
+        return None
+    days, _, rest = text.rpartition("-") if "-" in text else ("0", "", text)
+    parts = rest.split(":")
+    try:
+        numbers = [int(p) for p in parts]
+        if "-" in text:
+            hours, minutes, seconds = [*numbers, 0, 0][:3]
+        elif len(numbers) == 3:
+            hours, minutes, seconds = numbers
+        else:
+            hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
+        return int(days) * 86_400 + hours * 3600 + minutes * 60 + seconds
     except ValueError:
         return None

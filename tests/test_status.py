@@ -42,7 +42,7 @@ def test_a_running_chain(folder, monkeypatch):
         "10": ("PENDING", "Dependency"),
     }
     monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
-    found = status.of(RUN, folder, limit_seconds=70)
+    found = status.of(RUN, folder, limit_seconds=20)
     assert [(row.state, row.note) for row in found.rows] == [
         ("COMPLETED", "from step 0 to 8"),
         ("RUNNING", "from step 8"),
@@ -50,7 +50,7 @@ def test_a_running_chain(folder, monkeypatch):
         ("PENDING", "Dependency"),
     ]
     assert (found.step, found.saved, found.step_seconds, found.tokens_per_second) == (10, 8, 2.0, 250.0)
-    assert found.seconds_left == 28.0 and found.jobs_needed == 3  # of 70 s, 60 s are margin
+    assert found.seconds_left == 28.0 and found.jobs_needed == 3  # half of 20 s is margin
     shown = "\n".join(status.lines(found))
     assert (
         "step 10 of 24 (42%), saved 8" in shown and "0:28 of training left" in shown and "gone" not in shown
@@ -94,7 +94,7 @@ def test_a_finished_run_and_one_that_never_began(folder, tmp_path):
     ],
 )
 def test_time_limits(text, seconds):
-    assert status.limit(text) == seconds
+    assert slurm.limit(text) == seconds
 
 
 @pytest.mark.parametrize(
