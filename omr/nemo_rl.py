@@ -8,8 +8,7 @@ its example's defaults are others: a constant rate, weight decay 0.1, eps 1e-5, 
 
 from pathlib import Path
 
-from omr import engine_keys, recipe
-from omr.errors import RequestError
+from omr import engine_checks, engine_keys, recipe
 from omr.workspace import RunFolder
 
 FOLDER = "/opt/nemo-rl"  # where the pinned image keeps NeMo-RL
@@ -38,7 +37,6 @@ def config(
     """
     model, plan = run.model, run.schedule
     nodes, gpus = nodes or model.nodes, gpus or model.gpus
-    _check_sizes(run, nodes, gpus)
     names = {"project": "openmathreasoning", "name": f"{model.name}-{run.key}"}
     values = {
         "defaults": f"{engine_root}/{BASE_YAML}",
@@ -104,9 +102,15 @@ def config(
         },
         "cluster": {"gpus_per_node": gpus, "num_nodes": nodes},
     }
-    for key, value in engine_keys.parse_overrides(overrides):
+    said = dict(engine_keys.parse_overrides(overrides))
+    for key, value in said.items():
         engine_keys.put(values, key, value)
+    if engine_checks.DIVISOR not in said:
+        padded = recipe.sequence_divisor(*engine_checks.parallel(values)[:2])
+        values["policy"]["make_sequence_length_divisible_by"] = padded
     engine_keys.check(values)
+    engine_checks.chain(values, run, folder, base, data, nodes, gpus)
+    engine_checks.sizes(values, run)
     return values
 
 
@@ -191,27 +195,6 @@ def _policy(run: recipe.Run, base: Path) -> dict:
             },
         },
     }
-
-
-def _check_sizes(run: recipe.Run, nodes: int, gpus: int) -> None:
-    """Refuse what the engine would refuse only after the nodes were had."""
-    model = run.model
-    world, part = nodes * gpus, model.tensor_parallel * model.context_parallel
-    size = f"{nodes} nodes of {gpus} GPUs"
-    if world == 0 or world % part:
-        raise RequestError(
-            f"{run.title}: {size} cannot be shared by tensor parallel {model.tensor_parallel} x context"
-            f" parallel {model.context_parallel}; choose NODES and GPUS whose product is a multiple of {part}"
-        )
-    if model.batch % (world // part):
-        raise RequestError(
-            f"{run.title}: {size} make {world // part} data-parallel ranks, which do not divide the batch of"
-            f" {model.batch} rows; choose NODES and GPUS whose product is {part} times a power of two"
-        )
-    if model.sequence_length % run.sequence_divisor:
-        raise RequestError(
-            f"{run.title}: {run.sequence_divisor} does not divide {model.sequence_length} tokens"
-        )
 
 
 def text(values: dict, run: recipe.Run, overrides: str | None = None) -> str:
