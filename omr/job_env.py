@@ -6,10 +6,10 @@ the node.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from omr import chain, manifest, nemo_rl, recipe, runs, settings
+from omr import chain, engine_checks, manifest, nemo_rl, recipe, runs, settings
 from omr.chain import Job, Site
 from omr.errors import RequestError
 from omr.workspace import Workspace
@@ -41,10 +41,10 @@ ENGINE_NAMES = (
 def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None) -> Site:
     """The machine facts, from the settings; `asked` are the words of a run beside those that name it."""
     get = settings.get
-    gpus = get("GPUS")
+    nodes, gpus = size(run)
     return Site(
-        nodes=int(get("NODES") or (run.model.nodes if run else 1)),
-        gpus=int(gpus) if gpus is not None else (run.model.gpus if run else 0),
+        nodes=nodes,
+        gpus=gpus,
         account=get("ACCOUNT"),
         partition=get("PARTITION"),
         cpu_partition=get("CPU_PARTITION"),
@@ -53,6 +53,15 @@ def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None
         container=get("CONTAINER"),
         python=sys.executable,
         words={**words(workspace), **(of_run(run, asked) if run and asked else {})},
+    )
+
+
+def size(run: recipe.Run | None) -> tuple[int, int]:
+    """Nodes of a training job, and GPUs of each: what was said, else the recipe's."""
+    gpus = settings.get("GPUS")
+    return (
+        int(settings.get("NODES") or (run.model.nodes if run else 1)),
+        int(gpus) if gpus is not None else (run.model.gpus if run else 0),
     )
 
 
@@ -129,6 +138,12 @@ def exported_secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
     ]
 
 
+def kept_secrets() -> list[str]:
+    """Names of the secrets that jobs will have: those in .env."""
+    exported = exported_secrets()
+    return [name for name in settings.secrets() if name not in exported]
+
+
 def prepared(run: recipe.Run, workspace: Workspace, words: dict) -> bool:
     """Is the engine's form of the training data there already?"""
     from omr import prepare
@@ -137,24 +152,52 @@ def prepared(run: recipe.Run, workspace: Workspace, words: dict) -> bool:
     return origin is not None and prepare.finished(workspace, origin["sha256"], words["limit"])
 
 
-def engine_file(run: recipe.Run, workspace: Workspace, words: dict) -> tuple[Path, str] | None:
-    """nemo_rl.yaml and its text; None for the one-box engine, which writes its own."""
+def engine_file(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    base: Path | None = None,
+    data: Path | None = None,
+    secrets: Collection[str] | None = None,
+) -> tuple[Path, str] | None:
+    """nemo_rl.yaml and its text; None for the one-box engine, which writes its own.
+
+    `base` and `data` where they are still to be made, else what the run starts from now; `secrets` are the
+    names of those that the engine will have, by default a job's.
+    """
     if words["engine"] != "nemo-rl":
         return None
-    folder, here = workspace.run(run), site(run, workspace)
+    folder, (nodes, gpus) = workspace.run(run), size(run)
     wandb = None
-    if "WANDB_API_KEY" in settings.secrets():
+    if "WANDB_API_KEY" in (kept_secrets() if secrets is None else secrets):
         named = {"project": settings.get("WANDB_PROJECT"), "entity": settings.get("WANDB_ENTITY")}
         wandb = {key: value for key, value in named.items() if value}
     values = nemo_rl.config(
         run,
         folder,
-        runs.base_of(run, workspace),
-        runs.data_of(run, workspace, words["modes"]),
-        nodes=here.nodes,
-        gpus=here.gpus,
+        base or runs.base_of(run, workspace),
+        data or runs.data_of(run, workspace, words["modes"]),
+        nodes=nodes,
+        gpus=gpus,
         overrides=words["overrides"],
         wandb=wandb,
         engine_root=settings.get("NEMO_RL") or nemo_rl.FOLDER,
     )
     return folder.engine_yaml("nemo-rl"), nemo_rl.text(values, run, words["overrides"])
+
+
+def check_engine(file: tuple[Path, str] | None, run: recipe.Run, request: dict) -> None:
+    """A RequestError where the file's text cannot train this request, or is not what the run began with."""
+    import yaml
+
+    if file is None:
+        return
+    path, text = file
+    rows, limit = request["data"]["rows"], request["limit"]
+    engine_checks.rows(run, min(rows, limit or rows), yaml.safe_load(text))
+    if path.exists() and (changed := engine_checks.changes(path.read_text(), text)):
+        raise RequestError(
+            f"{path}: the run began with other values: {'; '.join(changed)}; remove the file to go on with"
+            " the new ones, or set NAME=… for a run of its own"
+        )

@@ -5,57 +5,100 @@ A link counts by what it leaves: a new whole checkpoint, or a complete run; neve
 
 import contextlib
 import os
-import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omr import lease, preflight, recipe, runs, slurm, story, supervise
+from omr import engine_checks, job_env, lease, nodes, preflight, runs, slurm, story, supervise
 from omr.errors import OmrError
 from omr.files import read_json
 from omr.story import Attempt
 from omr.workspace import RunFolder
 
-FRUITLESS = 2  # links in a row without a new checkpoint before the chain is stopped
-
 
 def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
     """The whole life of a link; returns its exit code."""
     run, folder = attempt.run, attempt.folder
+    _recorded(attempt)
     whole = attempt.probe.whole(folder.checkpoints)
     if story.complete(run, folder, whole):
         attempt.say("the training is complete; nothing to do")
         cancel_surplus(attempt)
         return 0
-    known = story.read(folder)
-    past = known.get("attempts", [])
-    if story.same_chain(folder, known) and story.fruitless(past, max(whole, default=0)) >= FRUITLESS:
-        return trip(attempt, f"{FRUITLESS} links in a row left no new checkpoint")
+    past, newest = story.attempts(folder), max(whole, default=0)
+    if why := story.burning(past, newest, attempt.job):
+        return trip(attempt, why)
     try:
         held = lease.take(folder.lease, attempt.job, attempt.restart, slurm.is_active)
     except lease.Held as error:
         attempt.say(f"refused: {error}")
         return 1
+    entry = {"job": attempt.job, "restart": attempt.restart, "began": time.time()}
     try:
-        _prove(attempt, known, words)
+        _prove(attempt, words)
+        nodes.prove(folder)
+        start = _mend(attempt, past)
+    except nodes.Fault as fault:
+        return _elsewhere(attempt, fault, [*past, {**entry, "from": newest, "to": newest}])
     except OmrError as error:
         return trip(attempt, f"refused: {error}")
-    if past and "to" not in past[-1] and story.same_chain(folder, known):
-        attempt.say(f"job {past[-1]['job']} ended without a word ({_fate(past[-1]['job'])})")
-    for line in attempt.probe.mend(folder.checkpoints):
-        attempt.say(line)
-    start = max(attempt.probe.whole(folder.checkpoints), default=0)
-    entry = {"job": attempt.job, "restart": attempt.restart, "from": start, "began": time.time()}
-    past = [*past, entry] if story.same_chain(folder, known) else [entry]
-    story.note(folder, chain=story.chain(folder), attempts=past)
+    story.note(folder, chain=story.chain(folder), attempts=[*past, {**entry, "from": start}])
     attempt.say(f"trains on from step {start}" if start else "trains from the start")
     code, seconds = supervise.run(attempt, held, command, inherit(attempt, words))
     if not held.holds:
         print(f"another job has taken over {folder.root}; this one ends", flush=True)
         return 1
     return judge(attempt, start, code, seconds)
+
+
+def _mend(attempt: Attempt, past: Sequence[dict]) -> int:
+    """Tidy up after the start before this one; returns the step to train on from."""
+    run, folder = attempt.run, attempt.folder
+    if past and "to" not in past[-1]:
+        attempt.say(f"job {past[-1]['job']} ended without a word ({_fate(past[-1]['job'])})")
+    for left in (*folder.root.glob(".ray-*"), *folder.root.glob(".stop-*")):
+        left.unlink(missing_ok=True)
+    for line in attempt.probe.mend(folder.checkpoints):
+        attempt.say(line)
+    whole = attempt.probe.whole(folder.checkpoints)
+    if lost := story.lost(run, folder, whole):
+        raise OmrError(
+            f"step_{lost[0]}, which is averaged, is gone, and the training is past it; bring it back, or"
+            " set the checkpoints after it aside to have it trained again"
+        )
+    return max(whole, default=0)
+
+
+def _recorded(attempt: Attempt, seconds: float = 120) -> None:
+    """Wait until jobs.json has this job: an idle cluster starts it before the submission is through.
+
+    Without it this link would not know which jobs are of its chain.
+    """
+    end = time.time() + seconds
+    while attempt.job not in (job["id"] for job in story.jobs(attempt.folder)):
+        if time.time() > end:
+            attempt.say("no submission wrote this job down; it trains, and cannot cancel the others")
+            return
+        time.sleep(1)
+
+
+def _elsewhere(attempt: Attempt, fault: nodes.Fault, attempts: list[dict]) -> int:
+    """Some nodes are not fit: this link ends, and the next ones ask Slurm for others."""
+    folder = attempt.folder
+    attempt.say(f"refused: {fault}")
+    known = story.note(folder, chain=story.chain(folder), attempts=attempts)
+    if why := story.burning(attempts, attempts[-1]["to"]):
+        return trip(attempt, why)
+    bad = list(dict.fromkeys([*known.get("bad_nodes", []), *fault.names]))
+    if bad:
+        story.note(folder, bad_nodes=bad)
+        waiting = others(attempt, lambda key: key.startswith("train-"))
+        slurm.exclude(waiting, bad)
+        if waiting:
+            attempt.say(f"the next links do without {', '.join(bad)}")
+    return 1
 
 
 def _fate(job: str) -> str:
@@ -67,9 +110,9 @@ def _fate(job: str) -> str:
     return "killed, or its node was lost"
 
 
-def _prove(attempt: Attempt, known: dict, words: dict) -> None:
-    """Everything that can be known in seconds; raises an OmrError of one line."""
-    run, folder = attempt.run, attempt.folder
+def _prove(attempt: Attempt, words: dict) -> None:
+    """Everything that can be known in seconds on this node; raises an OmrError of one line."""
+    run, folder, known = attempt.run, attempt.folder, story.read(attempt.folder)
     preflight.secrets_file()
     preflight.image(os.environ.get("CONTAINER"))
     wanted = runs.request(run, attempt.workspace, **words)
@@ -79,25 +122,26 @@ def _prove(attempt: Attempt, known: dict, words: dict) -> None:
         story.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
     preflight.base(request["base"], run.model, "patched" if run.round.number == 1 else "final")
     preflight.disk(folder.root, run.model)
-    token = secrets.token_hex(8)
-    canary = preflight.canary(folder.root, token)
-    if "SLURM_JOB_NUM_NODES" in os.environ:
-        nodes = os.environ["SLURM_JOB_NUM_NODES"]
-        script = Path(os.environ["OMR_ROOT"], "slurm", "canary.sh")
-        step = [
-            "srun",
-            f"--nodes={nodes}",
-            "--ntasks-per-node=1",
-            "--kill-on-bad-exit=1",
-            "bash",
-            str(script),
-        ]
-        done = subprocess.run([*step, str(canary), token], capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("error: node")]
-            said = (lines or done.stderr.splitlines() or ["the nodes do not answer"])[0]
-            raise OmrError(said.removeprefix("error: "))
-    print(f"data proved by {how}; base, image, disk and nodes are as they must be", flush=True)
+    if words["engine"] == "nemo-rl":
+        _prove_engine(attempt, request, words)
+    print(f"data proved by {how}; base, image and disk are as they must be", flush=True)
+
+
+def _prove_engine(attempt: Attempt, request: dict, words: dict) -> None:
+    """What NeMo-RL reads is what the run was submitted with: its file, and the prepared data."""
+    from omr import prepare
+
+    path, text = file = job_env.engine_file(attempt.run, attempt.workspace, words)
+    if not path.exists():
+        raise OmrError(f"{path}: is gone; make train writes it again")
+    if changed := engine_checks.changes(path.read_text(), text, but=("logger",)):
+        raise OmrError(f"{path}: is not what this run reads: {'; '.join(changed)}; make train says more")
+    job_env.check_engine(file, attempt.run, request)
+    if not prepare.finished(attempt.workspace, request["data"]["sha256"], words["limit"]):
+        folder = prepare.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
+        raise OmrError(
+            f"{folder}: the prepared data is not there, or not whole; make train prepares it again"
+        )
 
 
 def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
@@ -110,10 +154,8 @@ def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
         return {}
     from omr import convert, prepare
 
-    found = {}
     request = read_json(attempt.folder.run_json)["request"]
-    if prepare.finished(attempt.workspace, request["data"]["sha256"], words["limit"]):
-        found["OMR_DATA"] = str(prepare.folder(attempt.workspace, request["data"]["sha256"], words["limit"]))
+    data = prepare.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
     cache = convert.cache(attempt.workspace, Path(request["base"]["path"]))
     if not (cache / convert.CONVERTED).exists():
         try:
@@ -122,7 +164,7 @@ def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
             cache = attempt.folder.root / "megatron"
         if not (cache / convert.CONVERTED).exists():
             shutil.rmtree(cache, ignore_errors=True)
-    return {**found, "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
+    return {"OMR_DATA": str(data), "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
 
 
 def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
@@ -138,24 +180,16 @@ def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
         attempt.say(f"the training is complete at step {run.schedule.steps}")
         cancel_surplus(attempt)
         return 0
-    tidy(run, folder, whole)
+    story.tidy(run, folder, whole)
     log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
     ended = f"the engine ended with {code}: {supervise.last_line(log)}; see {log}"
     if reached > start:
         attempt.say(f"saved step {reached} of {run.schedule.steps}" + (f"; {ended}" if code else ""))
         return 0
     attempt.say(f"left no new checkpoint; {ended}")
-    if story.fruitless(attempts, reached) >= FRUITLESS:
-        return trip(attempt, f"{FRUITLESS} links in a row left no new checkpoint")
+    if why := story.burning(attempts, reached):
+        return trip(attempt, why)
     return 1
-
-
-def tidy(run: recipe.Run, folder: RunFolder, whole: Sequence[int]) -> None:
-    """Remove deadline checkpoints that are no longer needed: neither averaged, nor of the newest two."""
-    keep = {*run.schedule.averaged, *sorted(whole)[-2:]}
-    for step in whole:
-        if step not in keep and step % run.schedule.save_period:
-            shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
 def trip(attempt: Attempt, why: str) -> int:
@@ -167,8 +201,8 @@ def trip(attempt: Attempt, why: str) -> int:
 
 def cancel_surplus(attempt: Attempt) -> None:
     """The training is done: the links that still wait are not needed."""
-    ids = others(attempt, lambda key: key.startswith("train-"))
-    waiting = [i for i in ids if (row := slurm.jobs([i]).get(i)) and row.live]
+    known = slurm.jobs(others(attempt, lambda key: key.startswith("train-")))
+    waiting = [i for i, row in known.items() if row.live]
     if waiting:
         attempt.say(f"cancels the surplus link{'s' if len(waiting) > 1 else ''} {', '.join(waiting)}")
         slurm.cancel(waiting)
@@ -176,10 +210,8 @@ def cancel_surplus(attempt: Attempt) -> None:
 
 def others(attempt: Attempt, wanted: Callable[[str], bool]) -> list[str]:
     """Ids of this chain's other jobs whose key is wanted."""
-    if not attempt.folder.jobs_json.exists():
-        return []
-    listed = read_json(attempt.folder.jobs_json).get("jobs", [])
-    return [job["id"] for job in listed if wanted(job["key"]) and job["id"] not in (None, attempt.job)]
+    listed = story.jobs(attempt.folder)
+    return [job["id"] for job in listed if wanted(job["key"]) and job["id"] != attempt.job]
 
 
 def after_training(attempt: Attempt) -> int:

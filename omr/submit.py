@@ -15,13 +15,54 @@ from omr.errors import OmrError, RequestError, choose
 from omr.workspace import RunFolder, Workspace
 
 
-def plan(run: recipe.Run, workspace: Workspace, words: dict, *, links: int, evaluate: bool) -> list[Job]:
-    """The jobs that would train this run now."""
-    engine = words["engine"]
-    folder = workspace.run(run)
+def plan(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    after: tuple[tuple[str, str], ...] = (),
+) -> list[Job]:
+    """The jobs that would bring this run to its end now; `after` is what the first of them waits for."""
+    engine, folder = words["engine"], workspace.run(run)
     here = job_env.site(run, workspace, words)
-    prepare = engine == "nemo-rl" and not job_env.prepared(run, workspace, words)
-    return chain.training(run, folder, here, engine=engine, links=links, evaluate=evaluate, prepare=prepare)
+    trained = folder.run_json.exists() and story.complete(
+        run, folder, story.probe(engine).whole(folder.checkpoints)
+    )
+    prepare = engine == "nemo-rl" and not trained and not job_env.prepared(run, workspace, words)
+    how = {"engine": engine, "links": links, "evaluate": evaluate, "prepare": prepare, "trained": trained}
+    return chain.training(run, folder, here, **how, after=after)
+
+
+def ready(run: recipe.Run, evaluate: bool, say: Callable[[str], None]) -> None:
+    """What is wrong before anything is written or submitted; a RequestError, or a note for `say`."""
+    slurm.need()
+    preflight.secrets_file()
+    preflight.image(settings.get("CONTAINER"))
+    margin, limit = settings.get("MARGIN"), slurm.limit(settings.get("TIME"))
+    if margin and margin.isdigit() and limit and int(margin) >= limit:
+        raise RequestError(
+            f"MARGIN={margin} leaves nothing of TIME={settings.get('TIME')} to train in; set fewer seconds,"
+            " or leave it out to have it learned"
+        )
+    if evaluate:
+        problems(run)
+    for name in job_env.exported_secrets():
+        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
+
+
+def problems(run: recipe.Run) -> None:
+    """A RequestError where an evaluation at the end of the chain would have nothing to ask."""
+    file = settings.get("PROBLEMS")
+    if file is None and run.model.corpus != "tiny":
+        raise RequestError(
+            f"EVAL=1: {run.model.name} has no held-out problems of its own; set PROBLEMS=… to a file of them"
+        )
+    if file and not Path(file).is_absolute():
+        raise RequestError(f"PROBLEMS={file}: a job stands in another folder; give the whole path")
+    if file and not Path(file).exists():
+        raise RequestError(f"PROBLEMS={file} is not there; correct it or leave EVAL out")
 
 
 def train(
@@ -42,22 +83,19 @@ def train(
     file = job_env.engine_file(run, workspace, words)
     jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
     if dry_run:
-        here = job_env.site(run, workspace)
-        size = f"{here.nodes} nodes of {here.gpus} GPUs"
+        nodes, gpus = job_env.size(run)
+        size = f"{nodes} nodes of {gpus} GPUs"
         say(f"{run.title}: {run.schedule.steps:,} steps of {run.model.batch:,} rows on {size}")
         try:
-            runs.request(run, workspace, **words)
+            job_env.check_engine(file, run, runs.request(run, workspace, **words))
         except RequestError as lack:
             say(f"lacks: {lack}")
         say("")
         show(jobs, file, say)
         return
-    slurm.need()
-    preflight.secrets_file()
-    preflight.image(settings.get("CONTAINER"))
-    for name in job_env.exported_secrets():
-        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
+    ready(run, evaluate, say)
     request = runs.request(run, workspace, **words)
+    job_env.check_engine(file, run, request)
     folder.root.mkdir(parents=True, exist_ok=True)
     with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
         slurm.refuse_second(folder.root, run.title)
@@ -67,7 +105,7 @@ def train(
             files.write_text(*file)
         environments(words["engine"])
         folder.logs.mkdir(exist_ok=True)
-        ids = submit(jobs, folder.jobs_json, folder)
+        ids = submit(jobs, folder.jobs_json, run, folder)
     say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
     say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
 
@@ -91,8 +129,8 @@ def dispatch(
     elif launcher == "ns":
         from omr import ns
 
-        here = job_env.site(run, workspace)
-        size = {"nodes": here.nodes, "gpus": here.gpus, "links": links}
+        nodes, gpus = job_env.size(run)
+        size = {"nodes": nodes, "gpus": gpus, "links": links}
         argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
         ns.submit(run, workspace, argv, say, dry_run)
     else:
@@ -113,8 +151,13 @@ def environments(engine: str) -> None:
             raise OmrError(f"the {tier} environment could not be made (see above)")
 
 
-def submit(jobs: Sequence[Job], jobs_json: Path, folder: RunFolder | None = None) -> dict[str, str]:
-    """Submit a graph in order and write it down; if one is refused, those before it are cancelled."""
+def submit(
+    jobs: Sequence[Job], jobs_json: Path, run: recipe.Run | None = None, folder: RunFolder | None = None
+) -> dict[str, str]:
+    """Submit a graph in order and write it down; if one is refused, those before it are cancelled.
+
+    `run` and `folder` are those of a training.
+    """
     ids: dict[str, str] = {}
     try:
         for job in jobs:
@@ -145,6 +188,8 @@ def submit(jobs: Sequence[Job], jobs_json: Path, folder: RunFolder | None = None
         "chain": secrets.token_hex(4),
         "submitted": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "command": manifest.command(),
+        # What make status reads before the first link has frozen the run.
+        "recipe": run and run.as_dict(),
         "jobs": listed,
         "earlier": past,
     }

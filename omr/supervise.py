@@ -15,16 +15,21 @@ from omr.story import Attempt
 
 FIRST_MARGIN = 600  # seconds before the end, as long as no save was measured
 LEAST_MARGIN = 60
+# Seconds after which an engine that holds its nodes without working is ended.
+START, SILENT, LINGER = 7200, 3600, 600  # before its first step, between steps, after its last save
 
 
 def learned_margin(known: dict, left: float | None = None) -> int:
     """Seconds before the end by which saving must begin: twice the longest save seen, and half a minute.
 
     Before any save was seen ten minutes, but no more than a quarter of what is `left` of the allocation.
+    Never more than half of that, or each link of a chain would save after its first step.
     """
-    if known.get("save_seconds"):
-        return int(max(LEAST_MARGIN, 2 * known["save_seconds"] + 30))
-    return int(min(FIRST_MARGIN, left / 4 if left else FIRST_MARGIN))
+    save = known.get("save_seconds")
+    if not save:
+        return int(min(FIRST_MARGIN, left / 4 if left else FIRST_MARGIN))
+    wanted = max(LEAST_MARGIN, 2 * save + 30)
+    return int(min(wanted, left / 2 if left else wanted))
 
 
 def run(
@@ -48,6 +53,7 @@ def run(
         environ["OMR_DEADLINE"] = str(ends.deadline)
     log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
     watch = _SaveWatch(folder.checkpoints)
+    idle = _Idle(attempt, watch)
     asked: list[str] = []
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, lambda n, _: asked.append(signal.Signals(n).name))
@@ -56,15 +62,22 @@ def run(
             child = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
         while child.poll() is None:
             time.sleep(0.2)
-            watch.look()
+            saved = watch.look()
             if not held.holds:
                 _end(child)
                 break
+            if saved and not attempt.probe.tidies:
+                story.tidy(attempt.run, folder, attempt.probe.whole(folder.checkpoints))
             reason = _reason(asked, ends)
             if reason and not attempt.stopped:
                 attempt.stopped.append(reason)
                 attempt.say(f"{reason}: saves and stops")
                 stop.touch()
+            if why := idle.why():
+                attempt.stopped.append(why)
+                attempt.say(f"{why}: the engine is ended")
+                _end(child)
+                break
         return child.wait(), watch.longest
     finally:
         token.unlink(missing_ok=True)
@@ -77,7 +90,7 @@ def _reason(asked: list[str], ends: "_Ends") -> str | None:
         name = asked.pop()
         if name == "SIGTERM":
             return "Slurm ends this job"
-        ends.look()
+        ends.look(tries=1, patience=10)
     if ends.late():
         return f"the allocation ends in {ends.margin} s"
     return None
@@ -97,14 +110,15 @@ class _Ends:
     def deadline(self) -> float | None:
         return self.end - self.margin if self.end else None
 
-    def look(self) -> None:
+    def look(self, **patience: float) -> None:
         self.looked = time.time()
         with contextlib.suppress(OmrError):  # the controller may be away: the end that we know stands
-            self.end = slurm.end_time(self.job) or self.end
+            self.end = slurm.end_time(self.job, **patience) or self.end
 
     def late(self) -> bool:
         if time.time() - self.looked > 60:
-            self.look()
+            # Nothing else is looked at while Slurm is asked.
+            self.look(tries=1, patience=10)
         return self.deadline is not None and time.time() >= self.deadline
 
 
@@ -113,13 +127,46 @@ class _SaveWatch:
 
     def __init__(self, checkpoints: Path) -> None:
         self.folder, self.longest, self.since = checkpoints, 0.0, {}
+        self.last: float | None = None  # when a save was last seen to end
 
-    def look(self) -> None:
+    def look(self) -> bool:
+        """Whether a save has ended since the last look."""
         now = {p.name for p in self.folder.glob("tmp_step_*")} if self.folder.is_dir() else set()
         for name in now - set(self.since):
             self.since[name] = time.time()
-        for name in set(self.since) - now:
-            self.longest = max(self.longest, time.time() - self.since.pop(name))
+        ended = set(self.since) - now
+        for name in ended:
+            self.last = time.time()
+            self.longest = max(self.longest, self.last - self.since.pop(name))
+        return bool(ended)
+
+
+class _Idle:
+    """Notices an engine that holds its nodes without working: it hangs, or it has saved and does not end."""
+
+    def __init__(self, attempt: Attempt, watch: _SaveWatch) -> None:
+        self.attempt, self.watch = attempt, watch
+        self.seen, self.since, self.stepped = self._written(), time.time(), False
+
+    def _written(self) -> float:
+        with contextlib.suppress(OSError):
+            return self.attempt.folder.metrics.stat().st_mtime
+        return 0.0
+
+    def why(self) -> str | None:
+        """Why the engine should be ended now, if it should."""
+        now, written = time.time(), self._written()
+        if written != self.seen:
+            self.seen, self.since, self.stepped = written, now, True
+        last = self.watch.last
+        if last and now - last > LINGER and (self.attempt.stopped or self._whole_way()):
+            return f"it saved {int(now - last)} s ago and does not end"
+        if now - self.since > (SILENT if self.stepped else START):
+            return f"no step for {int(now - self.since) // 60} minutes"
+        return None
+
+    def _whole_way(self) -> bool:
+        return self.attempt.folder.checkpoint(self.attempt.run.schedule.steps).is_dir()
 
 
 def _end(child: subprocess.Popen) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from omr import average, convert, job_env, prepare, runs, sealed, stopping, story
+from omr import average, convert, job_env, prepare, runs, sealed, settings, stopping, story
 from omr.errors import OmrError, RequestError
 from omr.files import lock, write_text
 from omr.recipe import Run
@@ -64,7 +64,9 @@ def _train(
     folder = workspace.run(run)
     prepared = prepare.make(workspace, Path(request["data"]["path"]), words["limit"])
     os.environ.update(NODES="1", GPUS=str(gpus))  # nemo_rl.yaml is written for this size
-    path, text = job_env.engine_file(run, workspace, words)
+    file = job_env.engine_file(run, workspace, words, secrets=settings.secrets())
+    job_env.check_engine(file, run, request)
+    path, text = file
     write_text(path, text)
     for line in sealed.mend(folder.checkpoints):
         say(line)
