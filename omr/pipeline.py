@@ -117,11 +117,13 @@ class _Graph:
         self.workspace, self.asked, self.todo = workspace, asked, todo
         self.how = {"links": links, "evaluate": evaluate}
         self.first = runs_[0]
-        self.finished: dict[Part, str] = {}  # a part -> the job that finishes it
+        self.finished: dict[tuple[str, str], str] = {}  # kind and round of a part -> the job that finishes it
 
     def done(self, part: Part, given: dict[str, str]) -> None:
         """The part is submitted, with these ids by key."""
-        self.finished[part] = given["average"] if part[0] == "train" else list(given.values())[-1]
+        self.finished[part[0], part[1].key] = (
+            given["average"] if part[0] == "train" else list(given.values())[-1]
+        )
 
     def data(self, run: recipe.Run) -> Path:
         """The SFT file that a run will train on."""
@@ -137,7 +139,8 @@ class _Graph:
         """The jobs of a part, the engine's file if it is a training's, and where their ids are written."""
         kind, run = part
         here = job_env.site(run, self.workspace, self.asked)
-        after = tuple(("afterok", self.finished[need]) for need in self._needs(part) if need in self.finished)
+        needs = [(kind, run.key) for kind, run in self._needs(part)]
+        after = tuple(("afterok", self.finished[need]) for need in needs if need in self.finished)
         folder, logs = self.workspace.run(run), self.workspace.root / "logs"
         if kind == "train":
             jobs = submit.plan(run, self.workspace, self.asked, **self.how, after=after)

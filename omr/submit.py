@@ -122,18 +122,30 @@ def dispatch(
     dry_run: bool = False,
 ) -> None:
     """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by `launcher`."""
-    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
-    final = workspace.run(run).final
-    if manifest.read(final) is not None:
-        say(f"{run.title} is finished: {final}")
-    elif launcher == "ns":
-        from omr import ns
+    from omr import ns
 
+    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
+    folder = workspace.run(run)
+    if manifest.read(folder.final) is not None:
+        say(f"{run.title} is finished: {folder.final}")
+    elif launcher == "ns":
+        for word, value in (("LIMIT", words["limit"]), ("EVAL", evaluate)):
+            if value:
+                raise RequestError(
+                    f"{word}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
+                )
         nodes, gpus = job_env.size(run)
         size = {"nodes": nodes, "gpus": gpus, "links": links}
         argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
+        if not dry_run:
+            ns.ready(run, workspace, words["modes"])
         ns.submit(run, workspace, argv, say, dry_run)
     else:
+        if ns.begun(folder) and not dry_run:
+            raise RequestError(
+                f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
+                " or set NAME=… for a run of its own"
+            )
         train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
 
 

@@ -1,10 +1,11 @@
 """What `make status` and `make plan` say of a run: with Slurm's answer, without it, before it begins."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from omr import manifest, plan, recipe, slurm, status
+from omr import manifest, nemo_rl, plan, recipe, slurm, status
 from omr.slurm import Queued
 from omr.workspace import Workspace
 
@@ -127,7 +128,7 @@ def test_plan_counts(tmp_path):
     space, run = Workspace(tmp_path), recipe.run("7b", 2)
     found = plan.numbers(run, space, asked(), 64, 8, step_seconds=20, limit_seconds=4 * 3600)
     assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
-    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 13,800 of 14,400 s each
+    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
     data = space.data("openmathreasoning", "round2")
     data.parent.mkdir()
     data.write_text("x")
@@ -139,6 +140,43 @@ def test_plan_counts(tmp_path):
     shown = "\n".join(plan.lines(found, run, 64, 8))
     assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
     assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
+
+
+@pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
+def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
+    run = recipe.run(model, 1)
+    assert f" NODES={nodes} " in plan.smoke(run)
+    smoke = recipe.run(model, 1, steps=20, name="smoke")
+    base = Workspace(Path("/w")).model(model)
+    nemo_rl.config(smoke, Workspace(Path("/w")).run(smoke), base, Path("/w/d.jsonl"), nodes=nodes)
+
+
+def test_plan_says_what_a_lost_node_can_cost(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    slow = plan.numbers(run, space, asked(), 64, 8, step_seconds=20)
+    text = plan.at_risk(slow, run.schedule)
+    assert "a save every 42 hours" in text and "save_period=300 " in text
+    assert run.schedule.save_period % 300 == 0
+    quick = plan.numbers(run, space, asked(), 64, 8, step_seconds=0.9)
+    assert plan.at_risk(quick, run.schedule) is None
+    assert "at risk" in "\n".join(plan.lines(slow, run, 64, 8))
+
+
+def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for key, number in (("data-7b-round1", "3"), ("model-7b-round1", "4"), ("data", "5"), ("sqsh", "6")):
+        (logs / f"{key}.jobs.json").write_text(json.dumps({"jobs": [{"key": key, "id": number}]}))
+    answer = {
+        "3": ("FAILED", "NonZeroExitCode"),
+        "4": ("COMPLETED", "None"),
+        "5": ("RUNNING", "None"),
+    }
+    monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
+    assert [(row.key, row.state, row.note) for row in status.stages(tmp_path)] == [
+        ("data-7b-round1", "FAILED", "NonZeroExitCode"),
+        ("data", "RUNNING", ""),
+    ]
 
 
 def test_array_and_accounting(monkeypatch):
