@@ -1,4 +1,4 @@
-"""A model as one graph, and one chain, as they are submitted: what waits for what, what is refused at once."""
+"""A model as one graph, and one chain, as they are submitted: what waits for what, what is refused."""
 
 import json
 import re
