@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omr import engine_checks, job_env, lease, nodes, preflight, runs, slurm, story, supervise
+from omr import engine_checks, job_env, lease, nodes, preflight, runs, settings, slurm, story, supervise
 from omr.errors import OmrError
 from omr.files import read_json
 from omr.story import Attempt
@@ -117,7 +117,7 @@ def _prove(attempt: Attempt, words: dict) -> None:
     preflight.image(os.environ.get("CONTAINER"))
     wanted = runs.request(run, attempt.workspace, **words)
     request = runs.freeze(folder, wanted)["request"]
-    how = preflight.data(request["data"], known.get("data"), bool(os.environ.get("VERIFY")))
+    how = preflight.data(request["data"], known.get("data"), settings.on("VERIFY"))
     if not known.get("data"):
         story.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
     preflight.base(request["base"], run.model, "patched" if run.round.number == 1 else "final")

@@ -241,7 +241,7 @@ def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None
     logs = workspace.root / "logs"
     environments("trl" if tier == "train" else "")
     shards = int(settings.get("SHARDS") or 1)
-    force = {"FORCE": "1"} if settings.get("FORCE") else {}
+    force = {"FORCE": "1"} if settings.on("FORCE") else {}
     jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
     if name == "data" and shards > 1:
         jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
