@@ -102,7 +102,7 @@ def test_a_broken_node_is_left_out_by_the_next_link(nemo):
 
 
 def test_an_end_that_moves_is_heeded(nemo):
-    """A preempted job is told by USR2 that it ends sooner; it saves before that, and the next link goes on."""
+    """A preempted job is told by USR2 that it ends sooner; it saves before, and the next link goes on."""
     submit(nemo, "moved", 2, TIME="20", MARGIN="30", OMR_STEP_DELAY="2")
     job = nemo.running("moved", "train-1")
     wait((nemo.folder("moved").metrics).exists, 60, "the training did not begin")
