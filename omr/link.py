@@ -92,12 +92,11 @@ def _elsewhere(attempt: Attempt, fault: nodes.Fault, attempts: list[dict]) -> in
     if why := story.burning(attempts, attempts[-1]["to"]):
         return trip(attempt, why)
     bad = list(dict.fromkeys([*known.get("bad_nodes", []), *fault.names]))
-    if bad:
+    waiting = others(attempt, lambda key: key.startswith("train-"))
+    if bad and waiting and slurm.can_do_without(bad):
         story.note(folder, bad_nodes=bad)
-        waiting = others(attempt, lambda key: key.startswith("train-"))
         slurm.exclude(waiting, bad)
-        if waiting:
-            attempt.say(f"the next links do without {', '.join(bad)}")
+        attempt.say(f"the next links do without {', '.join(bad)}")
     return 1
 
 
@@ -118,7 +117,7 @@ def _prove(attempt: Attempt, words: dict) -> None:
     wanted = runs.request(run, attempt.workspace, **words)
     request = runs.freeze(folder, wanted)["request"]
     how = preflight.data(request["data"], known.get("data"), settings.on("VERIFY"))
-    if not known.get("data"):
+    if how == preflight.WHOLE:
         story.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
     preflight.base(request["base"], run.model, "patched" if run.round.number == 1 else "final")
     preflight.disk(folder.root, run.model)

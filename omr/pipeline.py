@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from omr import chain, files, job_env, manifest, preflight, recipe, runs, settings, slurm, story, submit
+from omr import chain, files, job_env, manifest, recipe, runs, settings, slurm, submit
 from omr.chain import Job
 from omr.errors import OmrError, RequestError
 from omr.workspace import Workspace
@@ -98,7 +98,7 @@ def _submit(graph: "_Graph", part: Part) -> dict[str, str]:
             job_env.check_engine(file, run, runs.frozen(run, folder)["request"])
         files.write_text(*file)
     if manifest.read(data) is not None:
-        story.note(folder, data=preflight.fingerprint(data))
+        submit.know_data(folder, data)
     return submit.submit(jobs, record, run, folder)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -190,6 +190,23 @@ def exclude(ids: Iterable[str], nodes: Iterable[str], environ: Mapping[str, str]
     names = ",".join(filter(None, [environ.get("SBATCH_EXCLUDE"), *nodes]))
     for job in ids:
         call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={names}"], quiet=True)
+
+
+def can_do_without(nodes: Collection[str], environ: Mapping[str, str] = os.environ) -> bool:
+    """Are there enough other nodes for a job as large as this one? Else it would wait for ever.
+
+    Where a reservation, a constraint or a list of nodes narrows the choice, nobody here can tell.
+    """
+    if any(environ.get(name) for name in ("SLURM_JOB_RESERVATION", "SBATCH_CONSTRAINT", "SBATCH_NODELIST")):
+        return False
+    partition, needed = environ.get("SLURM_JOB_PARTITION"), int(environ.get("SLURM_JOB_NUM_NODES") or 1)
+    if not partition:
+        return False
+    out = call(["sinfo", "-h", "-N", "-p", partition, "-o", "%N %t"], quiet=True)
+    rows = [line.split() for line in out.splitlines()]
+    # A state's suffix (`idle*`) says that the node does not answer, or sleeps.
+    good = {row[0] for row in rows if len(row) == 2 and row[1] in ("idle", "alloc", "mix", "comp", "plnd")}
+    return len(good - set(nodes)) >= needed
 
 
 def is_active(job: str) -> bool | None:

@@ -100,7 +100,7 @@ def train(
     with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
         slurm.refuse_second(folder.root, run.title)
         runs.freeze(folder, request)
-        story.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
+        know_data(folder, Path(request["data"]["path"]))
         if file:
             files.write_text(*file)
         environments(words["engine"])
@@ -108,6 +108,16 @@ def train(
         ids = submit(jobs, folder.jobs_json, run, folder)
     say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
     say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+
+
+def know_data(folder: RunFolder, data: Path) -> None:
+    """Write down what the training data looks like, for the links to compare.
+
+    What an earlier submission wrote down stands: a file that changed since does not become right by asking
+    again, and a link takes the whole hash of one that was touched.
+    """
+    if "data" not in story.read(folder) and (seen := preflight.untouched(data)):
+        story.note(folder, data=seen)
 
 
 def dispatch(

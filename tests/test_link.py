@@ -19,7 +19,7 @@ class Slurm:
     """What the link asks of Slurm, and what it did to other jobs."""
 
     def __init__(self):
-        self.cancelled, self.excluded, self.active = [], {}, False
+        self.cancelled, self.excluded, self.active, self.spare = [], {}, False, True
 
     def jobs(self, ids):
         return {i: link.slurm.Queued(i, "PENDING", "Dependency", "omr") for i in ids}
@@ -38,6 +38,7 @@ def chain(tmp_path, monkeypatch):
     for name in ("jobs", "cancel", "exclude"):
         monkeypatch.setattr(link.slurm, name, getattr(slurm, name))
     monkeypatch.setattr(link.slurm, "is_active", lambda job: slurm.active)
+    monkeypatch.setattr(link.slurm, "can_do_without", lambda nodes: slurm.spare)
     monkeypatch.setattr(link, "_prove", lambda attempt, words: None)
     monkeypatch.setattr(link.nodes, "prove", lambda folder: None)
     folder = Workspace(tmp_path).run(RUN)
@@ -125,6 +126,17 @@ def test_a_bad_node_costs_a_link_and_not_the_chain(chain, monkeypatch):
         assert chain("9") == 1 and chain("9", restart=1) == 1 and not chain.slurm.cancelled
         assert chain("7") == 1
     assert chain.slurm.cancelled == ["8", "9", "10", "11"]
+
+
+def test_a_node_that_cannot_be_spared_is_not_left_out(chain, monkeypatch):
+    """A job that asks for more nodes than are left would wait for ever."""
+
+    def bad(folder):
+        raise nodes.Fault("node n3: has 7 GPUs, 8 are asked for", ("n3",))
+
+    chain.slurm.spare = False
+    monkeypatch.setattr(link.nodes, "prove", bad)
+    assert chain("7") == 1 and not chain.slurm.excluded and "do without" not in chain.story()
 
 
 def test_an_averaged_step_that_is_lost_stops_the_chain(chain):

@@ -1,11 +1,12 @@
 """A model as one graph, and one chain, as they are submitted: what waits for what, what is refused."""
 
 import json
+import os
 import re
 
 import pytest
 
-from omr import job_env, manifest, pipeline, recipe, runs, settings, slurm, status, submit
+from omr import job_env, manifest, pipeline, recipe, runs, settings, slurm, status, story, submit, train
 from omr.errors import OmrError, RequestError
 from omr.workspace import Workspace
 
@@ -226,6 +227,38 @@ def test_a_complete_training_asks_for_no_nodes_again(ready, cluster, space):
     ready()
     assert [name for name, _, _ in cluster.jobs] == ["omr-7b-round1-convert", "omr-7b-round1-average"]
     assert not any("--dependency" in word for word in cluster.jobs[0][1])
+
+
+def test_data_that_changed_does_not_become_right_by_asking_again(ready, space):
+    data = space.data("openmathreasoning", "round1")
+    ready()
+    seen = story.read(ready.folder)["data"]
+    data.write_text("[]\n")
+    ready()
+    assert story.read(ready.folder)["data"] == seen
+
+
+def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
+    data = space.data("openmathreasoning", "round1")
+    later = manifest.manifest_of(data).stat().st_mtime + 10
+    os.utime(data, (later, later))
+    ready()
+    assert "data" not in story.read(ready.folder)
+
+
+def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
+    ready()
+    file = ready.folder.engine_yaml("nemo-rl")
+    file.write_text(file.read_text().replace("seed: 42", "seed: 7"))
+    (ready.folder.checkpoint(750) / "policy").mkdir(parents=True)
+    row = slurm.Queued("9", "RUNNING", "", "omr", comment=str(ready.folder.root))
+    with monkeypatch.context() as patch, pytest.raises(RequestError, match="has a chain already"):
+        patch.setattr(slurm, "queue", lambda: [row])
+        train.anew(ready.run, space)
+    assert ready.folder.checkpoint(750).exists()
+    train.anew(ready.run, space)
+    assert not ready.folder.checkpoints.exists() and not ready.folder.links_json.exists()
+    ready()
 
 
 def test_a_margin_that_leaves_nothing_is_refused(ready, monkeypatch):

@@ -114,3 +114,21 @@ def test_nodes_to_do_without(tool):
 def test_who_holds_nodes(tool, answer, active):
     tool("squeue", answer)
     assert slurm.is_active("7") is active
+
+
+@pytest.mark.parametrize(
+    ("bad", "environ", "enough"),
+    [
+        (["n1"], {}, True),
+        (["n1", "n2"], {}, False),  # n3 and n4 are left, and n4 does not answer
+        (["n4"], {}, True),
+        (["n1"], {"SLURM_JOB_NUM_NODES": "3"}, False),
+        (["n1"], {"SLURM_JOB_RESERVATION": "ours"}, False),
+        (["n1"], {"SBATCH_NODELIST": "n1"}, False),
+        (["n1"], {"SLURM_JOB_PARTITION": ""}, False),
+    ],
+)
+def test_a_chain_is_not_made_to_wait_for_ever(tool, bad, environ, enough):
+    tool("sinfo", "printf '%s\\n' 'n1 alloc' 'n2 mix' 'n3 idle' 'n4 idle*' 'n5 drain' 'n6 down'")
+    given = {"SLURM_JOB_PARTITION": "gpu", "SLURM_JOB_NUM_NODES": "2", **environ}
+    assert slurm.can_do_without(bad, given) is enough
