@@ -4,6 +4,7 @@ What happened is one line each in <run>/story.txt, for people; what the next lin
 <run>/links.json.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,8 +51,8 @@ class Attempt:
 
 
 def tell(folder: RunFolder, line: str) -> None:
-    """Append a line to the run's story."""
-    with folder.story.open("a") as handle:
+    """Append a line to the run's story; on a full disk the job's own log has to do."""
+    with contextlib.suppress(OSError), folder.story.open("a") as handle:
         handle.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
 

@@ -17,6 +17,7 @@ FIRST_MARGIN = 600  # seconds before the end, as long as no save was measured
 LEAST_MARGIN = 60
 # Seconds after which an engine that holds its nodes without working is ended.
 START, SILENT, LINGER = 7200, 3600, 600  # before its first step, between steps, after its last save
+NOTED = 15  # seconds by which a save has to outlast the longest known for that to be written down at once
 
 
 def learned_margin(known: dict, left: float | None = None) -> int:
@@ -41,47 +42,60 @@ def run(
     what an engine does on signals, and which of them reach it through srun and a container, differs.
     """
     folder = attempt.folder
-    stop = folder.root / f".stop-{attempt.job}-{attempt.restart}"
-    environ = {**os.environ, **more, lease.VARIABLE: str(held.path), "OMR_STOP": str(stop)}
-    environ["OMR_METRICS"] = str(folder.metrics)
-    token = folder.root / f".ray-{attempt.job}-{attempt.restart}"
+    stop, token = (folder.root / f".{word}-{attempt.job}-{attempt.restart}" for word in ("stop", "ray"))
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     ends = _Ends(attempt, story.read(folder))
-    if ends.deadline:
-        environ["OMR_DEADLINE"] = str(ends.deadline)
-    log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
-    watch = _SaveWatch(folder.checkpoints)
-    idle = _Idle(attempt, watch)
+    environ = {
+        **os.environ,
+        **more,
+        lease.VARIABLE: str(held.path),
+        "OMR_STOP": str(stop),
+        "OMR_METRICS": str(folder.metrics),
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        **({"OMR_DEADLINE": str(ends.deadline)} if ends.deadline else {}),
+    }
     asked: list[str] = []
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, lambda n, _: asked.append(signal.Signals(n).name))
     try:
-        with log.open("ab") as out:
+        with (folder.logs / f"engine-{attempt.job}-{attempt.restart}.log").open("ab") as out:
             child = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
-        while child.poll() is None:
-            time.sleep(0.2)
-            saved = watch.look()
-            if not held.holds:
-                _end(child)
-                break
-            if saved and not attempt.probe.tidies:
-                story.tidy(attempt.run, folder, attempt.probe.whole(folder.checkpoints))
-            reason = _reason(asked, ends)
-            if reason and not attempt.stopped:
-                attempt.stopped.append(reason)
-                attempt.say(f"{reason}: saves and stops")
-                stop.touch()
-            if why := idle.why():
-                attempt.stopped.append(why)
-                attempt.say(f"{why}: the engine is ended")
-                _end(child)
-                break
-        return child.wait(), watch.longest
+        return _watch(attempt, held, child, stop, ends, asked)
     finally:
         token.unlink(missing_ok=True)
         stop.unlink(missing_ok=True)
+
+
+def _watch(
+    attempt: Attempt, held: lease.Lease, child: subprocess.Popen, stop: Path, ends: "_Ends", asked: list[str]
+) -> tuple[int, float]:
+    """Until the engine has ended; `asked` gets the names of the signals that come."""
+    folder, watch = attempt.folder, _SaveWatch(attempt.folder.checkpoints)
+    idle, noted = _Idle(attempt, watch), story.read(folder).get("save_seconds") or 0.0
+    while child.poll() is None:
+        time.sleep(0.2)
+        saved = watch.look()
+        if not held.holds:
+            _end(child)
+            break
+        if watch.lasts > noted + NOTED:
+            # If Slurm's kill comes first, the next link knows that it has to begin sooner.
+            noted = watch.lasts
+            story.note(folder, save_seconds=noted)
+        if saved and not attempt.probe.tidies:
+            story.tidy(attempt.run, folder, attempt.probe.whole(folder.checkpoints))
+        reason = _reason(asked, ends)
+        if reason and not attempt.stopped:
+            attempt.stopped.append(reason)
+            attempt.say(f"{reason}: saves and stops")
+            stop.touch()
+        if why := idle.why():
+            attempt.stopped.append(why)
+            attempt.say(f"{why}: the engine is ended")
+            _end(child)
+            break
+    return child.wait(), watch.longest
 
 
 def _reason(asked: list[str], ends: "_Ends") -> str | None:
@@ -128,6 +142,11 @@ class _SaveWatch:
     def __init__(self, checkpoints: Path) -> None:
         self.folder, self.longest, self.since = checkpoints, 0.0, {}
         self.last: float | None = None  # when a save was last seen to end
+
+    @property
+    def lasts(self) -> float:
+        """How long the save that is under way has taken so far (seconds)."""
+        return time.time() - min(self.since.values()) if self.since else 0.0
 
     def look(self) -> bool:
         """Whether a save has ended since the last look."""

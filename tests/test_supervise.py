@@ -1,5 +1,6 @@
 """The engine's process under a link: margins, ends, saves seen from outside, an engine that hangs."""
 
+import json
 import os
 import sys
 import time
@@ -119,6 +120,16 @@ def test_a_save_is_measured_and_what_it_made_superfluous_goes(attempt):
     )
     assert code == 0 and 1 < longest < 5
     assert sorted(p.name for p in place.iterdir()) == ["step_6", "step_8"]
+
+
+def test_a_save_that_slurm_cut_off_makes_the_next_margin_larger(attempt, monkeypatch):
+    """The supervisor may be killed with it, so what it saw is written down while it lasts."""
+    monkeypatch.setattr(supervise, "NOTED", 1)
+    story.note(attempt.folder, save_seconds=0.5)
+    place = attempt.folder.checkpoints
+    seen = attempt.folder.root / "seen"
+    engine(attempt, f"mkdir {place}/tmp_step_8; sleep 2.5; cp {attempt.folder.links_json} {seen}")
+    assert 1.5 <= json.loads(seen.read_text())["save_seconds"] < 10
 
 
 def test_an_engine_that_saved_and_does_not_end_is_ended(attempt, monkeypatch):
