@@ -218,3 +218,12 @@ def cache(workspace: Workspace, base: Path) -> Path:
     ]
     text = json.dumps([[name, origin["files"][name]["sha256"]] for name in names])
     return workspace.root / "cache" / "megatron" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cached(cache: Path) -> bool:
+    """Whether a run has loaded from this cache, and none of its files was lost or cut off since."""
+    try:
+        made = json.loads((cache / CONVERTED).read_text())["files"]
+        return all((cache / name).stat().st_size >= size for name, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -156,12 +156,12 @@ def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
     request = read_json(attempt.folder.run_json)["request"]
     data = prepare.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
     cache = convert.cache(attempt.workspace, Path(request["base"]["path"]))
-    if not (cache / convert.CONVERTED).exists():
+    if not convert.cached(cache):
         try:
             lease.take(cache.with_name(f"{cache.name}.lease"), attempt.job, attempt.restart, slurm.is_active)
         except lease.Held:
             cache = attempt.folder.root / "megatron"
-        if not (cache / convert.CONVERTED).exists():
+        if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
     return {"OMR_DATA": str(data), "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
 

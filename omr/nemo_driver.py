@@ -74,9 +74,12 @@ def patch(sft: object, environ: dict) -> None:
 
     def setup(*given: object, **named: object) -> object:
         built = original(*given, **named)
-        cache = environ.get("NRL_MEGATRON_CHECKPOINT_DIR")
-        if cache and Path(cache).is_dir():
-            (Path(cache) / CONVERTED).write_text(json.dumps({"time": time.time()}) + "\n")
+        cache = Path(environ.get("NRL_MEGATRON_CHECKPOINT_DIR") or "/nonexistent")
+        if cache.is_dir() and not (cache / CONVERTED).exists():
+            found = {str(p.relative_to(cache)): p.stat().st_size for p in cache.rglob("*") if p.is_file()}
+            aside = cache / f".{CONVERTED}"
+            aside.write_text(json.dumps({"time": time.time(), "files": found}) + "\n")
+            aside.replace(cache / CONVERTED)
         return built
 
     sft.TimeoutChecker, sft.CheckpointManager, sft.Logger, sft.setup = Deadline, Sealed, Metrics, setup

@@ -74,7 +74,7 @@ def _train(
     say(f"training goes on from step {start}" if start else "training begins")
     cache = convert.cache(workspace, Path(request["base"]["path"]))
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
-        if not (cache / convert.CONVERTED).exists():
+        if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
         token = folder.root / f".ray-{os.getpid()}"
         token.touch(mode=0o600)

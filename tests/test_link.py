@@ -7,7 +7,7 @@ import time
 import pytest
 import yaml
 
-from omr import job_env, lease, link, manifest, nodes, prepare, recipe, runs, sealed, story
+from omr import convert, job_env, lease, link, manifest, nodes, prepare, recipe, runs, sealed, story
 from omr.errors import OmrError
 from omr.workspace import RunFolder, Workspace
 
@@ -194,7 +194,13 @@ def submitted(tmp_path, monkeypatch):
         given = {**words, **changed}
         link._prove_engine(attempt, runs.request(run, space, **given), given)
 
+    def inherit(job="7"):
+        monkeypatch.setattr(attempt, "job", job)
+        runs.freeze(attempt.folder, runs.request(run, space, **words))
+        return link.inherit(attempt, words)
+
     prove.path, prove.prepared, prove.data = path, made, data
+    prove.inherit, prove.base, prove.space = inherit, base, space
     return prove
 
 
@@ -242,6 +248,51 @@ def test_prepared_data_that_is_not_whole_is_refused(submitted):
     part.unlink()
     with pytest.raises(OmrError, match="prepared data is not there, or not whole"):
         submitted()
+
+
+def converted(cache):
+    """What a driver leaves in the conversion cache once every rank has loaded from it."""
+    cache.mkdir(parents=True)
+    (cache / "weights.distcp").write_bytes(b"01234")
+    (cache / convert.CONVERTED).write_text(json.dumps({"files": {"weights.distcp": 5}}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "kept"),
+    [
+        (lambda cache: None, True),
+        (lambda cache: (cache / "weights.distcp").write_bytes(b"0123456"), True),
+        (lambda cache: (cache / "weights.distcp").write_bytes(b"0123"), False),
+        (lambda cache: (cache / "weights.distcp").unlink(), False),
+        (lambda cache: (cache / convert.CONVERTED).unlink(), False),
+        (lambda cache: (cache / convert.CONVERTED).write_text("{"), False),
+    ],
+)
+def test_the_converted_base_is_reused_where_it_is_whole(submitted, monkeypatch, harm, kept):
+    monkeypatch.setattr(link.slurm, "is_active", lambda job: False)
+    cache = convert.cache(submitted.space, submitted.base)
+    converted(cache)
+    harm(cache)
+    found = submitted.inherit()
+    assert found == {"OMR_DATA": str(submitted.prepared), "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
+    assert cache.exists() is kept
+
+
+def test_two_runs_do_not_convert_into_one_folder(submitted, monkeypatch):
+    """The second makes a copy of its own as long as the first is at it, and finds it made afterwards."""
+    monkeypatch.setattr(link.slurm, "is_active", lambda job: True)
+    cache = convert.cache(submitted.space, submitted.base)
+    place = "NRL_MEGATRON_CHECKPOINT_DIR"
+    assert submitted.inherit("7")[place] == str(cache)
+    assert submitted.inherit("8")[place] == str(submitted.path.parent / "megatron")
+    converted(cache)
+    assert submitted.inherit("8")[place] == str(cache)
+
+
+def test_another_base_at_the_same_path_is_another_cache(submitted):
+    before = convert.cache(submitted.space, submitted.base)
+    manifest.write(submitted.base, {}, files={"config.json": {"sha256": "1", "size": 1}})
+    assert convert.cache(submitted.space, submitted.base) != before
 
 
 def test_too_few_rows_for_the_steps_are_refused(submitted):
