@@ -3,7 +3,7 @@
 
 import click
 
-from omr import cli, link, slurm
+from omr import cli, slurm, story
 
 
 @click.command()
@@ -22,7 +22,7 @@ def main(dry_run: bool, **words: str | int | None) -> None:
         click.echo("scancel " + " ".join(ids))
         return
     slurm.cancel(ids)
-    link.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
+    story.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
     click.echo(f"{run.title}: cancelled jobs {', '.join(ids)}; make train goes on from the last checkpoint")
 
 

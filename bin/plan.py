@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from omr import cli, plan, recipe, settings, status, submit
+from omr import cli, job_env, plan, recipe, settings, slurm, submit
 
 
 @click.command()
@@ -26,8 +26,8 @@ def main(
         "overrides": words["overrides"],
     }
     cli.heed(nodes=words["nodes"], gpus=words["gpus"])
-    site = submit.site(run, workspace)
-    limit = status.limit(settings.get("TIME"))
+    site = job_env.site(run, workspace)
+    limit = slurm.limit(settings.get("TIME"))
     found = plan.numbers(run, workspace, asked, site.nodes, site.gpus, limit, step_seconds)
     if words["json"]:
         click.echo(json.dumps(asdict(found), indent=2))

@@ -3,7 +3,7 @@
 
 import click
 
-from omr import cli, prepare, recipe, runs
+from omr import cli, preflight, prepare, recipe, runs, story
 
 
 @click.command()
@@ -13,7 +13,12 @@ def main(**words: str | int | None) -> None:
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     workspace = cli.workspace()
     data = runs.data_of(run, workspace, recipe.modes(words["modes"]))
-    click.echo(prepare.make(workspace, data, words["limit"], words["workers"]))
+    made = prepare.make(workspace, data, words["limit"], words["workers"])
+    folder = workspace.run(run)
+    if folder.jobs_json.exists() and "data" not in story.read(folder):
+        # Its whole hash stands behind what was made: no link has to take it again.
+        story.note(folder, data=preflight.fingerprint(data))
+    click.echo(made)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from omr import cli, settings, status
+from omr import cli, settings, slurm, status
 
 
 @click.command()
@@ -19,14 +19,17 @@ def main(model: str | None, **words: str | int | bool | None) -> None:
         wanted = [(run, workspace.run(run))]
     else:
         wanted = status.runs(workspace.root)
-    limit = status.limit(settings.get("TIME"))
+    limit = slurm.limit(settings.get("TIME"))
     found = [status.of(*one, limit) for one in wanted]
     if words["json"]:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
-    elif not found:
-        click.echo(f"{workspace.root}: no run has a chain; make train RUNNER=slurm submits one")
-    else:
-        click.echo("\n\n".join("\n".join(status.lines(one)) for one in found))
+        return
+    blocks = [status.lines(one) for one in found]
+    if not model and (plain := status.stages(workspace.root)):
+        blocks.insert(0, [f"stages  ({workspace.root / 'logs'})", *status.table(plain)])
+    if not blocks:
+        blocks = [[f"{workspace.root}: no run has a chain; make train RUNNER=slurm submits one"]]
+    click.echo("\n\n".join("\n".join(block) for block in blocks))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ def main(
     if not force and train.finished(run, workspace, said):
         click.echo(f"{run.title}: finished already: {workspace.run(run).final}")
     elif where == "slurm" or (where is None and said.engine == "nemo-rl"):
+        if force and not dry_run:
+            train.anew(run, workspace)
         chain = {"links": num_training_jobs, "evaluate": eval, "launcher": launcher, "dry_run": dry_run}
         submit.dispatch(run, workspace, said.request, say=click.echo, **chain)
     elif dry_run:

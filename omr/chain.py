@@ -52,7 +52,14 @@ class Job:
 
     def argv(self, ids: Mapping[str, str], root: Path = ROOT) -> list[str]:
         """The sbatch command, with the ids of the jobs it waits for."""
-        words = ["sbatch", "--parsable", f"--job-name={self.name}", f"--comment={self.comment}"]
+        # Some sites have jobs start with an empty environment.
+        words = [
+            "sbatch",
+            "--parsable",
+            "--export=ALL",
+            f"--job-name={self.name}",
+            f"--comment={self.comment}",
+        ]
         words += ["--kill-on-invalid-dep=yes", "--open-mode=append", f"--output={self.output}"]
         words += [f"--chdir={root}", *self.options]
         if self.after:
@@ -76,9 +83,13 @@ def training(
     links: int,
     evaluate: bool = False,
     prepare: bool = False,
+    trained: bool = False,
     after: tuple[tuple[str, str], ...] = (),
 ) -> list[Job]:
-    """The jobs of one run in submission order; `after` is what the first of them waits for."""
+    """The jobs of one run in submission order; `after` is what the first of them waits for.
+
+    A run that is `trained` needs no link, which would queue for all its nodes to find that out.
+    """
     if links < 1:
         raise RequestError(f"NUM_TRAINING_JOBS={links} trains nothing; set 1 or more")
     common = {**site.words, "ENGINE": engine, "RUN_DIR": str(folder.root), "RUNNER": "slurm"}
@@ -99,22 +110,25 @@ def training(
         )
 
     jobs = []
-    if prepare:
-        jobs.append(job("prepare", STAGE, [], after, STAGE_TIER="data", STAGE_SCRIPT="bin/prepare.py"))
+    if prepare and not trained:
+        options = ["--nodes=1", "--requeue", *workers(site)]
+        jobs.append(job("prepare", STAGE, options, after, STAGE_TIER="data", STAGE_SCRIPT="bin/prepare.py"))
         after = (("afterok", "prepare"),)
     always = tuple(need for need in after if need[0] == "afterok")
     size = [f"--nodes={site.nodes}", "--ntasks-per-node=1", "--requeue", "--signal=B:USR2@60"]
-    size += [f"--gpus-per-node={site.gpus}", "--exclusive"] if site.gpus else []
-    for number in range(1, links + 1):
+    # Whole nodes, their memory too, which --exclusive alone does not ask for.
+    size += [f"--gpus-per-node={site.gpus}", "--exclusive", "--mem=0"] if site.gpus else []
+    for number in range(1, 1 if trained else links + 1):
         key = f"train-{number}"
         extent = {"NODES": str(site.nodes), "LINK": str(number), "LINKS": str(links)}
         jobs.append(job(key, "slurm/train.sbatch", size, after, GPUS=str(site.gpus), **extent))
         after = (*always, ("afterany", key))
+    after = after if trained else (("afterany", key),)
     steps, one = run.schedule.averaged, min(site.gpus, 1)
     gpu = ["--gpus-per-node=1"] if one and engine == "nemo-rl" else []
     array = ["--nodes=1", f"--array=0-{len(steps) - 1}", "--requeue", *gpu]
     numbers = {"CONVERT_STEPS": " ".join(map(str, steps)), "GPUS": str(len(gpu))}
-    jobs.append(job("convert", "slurm/convert.sbatch", array, (("afterany", key),), **numbers))
+    jobs.append(job("convert", "slurm/convert.sbatch", array, after, **numbers))
     stages = [("average", "data", "bin/average.py", 0)]
     stages += [("eval", "train", "bin/eval.py", one)] if evaluate else []
     for key, tier, script, gpus in stages:
@@ -144,8 +158,7 @@ def stage(
     options = [*place(site, gpu=gpus > 0), "--nodes=1", "--requeue"]
     if gpus:
         options.append(f"--gpus-per-node={gpus}")
-    if workers := site.words.get("WORKERS"):
-        options.append(f"--cpus-per-task={workers}")
+    options += workers(site)
     if array:
         options.append(f"--array=0-{array - 1}")
     needs = {"GPUS": str(gpus), "RUNNER": "slurm", "STAGE_TIER": tier, "STAGE_SCRIPT": script}
@@ -191,6 +204,12 @@ def place(site: Site, gpu: bool) -> list[str]:
     partition = site.partition if gpu else site.cpu_partition or site.partition
     named = (("account", site.account), ("partition", partition), ("qos", site.qos), ("time", site.time))
     return [f"--{word}={value}" for word, value in named if value]
+
+
+def workers(site: Site) -> list[str]:
+    """The cores of a CPU stage: what WORKERS says; Slurm gives one otherwise."""
+    count = site.words.get("WORKERS")
+    return [f"--cpus-per-task={count}"] if count else []
 
 
 def picture(jobs: list[Job]) -> str:

@@ -31,6 +31,7 @@ from omr.recipe import Run
 from omr.workspace import RunFolder, Workspace
 
 MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
+CONVERTED = "converted.json"  # in the conversion cache once it is whole; omr/nemo_driver.py writes it
 PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
 MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 
@@ -217,3 +218,12 @@ def cache(workspace: Workspace, base: Path) -> Path:
     ]
     text = json.dumps([[name, origin["files"][name]["sha256"]] for name in names])
     return workspace.root / "cache" / "megatron" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cached(cache: Path) -> bool:
+    """Whether a run has loaded from this cache, and none of its files was lost or cut off since."""
+    try:
+        made = json.loads((cache / CONVERTED).read_text())["files"]
+        return all((cache / name).stat().st_size >= size for name, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

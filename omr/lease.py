@@ -32,20 +32,28 @@ class Lease:
     path: Path  # <run>/lease/<number>
 
     @property
-    def next(self) -> Path:
-        """The file whose existence ends this lease."""
-        return self.path.with_name(str(int(self.path.name) + 1))
+    def newest(self) -> Path | None:
+        """The file of the highest number; None where the folder is gone."""
+        numbers = _numbers(self.path.parent)
+        return self.path.with_name(str(numbers[-1])) if numbers else None
 
     @property
     def holds(self) -> bool:
-        """Is this still the newest?"""
-        return not self.next.exists()
+        """Is this still the newest?
+
+        The folder is listed, because a network file system may go on answering for a minute that a single
+        name is not there, while it asks again for a folder that is opened.
+        """
+        return self.newest == self.path
 
     def check(self) -> None:
         """Raise Lost when a newer one was taken."""
-        if not self.holds:
+        newest = self.newest
+        if newest is None:
+            raise Lost(f"{self.path.parent.parent}: the run's lease is gone; this process ends")
+        if newest != self.path:
             raise Lost(
-                f"{self.path.parent.parent}: {_who(self.next)} has taken over this run; this process ends"
+                f"{self.path.parent.parent}: {_who(newest)} has taken over this run; this process ends"
             )
 
 

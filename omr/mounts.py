@@ -13,7 +13,7 @@ from omr import settings
 from omr.errors import RequestError
 
 # Settings that name a file or folder of this machine.
-INPUTS = ("RAW", "BASE", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
+INPUTS = ("RAW", "BASE", "TOKENIZER", "LENGTH_TOKENIZER", "PROBLEMS", "CA_BUNDLE")
 OUTPUTS = ("WORKSPACE", "HF_HOME")
 
 

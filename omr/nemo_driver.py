@@ -74,9 +74,12 @@ def patch(sft: object, environ: dict) -> None:
 
     def setup(*given: object, **named: object) -> object:
         built = original(*given, **named)
-        cache = environ.get("NRL_MEGATRON_CHECKPOINT_DIR")
-        if cache and Path(cache).is_dir():
-            (Path(cache) / CONVERTED).write_text(json.dumps({"time": time.time()}) + "\n")
+        cache = Path(environ.get("NRL_MEGATRON_CHECKPOINT_DIR") or "/nonexistent")
+        if cache.is_dir() and not (cache / CONVERTED).exists():
+            found = {str(p.relative_to(cache)): p.stat().st_size for p in cache.rglob("*") if p.is_file()}
+            aside = cache / f".{CONVERTED}"
+            aside.write_text(json.dumps({"time": time.time(), "files": found}) + "\n")
+            aside.replace(cache / CONVERTED)
         return built
 
     sft.TimeoutChecker, sft.CheckpointManager, sft.Logger, sft.setup = Deadline, Sealed, Metrics, setup
@@ -87,11 +90,11 @@ def check_keys(config: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import yaml
 
-    from omr import nemo_rl
+    from omr import engine_keys
 
     values = yaml.safe_load(config.read_text())
     example = Path(values["defaults"])
-    if unknown := nemo_rl.unknown_here(values, yaml.safe_load(example.read_text())):
+    if unknown := engine_keys.unknown_here(values, yaml.safe_load(example.read_text())):
         sys.exit(f"error: {unknown[0]} is no key of {example}; this image is not the pinned NeMo-RL")
 
 

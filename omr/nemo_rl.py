@@ -1,4 +1,4 @@
-"""A run -> the YAML and the command line that NeMo-RL reads.
+"""A run -> the YAML that NeMo-RL reads.
 
 The effective configuration equals NeMo-Skills' own SFT YAML (nemo_skills/training/nemo_rl/configs/sft.yaml
 at the commit in docker/pins.env) plus the recipe's arguments. It is written out in the keys of the pinned
@@ -6,19 +6,13 @@ NeMo-RL, because NeMo-Skills' short names (policy.lr, policy.tensor_model_parall
 its example's defaults are others: a constant rate, weight decay 0.1, eps 1e-5, 1,000 decay steps.
 """
 
-import shlex
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from omr import recipe
-from omr.errors import RequestError, nearest
-from omr.settings import ROOT
+from omr import engine_checks, engine_keys, recipe
 from omr.workspace import RunFolder
 
 FOLDER = "/opt/nemo-rl"  # where the pinned image keeps NeMo-RL
 BASE_YAML = "examples/configs/sft.yaml"
-KEYS_FILE = Path(__file__).with_name("nemo_rl_keys.txt")
-PER_LAUNCH = ("checkpointing.checkpoint_must_save_by", "data.train.data_path")
 HEADER = """\
 # What NeMo-RL reads for {title}: NeMo-Skills' SFT configuration plus the recipe's arguments, in full.
 # Written by make train; {overrides}.
@@ -43,7 +37,6 @@ def config(
     """
     model, plan = run.model, run.schedule
     nodes, gpus = nodes or model.nodes, gpus or model.gpus
-    _check_sizes(run, nodes, gpus)
     names = {"project": "openmathreasoning", "name": f"{model.name}-{run.key}"}
     values = {
         "defaults": f"{engine_root}/{BASE_YAML}",
@@ -109,9 +102,15 @@ def config(
         },
         "cluster": {"gpus_per_node": gpus, "num_nodes": nodes},
     }
-    for key, value in parse_overrides(overrides):
-        _put(values, key, value)
-    check(values)
+    said = dict(engine_keys.parse_overrides(overrides))
+    for key, value in said.items():
+        engine_keys.put(values, key, value)
+    if engine_checks.DIVISOR not in said:
+        padded = recipe.sequence_divisor(*engine_checks.parallel(values)[:2])
+        values["policy"]["make_sequence_length_divisible_by"] = padded
+    engine_keys.check(values)
+    engine_checks.chain(values, run, folder, base, data, nodes, gpus)
+    engine_checks.sizes(values, run)
     return values
 
 
@@ -198,27 +197,6 @@ def _policy(run: recipe.Run, base: Path) -> dict:
     }
 
 
-def _check_sizes(run: recipe.Run, nodes: int, gpus: int) -> None:
-    """Refuse what the engine would refuse only after the nodes were had."""
-    model = run.model
-    world, part = nodes * gpus, model.tensor_parallel * model.context_parallel
-    size = f"{nodes} nodes of {gpus} GPUs"
-    if world == 0 or world % part:
-        raise RequestError(
-            f"{run.title}: {size} cannot be shared by tensor parallel {model.tensor_parallel} x context"
-            f" parallel {model.context_parallel}; choose NODES and GPUS whose product is a multiple of {part}"
-        )
-    if model.batch % (world // part):
-        raise RequestError(
-            f"{run.title}: {size} make {world // part} data-parallel ranks, which do not divide the batch of"
-            f" {model.batch} rows; choose NODES and GPUS whose product is {part} times a power of two"
-        )
-    if model.sequence_length % run.sequence_divisor:
-        raise RequestError(
-            f"{run.title}: {run.sequence_divisor} does not divide {model.sequence_length} tokens"
-        )
-
-
 def text(values: dict, run: recipe.Run, overrides: str | None = None) -> str:
     """The YAML file. `1.0e-08` and the like are floats to every reader."""
     import yaml
@@ -226,95 +204,3 @@ def text(values: dict, run: recipe.Run, overrides: str | None = None) -> str:
     note = f"OVERRIDES={overrides} is worked in" if overrides else "change it by OVERRIDES, not by hand"
     body = yaml.safe_dump(values, sort_keys=False, default_flow_style=False, width=110)
     return HEADER.format(title=run.title, overrides=note) + body
-
-
-def flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """`a.b.c` -> leaf; an empty mapping is a leaf."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def known_keys() -> tuple[str, ...]:
-    """The pinned NeMo-RL's keys: those of its example, and those that only its code names (`a.b?`)."""
-    lines = KEYS_FILE.read_text().split("\n")
-    return tuple(line for line in lines if line and not line.startswith("#"))
-
-
-def check(values: dict) -> None:
-    """A RequestError for the first key that the pinned NeMo-RL does not have, with the nearest one."""
-    _check_names(key for key, _ in flatten(values))
-
-
-def _check_names(names: Iterable[str]) -> None:
-    known = [key.rstrip("?") for key in known_keys()]
-    exact, open_ended = set(known), tuple(key[:-1] for key in known if key.endswith(".*"))
-    for name in names:
-        if name in ("defaults", "data._override_") or name in exact or name.startswith(open_ended):
-            continue
-        if any(key.startswith(name + ".") for key in known):
-            raise RequestError(f"NeMo-RL key {name} is a section; name a key inside it")
-        raise RequestError(
-            f"{name} is no key of NeMo-RL{_close(name, known)}; omr/nemo_rl_keys.txt lists them all"
-        )
-
-
-def _close(name: str, known: list[str]) -> str:
-    """The nearest key: by the whole path, else the one with the same last word."""
-    ends = [key for key in known if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    section = [key for key in ends if key.startswith("policy.megatron_cfg.")] or ends
-    return f" (did you mean {section[0]}?)" if section else nearest(name, known)
-
-
-def parse_overrides(line: str | None) -> list[tuple[str, object]]:
-    """`a.b=1 c.d=x` -> keys and values, as YAML reads them; Hydra's `++` before a key is accepted."""
-    import yaml
-
-    try:
-        words = shlex.split(line or "")
-    except ValueError as error:
-        raise RequestError(f"OVERRIDES={line} cannot be read ({error}); quote values with spaces") from None
-    found = []
-    for word in words:
-        key, equals, value = word.lstrip("+").partition("=")
-        if not equals or not key or key.startswith("~"):
-            raise RequestError(f"OVERRIDES: {word} is not key=value; write a.b=c, several apart by spaces")
-        _check_names([key])
-        try:
-            parsed = yaml.safe_load(value) if value else None
-            if isinstance(parsed, str):
-                parsed = float(parsed)  # YAML 1.1 takes 1e-4 for text
-        except ValueError:
-            pass
-        except yaml.YAMLError:
-            raise RequestError(f"OVERRIDES: the value of {word} is not YAML; quote it") from None
-        found.append((key, parsed))
-    return found
-
-
-def _put(values: dict, key: str, value: object) -> None:
-    *sections, last = key.split(".")
-    for name in sections:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise RequestError(
-                f"OVERRIDES: {key} cannot be set, because {name} has a plain value in this run"
-            )
-    values[last] = value
-
-
-def train_argv(yaml: Path, *, root: Path = ROOT, more: Iterable[str] = ()) -> list[str]:
-    """The command that trains, run in NeMo-RL's own folder; `more` are its per-launch overrides."""
-    return ["uv", "run", "python", str(root / "omr" / "nemo_driver.py"), "--config", str(yaml), *more]
-
-
-def unknown_here(values: dict, example: dict) -> list[str]:
-    """Keys of `values` that neither an image's own example has nor the code-only part of our list."""
-    have = {key for key, _ in flatten(example)}
-    code_only = {key.rstrip("?") for key in known_keys() if key.endswith("?")}
-    open_ended = tuple(key[:-1] for key in code_only if key.endswith(".*"))
-    extra = ("defaults", "data._override_", "data.train", "data.validation", "data.default", *code_only)
-    names = (key for key, _ in flatten(values) if not key.startswith(open_ended))
-    return [key for key in names if key not in have and key not in extra]

@@ -6,14 +6,15 @@ steps, round 1's final model where it really is, and no metric that needs a vali
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omr import files, recipe, runs, settings
+from omr import files, manifest, recipe, runs, settings, slurm
 from omr.errors import OmrError, RequestError
-from omr.workspace import Workspace
+from omr.workspace import RunFolder, Workspace
 
 CLUSTER = "slurm"
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
@@ -38,7 +39,7 @@ def argv(
         f"--cluster={CLUSTER}",
         f"--expname=openmathreasoning-repro-{model.name}" + (f"-{run.key}" if again or run.name else ""),
         f"--output_dir={workspace.run(run).checkpoints}",
-        f"--hf_model={runs.base_of(run, workspace)}",
+        f"--hf_model={base_of(run, workspace)}",
         f"--num_nodes={nodes or model.nodes}",
         f"--num_gpus={gpus or model.gpus}",
         "--backend=megatron",
@@ -62,7 +63,34 @@ def argv(
     if links > 1:
         words.insert(11, f"--num_training_jobs={links}")
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
-    return [*words, *(f"++{word.lstrip('+')}" for word in (overrides or "").split())]
+    return [*words, *(f"++{word.lstrip('+')}" for word in shlex.split(overrides or ""))]
+
+
+def base_of(run: recipe.Run, workspace: Workspace) -> Path:
+    """What a run starts from: ours, or for round 2 the average that `ns` itself left of round 1."""
+    base = runs.base_of(run, workspace)
+    theirs = base.parent / "checkpoints" / "final_hf_model"
+    return theirs if manifest.read(base) is None and (theirs / "config.json").exists() else base
+
+
+def ready(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...]) -> None:
+    """A RequestError for what `ns` would find out on the nodes, or never: lacking inputs, a chain of ours."""
+    folder, base, data = workspace.run(run), base_of(run, workspace), runs.data_of(run, workspace, modes)
+    if slurm.available():
+        slurm.refuse_second(folder.root, run.title)
+    if folder.jobs_json.exists():
+        raise RequestError(
+            f"{folder.root} was begun with LAUNCHER=sbatch, whose checkpoints are of another NeMo-RL; go on"
+            " with that, or set NAME=… for a run of its own"
+        )
+    for path, maker in ((base, "make model, or round 1's make train"), (data, "make data")):
+        if manifest.read(path) is None and not (path / "config.json").exists():
+            raise RequestError(f"{path} is not there, or not finished; run {maker} first")
+
+
+def begun(folder: RunFolder) -> bool:
+    """Whether a run was submitted through `ns`."""
+    return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
 
 
 def rate(value: float) -> str:
@@ -97,8 +125,6 @@ def submit(
     dry_run: bool = False,
 ) -> None:
     """Write the cluster file and run `ns`; with `dry_run` print both."""
-    import shlex
-
     import yaml
 
     folder = workspace.run(run).root / "ns"

@@ -13,6 +13,8 @@ from omr.workspace import Workspace
 ROW_BYTES, TOKEN_BYTES = 114.4e9 / 5_485_147, 3.1
 # bf16 peak of an H100, and the share of it that such training reaches, for a first guess.
 PEAK, REACHED = 989e12, 0.40
+AT_RISK = 2  # hours of training between saves from which the plan says so
+START = 900  # seconds until a job on GPUs trains: containers, Ray, loading; measure yours in the smoke run
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ def numbers(
     hours = steps * speed / 3600 if speed else None
     links = None
     if hours and limit_seconds:
-        from omr.link import learned_margin
+        from omr.supervise import learned_margin
 
-        links = ceil(hours * 3600 / max(1.0, limit_seconds - learned_margin({}, limit_seconds)))
+        usable = limit_seconds - learned_margin({}, limit_seconds) - (START if gpus else 0)
+        links = ceil(hours * 3600 / max(1.0, usable))
     return Numbers(
         steps=steps,
         rows=rows,
@@ -114,17 +117,36 @@ def lines(found: Numbers, run: recipe.Run, nodes: int, gpus: int) -> list[str]:
         shown.append(
             ("time", f"{found.step_seconds:.1f} s a step ({found.speed_from}): {found.hours:,.1f} hours")
         )
+    if risk := at_risk(found, schedule):
+        shown.append(("at risk", risk))
     if found.gpu_hours:
         shown.append(("cost", f"{found.gpu_hours:,.0f} GPU-hours"))
     shown.append(
         ("disk", f"{human(found.checkpoint)} a checkpoint, up to {human(found.disk)} in the run's folder")
     )
     if found.links:
-        shown.append(("jobs", f"NUM_TRAINING_JOBS={found.links} for this time limit"))
+        shown.append(
+            ("jobs", f"NUM_TRAINING_JOBS={found.links} for this time limit; surplus ones are cancelled")
+        )
     return [f"  {name:<9} {text}" for name, text in shown]
 
 
+def at_risk(found: Numbers, schedule: recipe.Schedule) -> str | None:
+    """What a lost node can cost where no job's end has the run saved before, and how to make it less."""
+    hours = schedule.save_period * (found.step_seconds or 0) / 3600
+    if hours <= AT_RISK:
+        return None
+    periods = (n for n in range(1, schedule.save_period) if schedule.save_period % n == 0)
+    shorter = max((n for n in periods if n * found.step_seconds <= AT_RISK * 3600), default=1)
+    return (
+        f"a save every {hours:,.0f} hours, and at each job's end: what came after is lost with a node;"
+        f" OVERRIDES=checkpointing.save_period={shorter} NAME=… saves more often"
+    )
+
+
 def smoke(run: recipe.Run) -> str:
-    """The short run that goes the whole way, before 64 nodes are asked for."""
+    """The short run that goes the whole way, before 64 nodes are asked for; two nodes where a model fits."""
+    part = run.model.tensor_parallel * run.model.context_parallel
+    nodes = max(2, -(-part // max(1, run.model.gpus)))
     round_ = f" ROUND={run.round.number}" if run.round.number != 1 else ""
-    return f"make train MODEL={run.model.name}{round_} STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
+    return f"make train MODEL={run.model.name}{round_} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"

@@ -12,7 +12,9 @@ from pathlib import Path
 from omr import manifest, passport, recipe, settings
 from omr.errors import OmrError
 from omr.files import human, sha256
+from omr.workspace import manifest_of
 
+WHOLE = "whole hash"
 BLOCKS, BLOCK = 64, 64 * 1024  # sampled evenly: 4 MiB of any file, first and last block included
 # Bytes of a checkpoint per parameter: bf16 weights, fp32 master weights and two moments.
 CHECKPOINT_BYTES = 14
@@ -29,11 +31,21 @@ def fingerprint(path: Path) -> dict:
     return {"size": info.st_size, "mtime": info.st_mtime_ns, "blocks": digest.hexdigest()}
 
 
+def untouched(path: Path) -> dict | None:
+    """The fingerprint of a finished file; None where it was written to after its manifest was.
+
+    Then only its whole hash tells whether it is the file that the manifest is about.
+    """
+    if path.stat().st_mtime_ns > manifest_of(path).stat().st_mtime_ns:
+        return None
+    return fingerprint(path)
+
+
 def data(request: dict, seen: dict | None, verify: bool) -> str:
     """The training file is the one that was asked for; returns how that was proved.
 
-    `request` is the `data` of run.json; `seen` its fingerprint at submission. Sampled blocks suffice while
-    the modification time stands; a touched file, or VERIFY=1, has its whole hash taken.
+    `request` is the `data` of run.json; `seen` its fingerprint when it was last known to be right. Sampled
+    blocks suffice while the modification time stands; a touched file, or VERIFY=1, has its whole hash taken.
     """
     path = Path(request["path"])
     if not path.exists():
@@ -51,7 +63,7 @@ def data(request: dict, seen: dict | None, verify: bool) -> str:
     if verify or seen is None or now["mtime"] != seen["mtime"]:
         if sha256(path) != request["sha256"]:
             raise OmrError(f"{path}: its sha256 is not the one in its manifest; {_BACK}")
-        return "whole hash"
+        return WHOLE
     return "size, time and sampled blocks"
 
 

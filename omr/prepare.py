@@ -12,6 +12,7 @@ from pathlib import Path
 from omr import manifest
 from omr.errors import OmrError
 from omr.files import building, lock, need_space
+from omr.files import sha256 as hashed
 from omr.progress import Progress
 from omr.workspace import Workspace
 
@@ -40,9 +41,13 @@ def inputs(sha256: str, limit: int | None) -> dict:
 
 
 def finished(workspace: Workspace, sha256: str, limit: int | None) -> bool:
-    """Is it there, made from this very file?"""
-    made = manifest.read(folder(workspace, sha256, limit))
-    return made is not None and made["inputs"] == inputs(sha256, limit)
+    """Is it there, made from this very file, with every part at its size? Scratch disks lose single files."""
+    where = folder(workspace, sha256, limit)
+    made = manifest.read(where)
+    if made is None or made["inputs"] != inputs(sha256, limit):
+        return False
+    parts = {where / name: size for name, size in made["files"].items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in parts.items())
 
 
 def make(workspace: Workspace, data: Path, limit: int | None = None, workers: int | None = None) -> Path:
@@ -58,6 +63,8 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
     size = data.stat().st_size
     if size != origin["size"]:
         raise OmrError(f"{data}: has {size} bytes, its manifest says {origin['size']}; make data again")
+    if hashed(data) != origin["sha256"]:
+        raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data again")
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         need_space(out, int(size * 1.05), str(out))
         parts = [(0, size)] if limit else [(at, min(at + SHARD, size)) for at in range(0, size, SHARD)]
@@ -80,7 +87,8 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
             state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}
             (aside / "state.json").write_text(json.dumps(state))
             (aside / "dataset_info.json").write_text(json.dumps(INFO))
-            manifest.write(aside, inputs(origin["sha256"], limit), rows=rows, source=str(data))
+            sizes = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
+            manifest.write(aside, inputs(origin["sha256"], limit), rows=rows, source=str(data), files=sizes)
     return out
 
 

@@ -213,13 +213,17 @@ class Run:
 
     @property
     def sequence_divisor(self) -> int:
-        """Sequences are padded to a multiple of this, as NeMo-Skills computes it: 4, 4, 8, 8 down the table."""
-        tp, cp = self.model.tensor_parallel, self.model.context_parallel
-        return lcm(tp, 2 * cp if cp > 1 else 1)
+        """Sequences are padded to a multiple of this: 4, 4, 8, 8 down the table."""
+        return sequence_divisor(self.model.tensor_parallel, self.model.context_parallel)
 
     def as_dict(self) -> dict:
         """Plain values for run.json."""
         return {**asdict(self), "key": self.key}
+
+
+def sequence_divisor(tensor: int, context: int) -> int:
+    """What sequences are padded to a multiple of, as NeMo-Skills computes it from the parallel sizes."""
+    return lcm(tensor, 2 * context if context > 1 else 1)
 
 
 def model(name: str | None) -> Model:

@@ -30,6 +30,15 @@ def digest(path: Path) -> str:
         return hashlib.sha256(head + handle.read(BLOCK)).hexdigest()
 
 
+def owner(checkpoints: Path) -> str | None:
+    """Which run's folder this is: a digest of its frozen request; None where nothing is frozen."""
+    frozen = checkpoints.parent / "run.json"
+    if not frozen.exists():
+        return None
+    request = json.loads(frozen.read_text())["request"]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
 def seal(folder: Path) -> None:
     """List every file of a finished checkpoint with its size and digest, and sync them all."""
     files = {}
@@ -39,7 +48,7 @@ def seal(folder: Path) -> None:
         files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "digest": digest(path)}
     aside = folder / f".{SEAL}"
     with aside.open("w") as handle:
-        json.dump({"files": files}, handle)
+        json.dump({"run": owner(folder.parent), "files": files}, handle)
         handle.flush()
         os.fsync(handle.fileno())
     aside.replace(folder / SEAL)
@@ -48,12 +57,16 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in a few words; None when it is whole."""
     try:
-        listed = json.loads((folder / SEAL).read_text())["files"]
+        sealed = json.loads((folder / SEAL).read_text())
+        listed, run = sealed["files"], sealed["run"]
     except FileNotFoundError:
         missing = [name for name in PARTS if not (folder / name).exists()]
         return f"{missing[0]} is missing" if missing else None
     except (ValueError, KeyError, TypeError):
         return f"{SEAL} is damaged"
+    if run != owner(folder.parent):
+        # Training would go on from its step, and be complete at once.
+        return "it belongs to another run"
     for name, facts in listed.items():
         path = folder / name
         if not path.is_file():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import nemo_rl, prompts, recipe, settings
+from omr import engine_keys, nemo_rl, prompts, recipe, settings
 from omr.errors import OmrError
 
 NEMO_RL = Path(nemo_rl.FOLDER)
@@ -181,7 +181,7 @@ def nemo_rl_keys() -> Finding:
     ]
     for run in runs:
         values = nemo_rl.config(run, workspace.run(run), nowhere, nowhere)
-        if unknown := nemo_rl.unknown_here(values, example):
+        if unknown := engine_keys.unknown_here(values, example):
             return missing("NeMo-RL's keys", f"{', '.join(unknown)}: not in {NEMO_RL / nemo_rl.BASE_YAML}")
     return ok("NeMo-RL's keys", f"all that our {len(runs)} runs set are there")
 

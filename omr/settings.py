@@ -185,6 +185,11 @@ def get(name: str) -> str | None:
     return os.environ.get(name) or SETTINGS[name].default
 
 
+def on(name: str) -> bool:
+    """Whether a switch such as VERIFY is on; `0`, `no`, `false`, `off` turn it off, as on a command line."""
+    return (get(name) or "0").lower() not in ("0", "n", "no", "f", "false", "off")
+
+
 def secrets() -> list[str]:
     """Names of the secrets that are set; values travel by name alone."""
     return [s.name for s in SETTINGS.values() if s.secret and os.environ.get(s.name)]

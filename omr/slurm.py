@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,19 +55,32 @@ def need() -> None:
         )
 
 
+# A user's own views of the queue, which would hide jobs from us or change how times are written.
+VIEWS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
+
+
 def call(
-    command: Sequence[str], env: Mapping[str, str] | None = None, tries: int = 1, quiet: bool = False
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    tries: int = 1,
+    quiet: bool = False,
+    patience: float = PATIENCE,
 ) -> str:
-    """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`."""
+    """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`.
+
+    `patience` is how long each try may take (seconds); `env` the whole environment, else this one's.
+    """
+    if env is None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(VIEWS)}
     for attempt in range(tries):
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
+                command, capture_output=True, text=True, timeout=patience, env=env, stdin=subprocess.DEVNULL
             )
         except FileNotFoundError:
             raise OmrError(f"{command[0]} is not on this machine; Slurm's commands are needed here") from None
         except subprocess.TimeoutExpired:
-            said = f"no answer in {PATIENCE} s"
+            said = f"no answer in {patience} s"
         else:
             if done.returncode == 0:
                 return done.stdout
@@ -103,34 +116,51 @@ def queue(tries: int = 1) -> list[Queued]:
     return [Queued(*line.split("|", 6)) for line in lines if line.count("|") >= 6]
 
 
+_SACCT = "JobID,State,JobName,Reason,ExitCode,NodeList"
+
+
 def history(ids: Iterable[str]) -> list[Queued]:
-    """The same from accounting; empty where the cluster keeps none."""
+    """The same from accounting; empty where the cluster keeps none, or it does not answer."""
     wanted = ",".join(ids)
     if not wanted or not shutil.which("sacct"):
         return []
-    fields = "JobID,State,Reason,JobName"
-    out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", fields], quiet=True)
-    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
-    return [Queued(i, state.split()[0], reason, name) for i, state, reason, name in rows if state]
+    out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", _SACCT], quiet=True)
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 5]
+    # The user who cancelled a job stands behind its state.
+    return [Queued(i, state.split()[0], _why(*rest), name) for i, state, name, *rest in rows if state]
+
+
+def _why(reason: str, code: str, nodes: str) -> str:
+    """Why a job ended; accounting's own reason is what it last waited for, also of a job that began then."""
+    if nodes in ("", "None assigned"):
+        return reason
+    status, _, number = code.partition(":")
+    if number.strip("0"):
+        return f"signal {number}"
+    return f"exit code {status}" if status.strip("0") else ""
+
+
+def _telling(row: Queued) -> int:
+    """How much a task says about its array: one that runs the most, then a waiting, a failed, a good one."""
+    if row.state in ACTIVE:
+        return 3
+    return 2 if row.live else int(row.state != "COMPLETED")
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Queued]:
-    """What Slurm still knows about these jobs, by id; the most alive task stands for an array."""
+    """What Slurm still knows about these jobs, by id; the most telling task stands for an array.
+
+    Only the controller knows what lives: accounting, which may be behind, is asked about ended jobs alone.
+    """
     ids = list(ids)
+    queued = [row for row in queue() if row.job in ids]
+    known = {row.id for row in queued}
+    # Tasks of an array are forgotten one by one.
+    lost = [i for i in ids if not any(row.job == i and (row.live or row.id == i) for row in queued)]
+    ended = [row for row in history(lost) if row.id not in known and not row.live]
     found: dict[str, Queued] = {}
-    order = ("PENDING", "COMPLETED")  # the least and the last telling of an array's tasks
-    for row in queue():
-        if row.job in ids:
-            seen = found.get(row.job)
-            if (
-                seen is None
-                or (row.live and not seen.live)
-                or (seen.state in order and row.state not in order)
-            ):
-                found[row.job] = row
-    lost = [i for i in ids if i not in found]
-    for row in history(lost):
-        found.setdefault(row.job, row)
+    for row in sorted([*queued, *ended], key=_telling):
+        found[row.job] = row
     return found
 
 
@@ -155,6 +185,30 @@ def cancel(ids: Iterable[str]) -> None:
         call(["scancel", "--quiet", *ids], tries=4)
 
 
+def exclude(ids: Iterable[str], nodes: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+    """Have waiting jobs do without some nodes, beside those that SBATCH_EXCLUDE names, if Slurm lets us."""
+    names = ",".join(filter(None, [environ.get("SBATCH_EXCLUDE"), *nodes]))
+    for job in ids:
+        call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={names}"], quiet=True)
+
+
+def can_do_without(nodes: Collection[str], environ: Mapping[str, str] = os.environ) -> bool:
+    """Are there enough other nodes for a job as large as this one? Else it would wait for ever.
+
+    Where a reservation, a constraint or a list of nodes narrows the choice, nobody here can tell.
+    """
+    if any(environ.get(name) for name in ("SLURM_JOB_RESERVATION", "SBATCH_CONSTRAINT", "SBATCH_NODELIST")):
+        return False
+    partition, needed = environ.get("SLURM_JOB_PARTITION"), int(environ.get("SLURM_JOB_NUM_NODES") or 1)
+    if not partition:
+        return False
+    out = call(["sinfo", "-h", "-N", "-p", partition, "-o", "%N %t"], quiet=True)
+    rows = [line.split() for line in out.splitlines()]
+    # A state's suffix (`idle*`) says that the node does not answer, or sleeps.
+    good = {row[0] for row in rows if len(row) == 2 and row[1] in ("idle", "alloc", "mix", "comp", "plnd")}
+    return len(good - set(nodes)) >= needed
+
+
 def is_active(job: str) -> bool | None:
     """Does Slurm say that this job holds nodes now? None where it does not answer."""
     try:
@@ -164,15 +218,40 @@ def is_active(job: str) -> bool | None:
     return any(word in ACTIVE for word in out.split())
 
 
-def end_time(job: str, environ: Mapping[str, str] = os.environ) -> float | None:
+def end_time(
+    job: str, environ: Mapping[str, str] = os.environ, tries: int = 4, patience: float = PATIENCE
+) -> float | None:
     """When the allocation really ends, in seconds since the epoch; None where it has no end.
 
-    Older versions do not set SLURM_JOB_END_TIME; squeue's `%e` serves then.
+    squeue's word comes first: a changed limit and a preemption move the end, and SLURM_JOB_END_TIME stays
+    what it was at the start. Where squeue does not answer, that serves; an OmrError where neither does.
     """
-    with contextlib.suppress(KeyError, ValueError):
-        return float(environ["SLURM_JOB_END_TIME"])
-    text = call(["squeue", "-h", "-j", job, "-o", "%e"], tries=4).strip()
+    try:
+        text = call(["squeue", "-h", "-j", job, "-o", "%e"], tries=tries, patience=patience).strip()
+    except OmrError:
+        with contextlib.suppress(KeyError, ValueError):
+            return float(environ["SLURM_JOB_END_TIME"])
+        raise
     try:
         return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def limit(text: str | None) -> float | None:
+    """Seconds of a Slurm time limit: minutes, H:M:S, D-H, D-H:M, D-H:M:S, M:S."""
+    if not text:
+        return None
+    days, _, rest = text.rpartition("-") if "-" in text else ("0", "", text)
+    parts = rest.split(":")
+    try:
+        numbers = [int(p) for p in parts]
+        if "-" in text:
+            hours, minutes, seconds = [*numbers, 0, 0][:3]
+        elif len(numbers) == 3:
+            hours, minutes, seconds = numbers
+        else:
+            hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
+        return int(days) * 86_400 + hours * 3600 + minutes * 60 + seconds
     except ValueError:
         return None

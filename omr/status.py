@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
-from omr import link, metrics, recipe, sealed, slurm
+from omr import metrics, recipe, sealed, slurm, story, supervise
 from omr.errors import OmrError
 from omr.files import read_json
 from omr.workspace import RunFolder
@@ -81,8 +81,8 @@ def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> Non
         found.tokens_per_second = tokens / found.step_seconds
     found.seconds_left = max(0, found.steps - max(found.step, found.saved)) * found.step_seconds
     if limit_seconds:
-        known = link.read(folder)
-        usable = limit_seconds - link.learned_margin(known, limit_seconds)
+        known = story.read(folder)
+        usable = limit_seconds - supervise.learned_margin(known, limit_seconds)
         found.jobs_needed = ceil(found.seconds_left / usable) if usable > 0 else None
 
 
@@ -95,7 +95,7 @@ def _jobs(found: Status, folder: RunFolder) -> None:
         known = slurm.jobs([job["id"] for job in listed])
     except OmrError as error:
         known, found.note = {}, str(error)
-    attempts = link.read(folder).get("attempts", [])
+    attempts = story.read(folder).get("attempts", [])
     for job in listed:
         row = known.get(job["id"])
         mine = [a for a in attempts if a["job"] == job["id"]]
@@ -114,14 +114,15 @@ def _attempt(attempt: dict) -> str:
     return f"from step {attempt['from']}{to}"
 
 
+def table(rows: list[Row]) -> list[str]:
+    """Jobs as a person reads them."""
+    width = max((len(row.key) for row in rows), default=0)
+    return [f"  {row.key:<{width}}  {row.id:<8} {row.state:<10} {row.note}".rstrip() for row in rows]
+
+
 def lines(found: Status) -> list[str]:
     """The status as a person reads it."""
-    shown = [f"{found.title}  ({found.folder})"]
-    if found.rows:
-        width = max(len(row.key) for row in found.rows)
-        shown += [
-            f"  {row.key:<{width}}  {row.id:<8} {row.state:<10} {row.note}".rstrip() for row in found.rows
-        ]
+    shown = [f"{found.title}  ({found.folder})", *table(found.rows)]
     if found.note:
         shown.append(f"  {found.note}")
     share = 100 * found.step / found.steps
@@ -152,34 +153,30 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest % 60:02}" if hours else f"{minutes}:{rest % 60:02}"
 
 
-def limit(text: str | None) -> float | None:
-    """Seconds of a Slurm time limit: minutes, H:M:S, D-H, D-H:M, D-H:M:S, M:S."""
-    if not text:
-        return None
-    days, _, rest = text.rpartition("-") if "-" in text else ("0", "", text)
-    parts = rest.split(":")
-    try:
-        numbers = [int(p) for p in parts]
-        if "-" in text:
-            hours, minutes, seconds = [*numbers, 0, 0][:3]
-        elif len(numbers) == 3:
-            hours, minutes, seconds = numbers
-        else:
-            hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
-        return int(days) * 86_400 + hours * 3600 + minutes * 60 + seconds
-    except ValueError:
-        return None
-
-
 def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
-    """Every run of the workspace that has a chain."""
+    """Every run of the workspace that has a chain, also one that no link has begun yet."""
     found = []
     for path in sorted(root.glob("runs/*/*/jobs.json")):
         folder = RunFolder(path.parent)
-        if folder.run_json.exists():
-            request = read_json(folder.run_json)["request"]
-            found.append((run_of(request["recipe"]), folder))
+        frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
+        if frozen := frozen or read_json(path).get("recipe"):
+            found.append((run_of(frozen), folder))
     return found
+
+
+def stages(root: Path) -> list[Row]:
+    """Jobs of plain stages (data, model, image) that wait, run or have failed, as Slurm still knows them."""
+    listed = [job for path in sorted(root.glob("logs/*.jobs.json")) for job in read_json(path)["jobs"]]
+    try:
+        known = slurm.jobs([job["id"] for job in listed]) if listed else {}
+    except OmrError:
+        return []  # each run's status says so
+    rows = [(job["key"], known[job["id"]]) for job in listed if job["id"] in known]
+    return [
+        Row(key, row.job, row.state, "" if row.reason in ("None", "") else row.reason)
+        for key, row in rows
+        if row.state != "COMPLETED"
+    ]
 
 
 def run_of(frozen: dict) -> recipe.Run:

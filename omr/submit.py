@@ -1,176 +1,68 @@
-"""A graph of jobs goes to Slurm: refused while an earlier one lives, whole or not at all, and written down.
-
-A job gets a small environment of named, harmless words; secrets stay in .env (mode 600) and are read on
-the node.
-"""
+"""A graph of jobs goes to Slurm: refused while an earlier one lives, whole or not at all, written down."""
 
 import os
 import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from omr import chain, files, link, manifest, nemo_rl, preflight, recipe, runs, settings, slurm
-from omr.chain import Job, Site
+from omr import chain, files, job_env, manifest, preflight, recipe, runs, settings, slurm, story
+from omr.chain import Job
 from omr.errors import OmrError, RequestError, choose
 from omr.workspace import RunFolder, Workspace
 
-# What a job needs to find itself; everything else it gets by name from our settings.
-PLAIN = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ"),
-    *("SLURM_CONF", "SQSH_SPACE"),
-)
-# Said per command, and nothing to a job.
-NOT_FOR_JOBS = {
-    "DRY_RUN",
-    "FORCE",
-    "JSON",
-    "FOLLOW",
-    "YES",
-    "NUM_TRAINING_JOBS",
-    "LAUNCHER",
-    "RUNNER",
-    "EVAL",
-}
-# What the supervisor sets for the engine; an image's own values must not win.
-ENGINE_NAMES = (
-    *("OMR_DEADLINE", "OMR_STOP", "OMR_LEASE", "OMR_METRICS", "OMR_DATA", "OMR_ROOT", "OMR_STEP_DELAY"),
-    *("RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR", "RUN_DIR", "GPUS", "NEMO_RL"),
-)
 
-
-def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None) -> Site:
-    """The machine facts, from the settings; `asked` are the words of a run beside those that name it."""
-    get = settings.get
-    gpus = get("GPUS")
-    return Site(
-        nodes=int(get("NODES") or (run.model.nodes if run else 1)),
-        gpus=int(gpus) if gpus is not None else (run.model.gpus if run else 0),
-        account=get("ACCOUNT"),
-        partition=get("PARTITION"),
-        cpu_partition=get("CPU_PARTITION"),
-        qos=get("QOS"),
-        time=get("TIME"),
-        container=get("CONTAINER"),
-        python=sys.executable,
-        words={**words(workspace), **(of_run(run, asked) if run and asked else {})},
+def plan(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    after: tuple[tuple[str, str], ...] = (),
+) -> list[Job]:
+    """The jobs that would bring this run to its end now; `after` is what the first of them waits for."""
+    engine, folder = words["engine"], workspace.run(run)
+    here = job_env.site(run, workspace, words)
+    trained = folder.run_json.exists() and story.complete(
+        run, folder, story.probe(engine).whole(folder.checkpoints)
     )
+    prepare = engine == "nemo-rl" and not trained and not job_env.prepared(run, workspace, words)
+    how = {"engine": engine, "links": links, "evaluate": evaluate, "prepare": prepare, "trained": trained}
+    return chain.training(run, folder, here, **how, after=after)
 
 
-def of_run(run: recipe.Run, asked: dict) -> dict[str, str]:
-    """The words that name a run, as its jobs read them again."""
-    plain = run.schedule == recipe.run(*_names(run)).schedule
-    named = {
-        "MODEL": run.model.name,
-        "ROUND": str(run.round.number),
-        "VARIANT": run.round.variant,
-        "NAME": run.name,
-        "STEPS": None if plain else str(run.schedule.steps),
-        "LIMIT": asked["limit"] and str(asked["limit"]),
-        "MODES": ",".join(asked["modes"]),
-        "OVERRIDES": asked["overrides"],
-    }
-    return {name: value for name, value in named.items() if value}
+def ready(run: recipe.Run, evaluate: bool, say: Callable[[str], None]) -> None:
+    """What is wrong before anything is written or submitted; a RequestError, or a note for `say`."""
+    slurm.need()
+    preflight.secrets_file()
+    preflight.image(settings.get("CONTAINER"))
+    margin, limit = settings.get("MARGIN"), slurm.limit(settings.get("TIME"))
+    if margin and margin.isdigit() and limit and int(margin) >= limit:
+        raise RequestError(
+            f"MARGIN={margin} leaves nothing of TIME={settings.get('TIME')} to train in; set fewer seconds,"
+            " or leave it out to have it learned"
+        )
+    if evaluate:
+        problems(run)
+    for name in job_env.exported_secrets():
+        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
 
 
-def _names(run: recipe.Run) -> tuple:
-    return run.model.name, run.round.number, run.round.variant
-
-
-def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
-    named = {
-        name: environ[name]
-        for name in environ
-        if (name in settings.SETTINGS or name.startswith((*settings.FOREIGN, "OMR_")))
-        and environ[name]
-        and name not in (*NOT_FOR_JOBS, *chain.WORDS)
-        and not name.startswith("PIP_")
-        and not settings.is_secret(name)
-    }
-    secret = [s.name for s in settings.SETTINGS.values() if s.secret]
-    return {
-        **named,
-        "WORKSPACE": str(workspace.root),
-        "OMR_ROOT": str(settings.ROOT),
-        "OMR_PYTHON": sys.executable,
-        "OMR_ENV_FILE": str(settings.env_file().absolute()),
-        "NEMO_RL": settings.get("NEMO_RL") or nemo_rl.FOLDER,
-        "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
-        "CONTAINER_MOUNTS": container_mounts(environ) if environ.get("CONTAINER") else "",
-    }
-
-
-def container_mounts(environ: Mapping[str, str]) -> str:
-    """What pyxis mounts: the toolkit, the workspace, every path that a setting names, and MOUNTS."""
-    from omr.mounts import Mount, mounts
-
-    found = [Mount(str(settings.ROOT), str(settings.ROOT)), *mounts(environ, settings.env_file())]
-    for mount in found:
-        if set(mount.source + mount.target) & set(",:"):
-            raise RequestError(
-                f"{mount.source}: pyxis cannot mount a path with a comma or a colon; rename it"
-            )
-    named = {m.target: f"{m.source}:{m.target}{'' if m.writable else ':ro'}" for m in found}
-    return ",".join(named.values())
-
-
-def environment(job: Job, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The whole environment that a job is submitted with."""
-    plain = {name: environ[name] for name in PLAIN if name in environ}
-    return {**plain, **{name: str(value) for name, value in job.env.items() if value is not None}}
-
-
-def exported_secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Names of secrets that are set here but not in .env: jobs will not have them."""
-    path = settings.env_file()
-    there = settings.read(path) if path.exists() else {}
-    return [
-        s.name for s in settings.SETTINGS.values() if s.secret and environ.get(s.name) and s.name not in there
-    ]
-
-
-def plan(run: recipe.Run, workspace: Workspace, words: dict, *, links: int, evaluate: bool) -> list[Job]:
-    """The jobs that would train this run now."""
-    engine = words["engine"]
-    folder = workspace.run(run)
-    here = site(run, workspace, words)
-    prepare = engine == "nemo-rl" and not prepared(run, workspace, words)
-    return chain.training(run, folder, here, engine=engine, links=links, evaluate=evaluate, prepare=prepare)
-
-
-def prepared(run: recipe.Run, workspace: Workspace, words: dict) -> bool:
-    """Is the engine's form of the training data there already?"""
-    from omr import prepare
-
-    origin = manifest.read(runs.data_of(run, workspace, words["modes"]))
-    return origin is not None and prepare.finished(workspace, origin["sha256"], words["limit"])
-
-
-def engine_file(run: recipe.Run, workspace: Workspace, words: dict) -> tuple[Path, str] | None:
-    """nemo_rl.yaml and its text; None for the one-box engine, which writes its own."""
-    if words["engine"] != "nemo-rl":
-        return None
-    folder, here = workspace.run(run), site(run, workspace)
-    wandb = None
-    if "WANDB_API_KEY" in settings.secrets():
-        named = {"project": settings.get("WANDB_PROJECT"), "entity": settings.get("WANDB_ENTITY")}
-        wandb = {key: value for key, value in named.items() if value}
-    values = nemo_rl.config(
-        run,
-        folder,
-        runs.base_of(run, workspace),
-        runs.data_of(run, workspace, words["modes"]),
-        nodes=here.nodes,
-        gpus=here.gpus,
-        overrides=words["overrides"],
-        wandb=wandb,
-        engine_root=settings.get("NEMO_RL") or nemo_rl.FOLDER,
-    )
-    return folder.engine_yaml("nemo-rl"), nemo_rl.text(values, run, words["overrides"])
+def problems(run: recipe.Run) -> None:
+    """A RequestError where an evaluation at the end of the chain would have nothing to ask."""
+    file = settings.get("PROBLEMS")
+    if file is None and run.model.corpus != "tiny":
+        raise RequestError(
+            f"EVAL=1: {run.model.name} has no held-out problems of its own; set PROBLEMS=… to a file of them"
+        )
+    if file and not Path(file).is_absolute():
+        raise RequestError(f"PROBLEMS={file}: a job stands in another folder; give the whole path")
+    if file and not Path(file).exists():
+        raise RequestError(f"PROBLEMS={file} is not there; correct it or leave EVAL out")
 
 
 def train(
@@ -188,37 +80,44 @@ def train(
     `words` has engine, modes, limit and overrides, as runs.request takes them.
     """
     folder = workspace.run(run)
-    file = engine_file(run, workspace, words)
+    file = job_env.engine_file(run, workspace, words)
     jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
     if dry_run:
-        here = site(run, workspace)
-        size = f"{here.nodes} nodes of {here.gpus} GPUs"
+        nodes, gpus = job_env.size(run)
+        size = f"{nodes} nodes of {gpus} GPUs"
         say(f"{run.title}: {run.schedule.steps:,} steps of {run.model.batch:,} rows on {size}")
         try:
-            runs.request(run, workspace, **words)
+            job_env.check_engine(file, run, runs.request(run, workspace, **words))
         except RequestError as lack:
             say(f"lacks: {lack}")
         say("")
         show(jobs, file, say)
         return
-    slurm.need()
-    preflight.secrets_file()
-    preflight.image(settings.get("CONTAINER"))
-    for name in exported_secrets():
-        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
+    ready(run, evaluate, say)
     request = runs.request(run, workspace, **words)
+    job_env.check_engine(file, run, request)
     folder.root.mkdir(parents=True, exist_ok=True)
     with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
         slurm.refuse_second(folder.root, run.title)
         runs.freeze(folder, request)
-        link.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
+        know_data(folder, Path(request["data"]["path"]))
         if file:
             files.write_text(*file)
         environments(words["engine"])
         folder.logs.mkdir(exist_ok=True)
-        ids = submit(jobs, folder.jobs_json, folder)
+        ids = submit(jobs, folder.jobs_json, run, folder)
     say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
     say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+
+
+def know_data(folder: RunFolder, data: Path) -> None:
+    """Write down what the training data looks like, for the links to compare.
+
+    What an earlier submission wrote down stands: a file that changed since does not become right by asking
+    again, and a link takes the whole hash of one that was touched.
+    """
+    if "data" not in story.read(folder) and (seen := preflight.untouched(data)):
+        story.note(folder, data=seen)
 
 
 def dispatch(
@@ -233,18 +132,30 @@ def dispatch(
     dry_run: bool = False,
 ) -> None:
     """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by `launcher`."""
-    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
-    final = workspace.run(run).final
-    if manifest.read(final) is not None:
-        say(f"{run.title} is finished: {final}")
-    elif launcher == "ns":
-        from omr import ns
+    from omr import ns
 
-        here = site(run, workspace)
-        size = {"nodes": here.nodes, "gpus": here.gpus, "links": links}
+    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
+    folder = workspace.run(run)
+    if manifest.read(folder.final) is not None:
+        say(f"{run.title} is finished: {folder.final}")
+    elif launcher == "ns":
+        for word, value in (("LIMIT", words["limit"]), ("EVAL", evaluate)):
+            if value:
+                raise RequestError(
+                    f"{word}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
+                )
+        nodes, gpus = job_env.size(run)
+        size = {"nodes": nodes, "gpus": gpus, "links": links}
         argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
+        if not dry_run:
+            ns.ready(run, workspace, words["modes"])
         ns.submit(run, workspace, argv, say, dry_run)
     else:
+        if ns.begun(folder) and not dry_run:
+            raise RequestError(
+                f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
+                " or set NAME=… for a run of its own"
+            )
         train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
 
 
@@ -262,14 +173,19 @@ def environments(engine: str) -> None:
             raise OmrError(f"the {tier} environment could not be made (see above)")
 
 
-def submit(jobs: Sequence[Job], jobs_json: Path, folder: RunFolder | None = None) -> dict[str, str]:
-    """Submit a graph in order and write it down; if one is refused, those before it are cancelled."""
+def submit(
+    jobs: Sequence[Job], jobs_json: Path, run: recipe.Run | None = None, folder: RunFolder | None = None
+) -> dict[str, str]:
+    """Submit a graph in order and write it down; if one is refused, those before it are cancelled.
+
+    `run` and `folder` are those of a training.
+    """
     ids: dict[str, str] = {}
     try:
         for job in jobs:
             if job.output:
                 job.output.parent.mkdir(parents=True, exist_ok=True)
-            ids[job.key] = slurm.sbatch(job.argv(ids), environment(job))
+            ids[job.key] = slurm.sbatch(job.argv(ids), job_env.environment(job))
     except (OmrError, KeyboardInterrupt) as error:
         slurm.cancel(ids.values())
         undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
@@ -294,12 +210,14 @@ def submit(jobs: Sequence[Job], jobs_json: Path, folder: RunFolder | None = None
         "chain": secrets.token_hex(4),
         "submitted": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "command": manifest.command(),
+        # What make status reads before the first link has frozen the run.
+        "recipe": run and run.as_dict(),
         "jobs": listed,
         "earlier": past,
     }
     files.write_json(jobs_json, record)
     if folder:
-        link.tell(folder, f"chain {record['chain']} submitted: jobs {', '.join(ids.values())}")
+        story.tell(folder, f"chain {record['chain']} submitted: jobs {', '.join(ids.values())}")
     return ids
 
 
@@ -328,12 +246,12 @@ def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None
     preflight.secrets_file()
     workspace = Workspace(Path(settings.get("WORKSPACE") or "").expanduser().absolute())
     name = Path(script).stem
-    here = site(None, workspace)
+    here = job_env.site(None, workspace)
     gpus = min(here.gpus, 1) if tier == "train" else 0
     logs = workspace.root / "logs"
     environments("trl" if tier == "train" else "")
     shards = int(settings.get("SHARDS") or 1)
-    force = {"FORCE": "1"} if settings.get("FORCE") else {}
+    force = {"FORCE": "1"} if settings.on("FORCE") else {}
     jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
     if name == "data" and shards > 1:
         jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
@@ -354,7 +272,7 @@ def sqsh(
     workspace: Workspace, source: str, target: Path, say: Callable[[str], None], dry_run: bool = False
 ) -> None:
     """Submit the import of an image to a .sqsh file on the shared file system."""
-    here, logs = site(None, workspace), workspace.root / "logs"
+    here, logs = job_env.site(None, workspace), workspace.root / "logs"
     job = Job(
         "sqsh",
         "omr-sqsh",

@@ -141,8 +141,17 @@ def clear(folder: RunFolder) -> None:
             shutil.rmtree(aside)
         else:
             path.unlink(missing_ok=True)
-    for path in (folder.metrics, folder.eval_json, folder.report):
+    files = [folder.engine_yaml(engine) for engine in ENGINES]
+    for path in (*files, folder.links_json, folder.metrics, folder.eval_json, folder.report):
         path.unlink(missing_ok=True)
+
+
+def anew(run: recipe.Run, workspace: Workspace) -> None:
+    """FORCE=1 for a chain of jobs: what the run has is taken back, but not from under a chain that lives."""
+    slurm.need()
+    folder = workspace.run(run)
+    slurm.refuse_second(folder.root, run.title)
+    clear(folder)
 
 
 def begin(run: recipe.Run, workspace: Workspace, said: Words) -> trl_plan.Plan:

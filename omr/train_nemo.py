@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from omr import average, convert, link, prepare, runs, sealed, stopping, submit
+from omr import average, convert, job_env, prepare, runs, sealed, settings, stopping, story
 from omr.errors import OmrError, RequestError
 from omr.files import lock, write_text
 from omr.recipe import Run
@@ -30,7 +30,7 @@ def need(run: Run) -> Path:
 
 def complete(run: Run, folder: RunFolder) -> bool:
     """Whether every averaged step is there, whole or converted."""
-    return link.complete(run, folder, sealed.whole(folder.checkpoints))
+    return story.complete(run, folder, sealed.whole(folder.checkpoints))
 
 
 def here(run: Run, workspace: Workspace, words: dict, gpus: int, say: Callable[[str], None]) -> int:
@@ -64,7 +64,9 @@ def _train(
     folder = workspace.run(run)
     prepared = prepare.make(workspace, Path(request["data"]["path"]), words["limit"])
     os.environ.update(NODES="1", GPUS=str(gpus))  # nemo_rl.yaml is written for this size
-    path, text = submit.engine_file(run, workspace, words)
+    file = job_env.engine_file(run, workspace, words, secrets=settings.secrets())
+    job_env.check_engine(file, run, request)
+    path, text = file
     write_text(path, text)
     for line in sealed.mend(folder.checkpoints):
         say(line)
@@ -72,7 +74,7 @@ def _train(
     say(f"training goes on from step {start}" if start else "training begins")
     cache = convert.cache(workspace, Path(request["base"]["path"]))
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
-        if not (cache / link.CONVERTED).exists():
+        if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
         token = folder.root / f".ray-{os.getpid()}"
         token.touch(mode=0o600)

@@ -35,10 +35,10 @@ def test_golden_commands():
     place = site(account="acc", partition="gpu", cpu_partition="cpu", qos="high", time="4:00:00")
     gpu = "--account=acc --partition=gpu --qos=high --time=4:00:00"
     cpu = "--account=acc --partition=cpu --qos=high --time=4:00:00"
-    size = "--nodes=64 --ntasks-per-node=1 --requeue --signal=B:USR2@60 --gpus-per-node=8 --exclusive"
-    sbatch = "sbatch --parsable --job-name=omr-7b-round1"
+    size = "--nodes=64 --ntasks-per-node=1 --requeue --signal=B:USR2@60 --gpus-per-node=8 --exclusive --mem=0"
+    sbatch = "sbatch --parsable --export=ALL --job-name=omr-7b-round1"
     assert commands(jobs(links=2, place=place, evaluate=True, prepare=True)) == [
-        f"{sbatch}-prepare {RUN} {LOG} {cpu} /omr/slurm/stage.sbatch",
+        f"{sbatch}-prepare {RUN} {LOG} {cpu} --nodes=1 --requeue /omr/slurm/stage.sbatch",
         f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100 /omr/slurm/train.sbatch",
         f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100,afterany:101 /omr/slurm/train.sbatch",
         f"{sbatch}-convert {RUN} {LOGS} {gpu} --nodes=1 --array=0-3 --requeue"
@@ -74,6 +74,20 @@ def test_what_a_pipeline_waits_for_holds_for_every_link():
     assert listed[0].after == (("afterok", "7"), ("afterok", "8"))
     assert listed[1].after == (("afterok", "7"), ("afterok", "8"), ("afterany", "train-1"))
     assert "--dependency=afterok:7,afterok:8,afterany:100" in commands(listed)[1]
+
+
+def test_a_trained_run_queues_for_no_nodes_again():
+    listed = jobs(links=4, prepare=True, trained=True, evaluate=True)
+    assert [(job.key, job.after) for job in listed] == [
+        ("convert", ()),
+        ("average", (("afterok", "convert"),)),
+        ("eval", (("afterok", "average"),)),
+    ]
+
+
+def test_cores_of_the_cpu_stages():
+    listed = jobs(links=1, prepare=True, place=site(words={"WORKERS": "48"}))
+    assert {job.key for job in listed if "--cpus-per-task=48" in job.options} == {"prepare"}
 
 
 def test_no_links():

@@ -73,3 +73,20 @@ def test_an_engine_without_a_lease_may_write(tmp_path, monkeypatch):
     lease.take(tmp_path / "lease", "8", 0, free)
     with pytest.raises(lease.Lost):
         lease.check()
+
+
+def test_a_run_folder_that_was_removed_is_lost(tmp_path):
+    held = lease.take(tmp_path / "run" / "lease", "7", 0, free)
+    held.path.unlink()
+    assert not held.holds
+    with pytest.raises(lease.Lost, match="the run's lease is gone"):
+        held.check()
+
+
+def test_a_lease_taken_over_twice_is_lost_to_the_last(tmp_path):
+    first = lease.take(tmp_path / "run" / "lease", "7", 0, free)
+    for job in ("8", "9"):
+        lease.take(tmp_path / "run" / "lease", job, 0, free)
+    (tmp_path / "run" / "lease" / "2").unlink()
+    with pytest.raises(lease.Lost, match="job 9"):
+        first.check()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import lease, nemo_driver, nemo_rl, recipe, sealed
+from omr import convert, lease, nemo_driver, nemo_rl, recipe, sealed
 from omr.settings import ROOT
 from omr.workspace import Workspace
 
@@ -46,7 +46,11 @@ def test_an_undisturbed_run_is_sealed_and_told(run):
     assert all((run.folder.checkpoint(n) / sealed.SEAL).exists() for n in (6, 24))
     rows = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 25)) and rows[0]["loss"] == 1.0
-    assert (run.cache / nemo_driver.CONVERTED).exists()
+    assert convert.cached(run.cache)
+    made = (run.cache / nemo_driver.CONVERTED).stat().st_mtime_ns
+    next(run.cache.rglob("run_config.yaml")).unlink()
+    # Another start does not declare whole what is not.
+    assert run().returncode == 0 and (run.cache / nemo_driver.CONVERTED).stat().st_mtime_ns == made
     assert "++data.train.data_path=" in done.stdout and "here" in done.stdout
 
 

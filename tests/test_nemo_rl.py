@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import nemo_rl, recipe, runs
+from omr import engine_checks, engine_keys, nemo_rl, recipe, runs
 from omr.errors import RequestError
 from omr.workspace import Workspace
 
@@ -156,9 +156,9 @@ def test_a_wrong_key_is_refused_with_the_nearest(wrong, near):
         written(run, overrides=f"{wrong}=1")
     assert f"did you mean {near}" in str(refusal.value)
     values = written(run)
-    nemo_rl._put(values, wrong, 1)
+    engine_keys.put(values, wrong, 1)
     with pytest.raises(RequestError, match=f"^{wrong} is no key"):
-        nemo_rl.check(values)
+        engine_keys.check(values)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,75 @@ def test_overrides_are_worked_in(line, key, value):
 def test_overrides_that_cannot_be_read(line, says):
     with pytest.raises(RequestError, match=says):
         written(TEN[0], overrides=line)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        # Steps that are averaged would never be saved, or the last never be reached.
+        ("checkpointing.save_period=1000", "save_period=1000 never saves the averaged steps 7500"),
+        ("checkpointing.save_period=0", "choose a divisor of 7500"),
+        ("checkpointing.save_period=x", "choose a divisor of 7500"),
+        ("sft.max_num_steps=100", "set STEPS=… NAME=…"),
+        ("checkpointing.enabled=false", "go on from checkpoints"),
+        ("checkpointing.save_optimizer=false", "go on from checkpoints"),
+        ("checkpointing.checkpoint_dir=/x", "set NAME=…"),
+        ("checkpointing.keep_top_k=3", "delete steps that are averaged"),
+        ("policy.model_name=/x", "BASE=…"),
+        ("data.train.data_path=/x", "make data with a NAME"),
+        ("cluster.num_nodes=2", "set NODES=…"),
+        ("cluster.gpus_per_node=4", "set GPUS=…"),
+        # Sizes as they come out, not as the table has them.
+        ("policy.megatron_cfg.tensor_model_parallel_size=3", "multiple of 6"),
+        ("policy.megatron_cfg.pipeline_model_parallel_size=3", "x pipeline parallel 3"),
+        ("policy.train_global_batch_size=1000", "do not divide the batch of 1000"),
+        ("policy.train_micro_batch_size=5", "do not divide the batch"),
+        ("policy.make_sequence_length_divisible_by=3", "must be a multiple of 4"),
+        ("policy.max_total_sequence_length=32769", "divide 32769 tokens"),
+    ],
+)
+def test_overrides_that_a_chain_could_not_go_with(line, says):
+    with pytest.raises(RequestError, match=says):
+        written(recipe.run("7b", 1), overrides=line)
+
+
+def test_the_divisor_follows_the_parallel_sizes():
+    line = "policy.megatron_cfg.context_parallel_size=8"
+    assert written(recipe.run("7b", 1), overrides=line)["policy"]["make_sequence_length_divisible_by"] == 16
+    both = f"{line} policy.make_sequence_length_divisible_by=64"
+    assert written(recipe.run("7b", 1), overrides=both)["policy"]["make_sequence_length_divisible_by"] == 64
+    assert written(recipe.run("7b", 1), overrides="checkpointing.save_period=1500")
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps", "enough"),
+    [
+        (5_485_147, None, True),
+        (10_000, 20, True),
+        (1_023, 20, False),  # no whole batch
+        (1_024, 100, True),
+        (1_024, 101, False),  # a hundred epochs end before
+        (300_000, None, False),
+    ],
+)
+def test_rows_that_the_steps_need(rows, steps, enough):
+    run = recipe.run("7b", 1, steps=steps, name="x" if steps else None)
+    if enough:
+        engine_checks.rows(run, rows, written(run))
+    else:
+        with pytest.raises(RequestError, match="never reach step"):
+            engine_checks.rows(run, rows, written(run))
+
+
+def test_what_differs_between_two_files():
+    run = recipe.run("7b", 1)
+    old = nemo_rl.text(written(run), run)
+    new = nemo_rl.text(written(run, nodes=32, wandb={"project": "p"}, overrides="sft.seed=7"), run)
+    assert engine_checks.changes(old, new) == ["sft.seed was 42, is 7"]
+    assert "cluster.num_nodes was 64, is 32" in engine_checks.changes(old, new, but=("logger",))
+    assert (
+        engine_checks.changes("a: [", new) == engine_checks.changes("text", new) == ["it is no YAML any more"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,12 +323,12 @@ def test_wandb_on_when_asked_and_one_id_a_run():
 def test_an_image_that_lost_a_key_is_noticed():
     values = written(TEN[0])
     example = {}
-    for key in nemo_rl.known_keys():
+    for key in engine_keys.known_keys():
         if not key.endswith(("?", "*")):
-            nemo_rl._put(example, key, 0)
-    assert nemo_rl.unknown_here(values, example) == []
+            engine_keys.put(example, key, 0)
+    assert engine_keys.unknown_here(values, example) == []
     del example["policy"]["megatron_cfg"]["scheduler"]["lr_decay_style"]
-    assert nemo_rl.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
+    assert engine_keys.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
 
 
 # --- with checkouts of NeMo-RL and NeMo-Skills, and omegaconf and hydra-core installed --------------------
@@ -330,10 +399,10 @@ def test_loads_in_nemo_rl_itself(run, tmp_path, loader):
 @pytest.mark.nemo
 def test_our_list_of_keys_is_the_checkout_s():
     example = yaml.safe_load((checkout("NEMO_RL_SOURCE") / nemo_rl.BASE_YAML).read_text())
-    have = {key + (".*" if value == {} else "") for key, value in nemo_rl.flatten(example)}
-    assert have == {key for key in nemo_rl.known_keys() if not key.endswith("?")}
+    have = {key + (".*" if value == {} else "") for key, value in engine_keys.flatten(example)}
+    assert have == {key for key in engine_keys.known_keys() if not key.endswith("?")}
     for run in TEN:
-        assert nemo_rl.unknown_here(written(run), example) == []
+        assert engine_keys.unknown_here(written(run), example) == []
 
 
 # Where ours and NeMo-Skills' effective values differ, and why.
@@ -406,8 +475,8 @@ def test_equal_in_effect_to_nemo_skills(run, tmp_path, loader):
         f"++sft.max_num_steps={steps}",
         "++sft.max_num_epochs=100",
     ]
-    theirs = dict(nemo_rl.flatten(effective(loader, skills, arguments)))
-    ours = dict(nemo_rl.flatten(effective(loader, here(run, tmp_path))))
+    theirs = dict(engine_keys.flatten(effective(loader, skills, arguments)))
+    ours = dict(engine_keys.flatten(effective(loader, here(run, tmp_path))))
     compared = 0
     for key, value in theirs.items():
         if key in MEANT or key.startswith(GONE):

@@ -124,3 +124,51 @@ def test_submit_writes_the_cluster_file_and_runs_ns(tmp_path, monkeypatch):
     ns.submit(run, space, words, print)
     assert seen.read_text().splitlines() == [str(space.run(run).root / "ns"), *words[1:]]
     assert (space.run(run).root / "ns" / "slurm.yaml").exists()
+
+
+def finished(path, name="manifest.json"):
+    path.mkdir(parents=True)
+    (path / name).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "base"),
+    [
+        (True, True, "final"),
+        (False, True, "checkpoints/final_hf_model"),
+        (False, False, "final"),  # said by `ready`
+    ],
+)
+def test_round_2_starts_where_round_1_really_ended(tmp_path, ours, theirs, base):
+    """NeMo-Skills leaves its average below the checkpoints' folder, not where the recipe's round 2 reads."""
+    space = Workspace(tmp_path)
+    first = space.run(recipe.run("7b", 1))
+    if ours:
+        finished(first.final)
+    if theirs:
+        finished(first.checkpoints / "final_hf_model", "config.json")
+    assert f"--hf_model={first.root / base}" in ns.argv(recipe.run("7b", 2), space)
+
+
+def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ns.slurm, "available", lambda: False)
+    space, run = Workspace(tmp_path), recipe.run("7b", 2)
+    with pytest.raises(RequestError, match="final is not there"):
+        ns.ready(run, space, recipe.SPLITS)
+    finished(space.run(recipe.run("7b", 1)).checkpoints / "final_hf_model", "config.json")
+    with pytest.raises(RequestError, match=r"round2\.jsonl is not there, or not finished; run make data"):
+        ns.ready(run, space, recipe.SPLITS)
+    data = space.data("openmathreasoning", "round2")
+    data.parent.mkdir()
+    data.touch()
+    data.with_suffix(".manifest.json").write_text("{}")
+    ns.ready(run, space, recipe.SPLITS)
+    space.run(run).root.mkdir(parents=True)
+    space.run(run).jobs_json.write_text("{}")
+    with pytest.raises(RequestError, match="begun with LAUNCHER=sbatch"):
+        ns.ready(run, space, recipe.SPLITS)
+
+
+def test_an_override_with_spaces_stays_one_word():
+    words = ns.argv(recipe.run("7b", 1), WORKSPACE, overrides="'logger.wandb.notes=two words' a=1")
+    assert words[-2:] == ["++logger.wandb.notes=two words", "++a=1"]

@@ -76,3 +76,25 @@ def test_a_file_that_does_not_fit_its_manifest(workspace):
         handle.write("{}\n")
     with pytest.raises(OmrError, match="its manifest says"):
         prepare.make(space, data, workers=1)
+
+
+def test_a_file_whose_content_changed_is_not_prepared(workspace):
+    """Same size, same rows, one letter: the engine would train on it for weeks."""
+    space, data = workspace
+    data.write_bytes(data.read_bytes().replace(b"answer 7<", b"answer 8<"))
+    with pytest.raises(OmrError, match="sha256 is not the one in its manifest"):
+        prepare.make(space, data, workers=1)
+
+
+@pytest.mark.parametrize("mischief", ["gone", "cut off"])
+def test_a_part_that_was_lost_is_made_again(workspace, mischief):
+    space, data = workspace
+    out = prepare.make(space, data, workers=1)
+    part = next(out.glob("*.arrow"))
+    whole = part.read_bytes()
+    part.unlink()
+    if mischief == "cut off":
+        part.write_bytes(whole[:-1])
+    assert not prepare.finished(space, sha256(data), None)
+    prepare.make(space, data, workers=1)
+    assert prepare.finished(space, sha256(data), None) and part.read_bytes() == whole

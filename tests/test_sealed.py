@@ -71,3 +71,18 @@ def test_the_seal_lists_everything(tmp_path):
     assert set(listed) == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {
         sealed.SEAL
     }
+
+
+def test_a_checkpoint_of_another_run_is_not_trained_on_from(tmp_path):
+    """Round 1's last one in round 2's folder: training would be complete at once."""
+    first, second = (tmp_path / name / "checkpoints" for name in ("round1", "round2"))
+    for folder, steps in ((first, 30_000), (second, 3_000)):
+        folder.mkdir(parents=True)
+        (folder.parent / "run.json").write_text(json.dumps({"request": {"steps": steps}, "code": "x"}))
+    checkpoint(second / "step_750")
+    checkpoint(first / "step_30000").rename(second / "step_30000")
+    assert sealed.damage(second / "step_30000") == "it belongs to another run"
+    assert sealed.whole(second) == [750]
+    said = sealed.mend(second)
+    assert said == ["step_30000 is damaged (it belongs to another run): set aside as damaged_step_30000"]
+    assert sealed.steps(second) == [750]

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from omr import nemo_rl, selftest, settings
+from omr import engine_keys, nemo_rl, selftest, settings
 
 
 class Prompt:
@@ -97,7 +97,7 @@ def test_another_version_of_nemo_rl_is_named(nemo_rl_folder):
 
 
 def test_a_key_that_the_image_has_not_is_named(nemo_rl_folder):
-    keys = [key.rstrip("?") for key in nemo_rl.known_keys() if not key.endswith((".*", ".*?"))]
+    keys = [key.rstrip("?") for key in engine_keys.known_keys() if not key.endswith((".*", ".*?"))]
     example = {}
     for key in keys:
         *sections, last = key.split(".")

@@ -94,3 +94,12 @@ def test_pins():
     pins = settings.pins()
     assert pins["NEMO_SKILLS_COMMIT"] in Path(settings.ROOT / "pyproject.toml").read_text()
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", pins["TRAIN_BASE_DIGEST"])
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("no", False), ("False", False), ("", False)],
+)
+def test_a_switch_can_be_off(monkeypatch, text, on):
+    monkeypatch.setenv("VERIFY", text)
+    assert settings.on("VERIFY") is on

@@ -1,10 +1,11 @@
 """What `make status` and `make plan` say of a run: with Slurm's answer, without it, before it begins."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from omr import manifest, plan, recipe, slurm, status
+from omr import manifest, nemo_rl, plan, recipe, slurm, status
 from omr.slurm import Queued
 from omr.workspace import Workspace
 
@@ -42,7 +43,7 @@ def test_a_running_chain(folder, monkeypatch):
         "10": ("PENDING", "Dependency"),
     }
     monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
-    found = status.of(RUN, folder, limit_seconds=70)
+    found = status.of(RUN, folder, limit_seconds=20)
     assert [(row.state, row.note) for row in found.rows] == [
         ("COMPLETED", "from step 0 to 8"),
         ("RUNNING", "from step 8"),
@@ -50,7 +51,7 @@ def test_a_running_chain(folder, monkeypatch):
         ("PENDING", "Dependency"),
     ]
     assert (found.step, found.saved, found.step_seconds, found.tokens_per_second) == (10, 8, 2.0, 250.0)
-    assert found.seconds_left == 28.0 and found.jobs_needed == 3  # of 70 s, 60 s are margin
+    assert found.seconds_left == 28.0 and found.jobs_needed == 3  # half of 20 s is margin
     shown = "\n".join(status.lines(found))
     assert (
         "step 10 of 24 (42%), saved 8" in shown and "0:28 of training left" in shown and "gone" not in shown
@@ -94,7 +95,7 @@ def test_a_finished_run_and_one_that_never_began(folder, tmp_path):
     ],
 )
 def test_time_limits(text, seconds):
-    assert status.limit(text) == seconds
+    assert slurm.limit(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_plan_counts(tmp_path):
     space, run = Workspace(tmp_path), recipe.run("7b", 2)
     found = plan.numbers(run, space, asked(), 64, 8, step_seconds=20, limit_seconds=4 * 3600)
     assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
-    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 13,800 of 14,400 s each
+    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
     data = space.data("openmathreasoning", "round2")
     data.parent.mkdir()
     data.write_text("x")
@@ -141,14 +142,70 @@ def test_plan_counts(tmp_path):
     assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
 
 
+@pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
+def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
+    run = recipe.run(model, 1)
+    assert f" NODES={nodes} " in plan.smoke(run)
+    smoke = recipe.run(model, 1, steps=20, name="smoke")
+    base = Workspace(Path("/w")).model(model)
+    nemo_rl.config(smoke, Workspace(Path("/w")).run(smoke), base, Path("/w/d.jsonl"), nodes=nodes)
+
+
+def test_plan_says_what_a_lost_node_can_cost(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    slow = plan.numbers(run, space, asked(), 64, 8, step_seconds=20)
+    text = plan.at_risk(slow, run.schedule)
+    assert "a save every 42 hours" in text and "save_period=300 " in text
+    assert run.schedule.save_period % 300 == 0
+    quick = plan.numbers(run, space, asked(), 64, 8, step_seconds=0.9)
+    assert plan.at_risk(quick, run.schedule) is None
+    assert "at risk" in "\n".join(plan.lines(slow, run, 64, 8))
+
+
+def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for key, number in (("data-7b-round1", "3"), ("model-7b-round1", "4"), ("data", "5"), ("sqsh", "6")):
+        (logs / f"{key}.jobs.json").write_text(json.dumps({"jobs": [{"key": key, "id": number}]}))
+    answer = {
+        "3": ("FAILED", "NonZeroExitCode"),
+        "4": ("COMPLETED", "None"),
+        "5": ("RUNNING", "None"),
+    }
+    monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
+    assert [(row.key, row.state, row.note) for row in status.stages(tmp_path)] == [
+        ("data-7b-round1", "FAILED", "NonZeroExitCode"),
+        ("data", "RUNNING", ""),
+    ]
+
+
 def test_array_and_accounting(monkeypatch):
     """The most telling task stands for an array; accounting fills in what the controller forgot."""
     rows = [
         Queued("9_0", "COMPLETED", "", "c"),
-        Queued("9_1", "FAILED", "x", "c"),
-        Queued("11", "RUNNING", "", "t"),
+        Queued("9_2", "COMPLETED", "", "c"),
+        Queued("10_0", "FAILED", "x", "c"),
+        Queued("10_1", "RUNNING", "", "c"),
+        Queued("10_2", "PENDING", "", "c"),
+        Queued("11", "COMPLETED", "", "t"),
     ]
+    told = [
+        Queued("7", "TIMEOUT", "", "t"),
+        Queued("8", "RUNNING", "", "t"),  # accounting missed its end
+        Queued("9_0", "PENDING", "", "c"),  # and is behind here
+        Queued("9_1", "FAILED", "exit code 1", "c"),
+    ]
+    asked = []
     monkeypatch.setattr(slurm, "queue", lambda: rows)
-    monkeypatch.setattr(slurm, "history", lambda ids: [Queued(i, "TIMEOUT", "TimeLimit", "t") for i in ids])
-    found = slurm.jobs(["7", "9", "11"])
-    assert {i: row.state for i, row in found.items()} == {"9": "FAILED", "11": "RUNNING", "7": "TIMEOUT"}
+    monkeypatch.setattr(slurm, "history", lambda ids: asked.extend(ids) or told)
+    found = slurm.jobs(["7", "8", "9", "10", "11"])
+    assert {i: row.state for i, row in found.items()} == {
+        "7": "TIMEOUT",
+        "9": "FAILED",
+        "10": "RUNNING",
+        "11": "COMPLETED",
+    }
+    assert asked == ["7", "8", "9"]
+    monkeypatch.setattr(slurm, "queue", lambda: rows[:1] + rows[5:])
+    monkeypatch.setattr(slurm, "history", lambda ids: [])
+    assert {i: row.state for i, row in slurm.jobs(["9"]).items()} == {"9": "COMPLETED"}

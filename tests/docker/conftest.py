@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import nemo_rl, settings
+from omr import engine_keys, settings
 from omr.settings import ROOT
 
 from .helpers import BASE, TRAIN_BASE, Checkout, run
@@ -158,7 +158,7 @@ def nemo_rl_base(checkout, tools, tmp_path_factory):
         name = next(name for name in wheel.namelist() if name.endswith("scripts/uv"))
         (folder / "uv").write_bytes(wheel.read(name))
     example = {}
-    for key in nemo_rl.known_keys():
+    for key in engine_keys.known_keys():
         *sections, last = key.rstrip("?").removesuffix(".*").split(".")
         inner = example
         for section in sections:

@@ -86,3 +86,32 @@ def test_a_node_that_lacks_something_is_named(nemo):
     story = nemo.story("mounts")
     assert states["train-1"] == "FAILED" and states["train-2"] == "CANCELLED", story
     assert "refused: node n" in story and "has no /nowhere, which MOUNTS names" in story
+
+
+def test_a_broken_node_is_left_out_by_the_next_link(nemo):
+    """One of two nodes has lost a GPU: that link ends, and the next asks Slurm for others."""
+    nemo.slurm.call("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
+    try:
+        submit(nemo, "broken", 3, OMR_STAND_IN_BROKEN="n1", OMR_STEP_DELAY="0.1", TIME="5")
+        nemo.running("broken", "train-1")
+    finally:
+        nemo.slurm.call("scontrol", "update", "NodeName=n3", "State=RESUME")
+    states = nemo.finish("broken")
+    story = nemo.story("broken")
+    assert states["train-1"] == "FAILED" and states["train-2"] == "COMPLETED", story
+    assert "refused: node n1: has 0 GPUs, 1 are asked for" in story and "do without n1" in story
+    assert states["average"] == "COMPLETED" and "2 links in a row" not in story, story
+
+
+def test_an_end_that_moves_is_heeded(nemo):
+    """A preempted job is told by USR2 that it ends sooner; it saves before, and the next link goes on."""
+    submit(nemo, "moved", 2, TIME="20", MARGIN="30", OMR_STEP_DELAY="2")
+    job = nemo.running("moved", "train-1")
+    wait((nemo.folder("moved").metrics).exists, 60, "the training did not begin")
+    nemo.slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    nemo.slurm.call("scancel", "--batch", "--signal=USR2", job)
+    wait(
+        lambda: "the allocation ends in 30 s: saves and stops" in nemo.story("moved"), 60, nemo.story("moved")
+    )
+    assert nemo.finish("moved")["train-1"] == "COMPLETED", nemo.story("moved")
+    assert "saved step" in nemo.story("moved") and nemo.folder("moved").final.exists()
