@@ -103,34 +103,51 @@ def queue(tries: int = 1) -> list[Queued]:
     return [Queued(*line.split("|", 6)) for line in lines if line.count("|") >= 6]
 
 
+_SACCT = "JobID,State,JobName,Reason,ExitCode,NodeList"
+
+
 def history(ids: Iterable[str]) -> list[Queued]:
-    """The same from accounting; empty where the cluster keeps none."""
+    """The same from accounting; empty where the cluster keeps none, or it does not answer."""
     wanted = ",".join(ids)
     if not wanted or not shutil.which("sacct"):
         return []
-    fields = "JobID,State,Reason,JobName"
-    out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", fields], quiet=True)
-    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
-    return [Queued(i, state.split()[0], reason, name) for i, state, reason, name in rows if state]
+    out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", _SACCT], quiet=True)
+    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 5]
+    # The user who cancelled a job stands behind its state.
+    return [Queued(i, state.split()[0], _why(*rest), name) for i, state, name, *rest in rows if state]
+
+
+def _why(reason: str, code: str, nodes: str) -> str:
+    """Why a job ended; accounting's own reason is what it last waited for, also of a job that began then."""
+    if nodes in ("", "None assigned"):
+        return reason
+    status, _, number = code.partition(":")
+    if number.strip("0"):
+        return f"signal {number}"
+    return f"exit code {status}" if status.strip("0") else ""
+
+
+def _telling(row: Queued) -> int:
+    """How much a task says about its array: one that runs the most, then a waiting, a failed, a good one."""
+    if row.state in ACTIVE:
+        return 3
+    return 2 if row.live else int(row.state != "COMPLETED")
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Queued]:
-    """What Slurm still knows about these jobs, by id; the most alive task stands for an array."""
+    """What Slurm still knows about these jobs, by id; the most telling task stands for an array.
+
+    Only the controller knows what lives: accounting, which may be behind, is asked about ended jobs alone.
+    """
     ids = list(ids)
+    queued = [row for row in queue() if row.job in ids]
+    known = {row.id for row in queued}
+    # Tasks of an array are forgotten one by one.
+    lost = [i for i in ids if not any(row.job == i and (row.live or row.id == i) for row in queued)]
+    ended = [row for row in history(lost) if row.id not in known and not row.live]
     found: dict[str, Queued] = {}
-    order = ("PENDING", "COMPLETED")  # the least and the last telling of an array's tasks
-    for row in queue():
-        if row.job in ids:
-            seen = found.get(row.job)
-            if (
-                seen is None
-                or (row.live and not seen.live)
-                or (seen.state in order and row.state not in order)
-            ):
-                found[row.job] = row
-    lost = [i for i in ids if i not in found]
-    for row in history(lost):
-        found.setdefault(row.job, row)
+    for row in sorted([*queued, *ended], key=_telling):
+        found[row.job] = row
     return found
 
 

@@ -145,10 +145,29 @@ def test_array_and_accounting(monkeypatch):
     """The most telling task stands for an array; accounting fills in what the controller forgot."""
     rows = [
         Queued("9_0", "COMPLETED", "", "c"),
-        Queued("9_1", "FAILED", "x", "c"),
-        Queued("11", "RUNNING", "", "t"),
+        Queued("9_2", "COMPLETED", "", "c"),
+        Queued("10_0", "FAILED", "x", "c"),
+        Queued("10_1", "RUNNING", "", "c"),
+        Queued("10_2", "PENDING", "", "c"),
+        Queued("11", "COMPLETED", "", "t"),
     ]
+    told = [
+        Queued("7", "TIMEOUT", "", "t"),
+        Queued("8", "RUNNING", "", "t"),  # accounting missed its end
+        Queued("9_0", "PENDING", "", "c"),  # and is behind here
+        Queued("9_1", "FAILED", "exit code 1", "c"),
+    ]
+    asked = []
     monkeypatch.setattr(slurm, "queue", lambda: rows)
-    monkeypatch.setattr(slurm, "history", lambda ids: [Queued(i, "TIMEOUT", "TimeLimit", "t") for i in ids])
-    found = slurm.jobs(["7", "9", "11"])
-    assert {i: row.state for i, row in found.items()} == {"9": "FAILED", "11": "RUNNING", "7": "TIMEOUT"}
+    monkeypatch.setattr(slurm, "history", lambda ids: asked.extend(ids) or told)
+    found = slurm.jobs(["7", "8", "9", "10", "11"])
+    assert {i: row.state for i, row in found.items()} == {
+        "7": "TIMEOUT",
+        "9": "FAILED",
+        "10": "RUNNING",
+        "11": "COMPLETED",
+    }
+    assert asked == ["7", "8", "9"]
+    monkeypatch.setattr(slurm, "queue", lambda: rows[:1] + rows[5:])
+    monkeypatch.setattr(slurm, "history", lambda ids: [])
+    assert {i: row.state for i, row in slurm.jobs(["9"]).items()} == {"9": "COMPLETED"}
