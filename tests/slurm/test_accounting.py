@@ -18,6 +18,7 @@ from .cluster import Cluster, wait
 from .conftest import Site
 
 PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db", "my_print_defaults")
+PACKAGES = "slurmdbd mariadb-server-core mariadb-client-core"
 DBD = """\
 AuthType=auth/munge
 AuthInfo=socket={root}/munge.socket
@@ -80,7 +81,7 @@ def site():
     if lack := cluster.missing():
         pytest.skip(lack)
     if absent := [name for name in PROGRAMS if not shutil.which(name)]:
-        pytest.skip(f"{', '.join(absent)} not installed (Debian: slurmdbd mariadb-server-core mariadb-client-core)")
+        pytest.skip(f"{', '.join(absent)} not installed (Debian: {PACKAGES})")
     with tempfile.TemporaryDirectory(prefix="omr-acct-", ignore_cleanup_errors=True) as folder:
         running = Accounted(Path(folder) / "s")
         try:
