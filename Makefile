@@ -119,7 +119,7 @@ test: ## every test that this machine can run
 	@docker/venv dev && exec .venv/bin/python -m pytest
 
 test-fast: ## the tests that take under a minute together
-	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 -m 'not slow and not slurm and not docker'
+	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slow and not slurm and not docker'
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

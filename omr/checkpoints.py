@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omr import lease
-from omr.files import read_json, sha256, sync, sync_tree, write_json
+from omr.files import read_json, settle_tree, sha256, sync, write_json
 from omr.sealed import steps
 
 LIST = "complete.json"
@@ -53,7 +53,7 @@ def saving(checkpoints: Path, step: int, identity: str) -> Iterator[Path]:
             name: {"size": (aside / name).stat().st_size, "sha256": sha256(aside / name)} for name in names
         }
         write_json(aside / LIST, {"run": identity, "step": step, "files": parts})
-        sync_tree(aside)
+        settle_tree(aside)
         lease.check()
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)

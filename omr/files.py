@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,19 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_tree(folder: Path) -> None:
-    """fsync every file and folder below `folder`, deepest first, and itself."""
+def settle_tree(folder: Path) -> None:
+    """Open every file below `folder` to whom the umask lets, and fsync all of it, deepest first.
+
+    Some libraries (safetensors) write for the owner alone, which would close a shared workspace to its group.
+    A folder has the mode that the umask gave it.
+    """
     for parent, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            sync(Path(parent, name))
+        wanted = Path(parent).stat().st_mode & 0o666
+        for path in (Path(parent, name) for name in names):
+            mode = path.stat().st_mode
+            if wanted & ~mode:
+                path.chmod(stat.S_IMODE(mode) | wanted)
+            sync(path)
         sync(Path(parent))
 
 
@@ -59,7 +68,7 @@ def building(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        sync_tree(aside)
+        settle_tree(aside)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
@@ -72,7 +81,7 @@ def building(folder: Path) -> Iterator[Path]:
 def install(aside: Path, folder: Path) -> None:
     """Make the finished folder `aside`, which a later run may have gone on with, `folder`."""
     old = folder.with_name(f".{folder.name}.old")
-    sync_tree(aside)
+    settle_tree(aside)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

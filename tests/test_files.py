@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from omr import files, manifest, recipe, runs
+from omr import checkpoints, files, manifest, recipe, runs
 from omr.errors import OmrError, RequestError
 from omr.settings import ROOT
 from omr.workspace import Workspace, manifest_of
@@ -35,6 +36,36 @@ def test_building_replaces_a_whole_folder_or_nothing(tmp_path):
         raise OSError(errno.ENOSPC, "disk full")
     assert [p.name for p in folder.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("umask, wanted", [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+@pytest.mark.parametrize("make", ["building", "install", "saving"])
+def test_what_a_library_wrote_for_the_owner_alone_is_opened_as_the_umask_says(tmp_path, make, umask, wanted):
+    before = os.umask(umask)
+    try:
+        final = tmp_path / "step_4"
+        if make == "install":
+            aside = tmp_path / "aside"
+            aside.mkdir()
+            private(aside)
+            files.install(aside, final)
+        else:
+            made = files.building(final) if make == "building" else checkpoints.saving(tmp_path, 4, "run")
+            with made as aside:
+                private(aside)
+    finally:
+        os.umask(before)
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in final.rglob("*") if p.is_file()}
+    assert modes.pop("tool", wanted | 0o100) == wanted | 0o100
+    assert {"model.safetensors", "plain"} <= modes.keys() and set(modes.values()) == {wanted}
+
+
+def private(folder):
+    """Files as safetensors' rename leaves them, an executable, and one that is as open as it should be."""
+    for name in ("model.safetensors", "tool"):
+        (folder / name).touch()
+        (folder / name).chmod(0o600 if name != "tool" else 0o700)
+    (folder / "plain").touch()
 
 
 KILLED = """

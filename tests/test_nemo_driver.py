@@ -54,6 +54,7 @@ def test_an_undisturbed_run_is_sealed_and_told(run):
     assert "++data.train.data_path=" in done.stdout and "here" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_deadline_is_a_moment_and_not_a_duration(run):
     """It counts from the allocation's end, however long the start took."""
     done = run(OMR_DEADLINE=str(time.time() + 3), OMR_STEP_DELAY="0.3")
@@ -78,6 +79,7 @@ def test_a_lost_lease_writes_nothing_more(run):
     assert sealed.steps(run.folder.checkpoints) == []
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_comes_to_the_same_end(run):
     run()
     last = "policy/weights/iter_0000000/weights.distcp"

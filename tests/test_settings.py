@@ -94,6 +94,7 @@ def test_pins():
     pins = settings.pins()
     assert pins["NEMO_SKILLS_COMMIT"] in Path(settings.ROOT / "pyproject.toml").read_text()
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", pins["TRAIN_BASE_DIGEST"])
+    assert f"\nray=={pins['RAY_VERSION']} " in Path(settings.ROOT / "docker/ray.lock").read_text()
 
 
 @pytest.mark.parametrize(

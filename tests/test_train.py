@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -276,6 +277,10 @@ def test_the_whole_way_of_both_rounds(ready):
         manifest.read(ready / "runs" / "micro" / "round2" / "final")["inputs"]["base"]
         == request["base"]["identity"]
     )
+    # A shared workspace: every model is as open as the umask says.
+    modes = {p: stat.S_IMODE(p.stat().st_mode) for p in ready.rglob("*.safetensors")}
+    assert {p.parent.parent.name for p in modes} >= {"models", "checkpoints", "hf", "round1"}
+    assert set(modes.values()) == {ready.joinpath("models").stat().st_mode & 0o666}, modes
 
     # Another request for a finished run is refused, and named.
     named = {**environ, "NAME": "few"}

@@ -28,6 +28,7 @@ def content(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"}
 
 
+@pytest.mark.slow
 def test_final(trained):
     workspace, run = trained
     folder = workspace.run(run)

@@ -77,6 +77,7 @@ def unpatched(files):
     return {**files, "config.json": text.encode()}
 
 
+@pytest.mark.slow
 def test_tiny_from_nothing_to_finished(tmp_path, tiny):
     code, out, err = bin_model(tmp_path, "--model", "tiny")
     assert (code, err) == (0, "")
@@ -272,6 +273,7 @@ def server(tiny):
         yield Server(hub, tiny)
 
 
+@pytest.mark.slow
 def test_the_download(tmp_path, server, tiny):
     """Cut off, busy and lying once each; in the end complete, patched and proved."""
     server.hub.fault("model.safetensors", cut=200_000)
@@ -290,6 +292,7 @@ def test_the_download(tmp_path, server, tiny):
     assert len(server.hub.log) == asked
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_goes_on(tmp_path, server):
     server.hub.fault("model.safetensors", status=503)  # a pause, in which the small files arrive
     server.hub.fault("model.safetensors", times=50, status=403)

@@ -64,7 +64,7 @@ class Cluster:
 
     def __init__(self, root: Path, nodes: int = 4, cpus: int = 4, slurmd_timeout: int = 10) -> None:
         self.root, self.nodes = root, [f"n{i + 1}" for i in range(nodes)]
-        ports = free_ports(nodes + 1)
+        *ports, self.spare_port = free_ports(nodes + 2)
         self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
         self.daemons: dict[str, subprocess.Popen] = {}
         # Counted, not looked at: the GPUs of these nodes are a number.
@@ -139,13 +139,13 @@ class Cluster:
 
     def stop(self) -> None:
         """End jobs, then daemons, then what jobs left behind (orphans of a killed slurmd)."""
-        self.call("scancel", "--quiet", "--user=root", check=False)
-        deadline = time.monotonic() + 15
-        while self.call("squeue", "-h", check=False).strip() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        for name in (*self.nodes, "slurmctld", "munged"):
-            daemon = self.daemons.get(name)
-            if daemon and daemon.poll() is None:
+        if "slurmctld" in self.daemons:  # else its commands would wait for it
+            self.call("scancel", "--quiet", "--user=root", check=False)
+            deadline = time.monotonic() + 15
+            while self.call("squeue", "-h", check=False).strip() and time.monotonic() < deadline:
+                time.sleep(0.2)
+        for daemon in reversed(self.daemons.values()):
+            if daemon.poll() is None:
                 daemon.send_signal(signal.SIGTERM)
         for daemon in self.daemons.values():
             try:

@@ -294,19 +294,24 @@ def test_disk_full(campaign, site, reference):
 
 
 def drive_two_nodes(site):
-    words = {**STEP, "NODES": "2"}
-    site.train("nodes", links=2, **words)
+    site.train("nodes", links=2, **STEP, NODES="2")
     site.reached("nodes", 8)
     site.slurm.call("scancel", site.ids("nodes")["train-1"])
-    return site.finish("nodes")
+    site.train("nodes-calm", links=1, NODES="2")
+    return site.finish("nodes"), site.finish("nodes-calm")
 
 
 def test_two_nodes(campaign, site):
-    """torchrun on two nodes trains, is ended, and resumes; two processes add up otherwise than one."""
-    states = campaign.result("two_nodes")
+    """torchrun on two nodes trains, is ended, and resumes to the weights of two nodes that nothing disturbs.
+
+    Two processes add up otherwise than one: these are not the weights of one node.
+    """
+    ended, calm = campaign.result("two_nodes")
     story = site.story("nodes")
-    assert states["train-2"] == "COMPLETED" and states["average"] == "COMPLETED", story
+    assert ended["train-1"] == "CANCELLED" and ended["train-2"] == "COMPLETED", story
     assert "trains on from step" in story and "the training is complete at step 24" in story
+    assert calm["train-1"] == "COMPLETED" and "trains on from step" not in site.story("nodes-calm")
+    assert weights(site, "nodes") == weights(site, "nodes-calm")
 
 
 # --- a second chain, and a submission that fails --------------------------------
