@@ -59,6 +59,7 @@ def test_a_lost_lease_stops_a_save_and_touches_nothing(run, monkeypatch, tmp_pat
     save(run, 2)
     held = tmp_path / "lease"
     held.mkdir()
+    (held / "1").write_text("{}")
     monkeypatch.setenv(lease.VARIABLE, str(held / "1"))
     save(run, 4)
     (held / "2").write_text("{}")
