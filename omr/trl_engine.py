@@ -20,7 +20,7 @@ from omr.errors import OmrError
 from omr.files import lock
 from omr.sft_rows import Feed, Order, Rows, packed, padded
 from omr.workspace import RunFolder
-from omr.world import World, agree
+from omr.world import World, agree, leaving
 
 LOOKED_AT = 1000  # rows whose length is counted before training
 
@@ -48,7 +48,7 @@ def train(folder: RunFolder, say: Callable[[str], None] = print) -> Outcome:
     # Under a lease that decides who may write: the lock of an orphan, which is ending, must not hold it up.
     alone = world.first and lease.VARIABLE not in os.environ
     held = lock(folder.root / ".train.lock", str(folder.root)) if alone else contextlib.nullcontext()
-    with held, stopping.by_flag() as asked:
+    with held, leaving(world), stopping.by_flag() as asked:
         start = _newest(folder, world, say)  # the others wait here until the first one's files are written
         plan = trl_plan.read(folder)
         if start >= plan.steps:

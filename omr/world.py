@@ -1,6 +1,8 @@
 """The processes of one training: this one's rank among them, and a number that they agree on."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -42,3 +44,16 @@ def join() -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
+@contextlib.contextmanager
+def leaving(world: World) -> Iterator[None]:
+    """Leave the group at the end: a process that exits inside it may be aborted by its threads."""
+    try:
+        yield
+    finally:
+        if world.size > 1:
+            from torch import distributed
+
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
