@@ -173,4 +173,8 @@ def main(root: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of torch's libraries can abort a process on its long way out, and a finished training with it.
+    os._exit(code)
