@@ -7,11 +7,12 @@ the segments' checksums, and the shard is made again.
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import socket
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +21,8 @@ from omr import files
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from omr.escape import Source
 
 BUCKET = 64_000_000  # bytes of raw text for each bucket, about
 CODECS = ("zstd", "none")
@@ -51,59 +54,80 @@ def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarr
 
 
 class Writer:
-    """Collects a shard's rows and writes their lines by bucket, about `room` bytes at a time.
+    """Collects a shard's lines in `room` bytes of memory and writes them by bucket whenever these are full."""
 
-    `fill` makes lines of what `add` is given.
-    """
+    def __init__(self, folder: Path, name: str, buckets: int, room: int, codec: str) -> None:
+        import numpy as np
 
-    def __init__(
-        self, folder: Path, name: str, buckets: int, room: int, codec: str, fill: Callable[[list], bytes]
-    ) -> None:
-        self.folder, self.name, self.buckets, self.room, self.fill = folder, name, buckets, room, fill
+        self.folder, self.name, self.buckets = folder, name, buckets
         mine = f"{socket.gethostname()}.{os.getpid()}.tmp"
         self.asides = [folder / f".{name}.{part}.{mine}" for part in range(parts(buckets))]
         self.handles = [aside.open("wb", buffering=0) for aside in self.asides]
         self.codec = _codec(codec)
-        self.rows: list[list] = [[] for _ in range(buckets)]
-        self.held = 0
+        self.text, self.used = np.empty(room, np.uint8), 0
+        self.ends: list[np.ndarray] = []  # of the lines in `text`
+        self.chosen: list[np.ndarray] = []  # their buckets
         self.index: list[np.ndarray] = []
+        self.lengths: list[np.ndarray] = []  # of all lines, in the order in which they were stored
 
-    def add(self, rows: list, buckets: "np.ndarray", size: int) -> None:
-        """Rows, the bucket of each, and the bytes of all, about."""
-        for row, bucket in zip(rows, buckets.tolist(), strict=True):
-            self.rows[bucket].append(row)
-        self.held += size
-        if self.held >= self.room:
-            self.flush()
+    def add(self, rows: "Source", chosen: "np.ndarray") -> None:
+        """Rows, and the bucket of each."""
+        import numpy as np
+
+        first = 0
+        while first < len(rows):
+            ends = np.empty(len(rows) - first, np.int64)
+            took = rows.write(first, self.text, self.used, ends)
+            if took:
+                self.used = int(ends[took - 1])
+                self.ends.append(ends[:took])
+                self.chosen.append(chosen[first : first + took])
+                first += took
+            elif self.used:
+                self.flush()
+            else:
+                self.text = np.empty(rows.need(first), np.uint8)  # a row that is larger than the room
 
     def flush(self) -> None:
         """Write what has come together."""
         import numpy as np
 
+        if not self.used:
+            return
+        ends, chosen = np.concatenate(self.ends), np.concatenate(self.chosen)
+        starts = np.concatenate(([0], ends[:-1]))
+        order = np.argsort(chosen, kind="stable")  # rows keep their order inside a bucket
+        self.lengths.append((ends - starts)[order].astype("<u4"))
+        text = memoryview(self.text)
+        lines = [text[a:b] for a, b in zip(starts[order].tolist(), ends[order].tolist(), strict=True)]
         index = np.zeros(self.buckets, INDEX)
-        for bucket, rows in enumerate(self.rows):
-            if rows:
-                stored = raw = self.fill(rows)
-                check = 0
-                if self.codec:
-                    stored = self.codec.compress(raw, asbytes=True)
-                    check = zlib.crc32(stored)
-                handle = self.handles[part_of(bucket, self.buckets)]
-                index[bucket] = (handle.tell(), len(stored), len(raw), len(rows), check)
-                _write(handle, stored)
-                rows.clear()
+        last = np.cumsum(np.bincount(chosen, minlength=self.buckets)).tolist()
+        for bucket, (start, stop) in enumerate(itertools.pairwise([0, *last])):
+            if start < stop:
+                index[bucket] = self._store(bucket, lines[start:stop])
         self.index.append(index)
-        self.held = 0
+        self.ends, self.chosen, self.used = [], [], 0
+
+    def _store(self, bucket: int, lines: list[memoryview]) -> tuple:
+        """Write a bucket's lines behind what its file has; returns the entry of the index."""
+        handle = self.handles[part_of(bucket, self.buckets)]
+        offset, size, rows, check = handle.tell(), sum(map(len, lines)), len(lines), 0
+        if self.codec:
+            lines = [memoryview(self.codec.compress(b"".join(lines), asbytes=True))]
+            check = _check(lines[0])
+        handle.seek(stored := files.write_at(handle.fileno(), lines, offset))
+        return offset, stored - offset, size, rows, check
 
     def close(self, facts: dict) -> None:
         """Give the files their final names; `facts` come last and mean that the shard is done."""
         import numpy as np
 
-        if any(self.rows):
-            self.flush()
+        self.flush()
         index = np.array(self.index) if self.index else np.zeros((0, self.buckets), INDEX)
-        with files.writing(self.folder / f"{self.name}.npy") as aside, aside.open("wb") as handle:
-            np.save(handle, index)
+        lengths = np.concatenate(self.lengths or [np.zeros(0, "<u4")])
+        for suffix, array in (("index", index), ("lengths", lengths)):
+            with files.writing(self.folder / f"{self.name}.{suffix}.npy") as aside, aside.open("wb") as handle:
+                np.save(handle, array)
         for part, (aside, handle) in enumerate(zip(self.asides, self.handles, strict=True)):
             handle.close()
             aside.replace(lines_of(self.folder, self.name, part))
@@ -123,7 +147,7 @@ class Reader:
         import numpy as np
 
         self.folder = folder
-        self.shards = [(name, np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names]
+        self.shards = [(name, np.load(folder / f"{name}.index.npy", mmap_mode="r")) for name in names]
         self.raw, self.rows, self.stored = (
             sum(index[key].astype(np.int64).sum(axis=0) for _, index in self.shards)
             for key in ("raw", "rows", "stored")
@@ -131,32 +155,43 @@ class Reader:
         self.starts: list[int] = [0, *np.cumsum(self.raw).tolist()]  # of each bucket in the output
         self.parts = set(range(parts(len(self.raw))))  # not freed yet
 
-    def segments(self, bucket: int) -> Iterator[tuple]:
-        """The bucket's (shard's name, open file, entry of the index), shard by shard, in row order."""
-        for name, index in self.shards:
-            wanted = [entry for entry in index[:, bucket] if entry["rows"]]
-            if wanted:
-                path = lines_of(self.folder, name, part_of(bucket, len(self.raw)))
-                try:
-                    handle = path.open("rb", buffering=0)
-                except FileNotFoundError:
-                    raise Torn(name) from None
-                with handle:
-                    for entry in wanted:
-                        yield name, handle, entry
+    @functools.cached_property
+    def lengths(self) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
+        """Of each shard its lines' lengths, as stored, and where those of each entry of the index begin."""
+        import numpy as np
 
-    def read(self, bucket: int, room: memoryview) -> None:
-        """Read the bucket's lines into `room`, which has their size; `Torn` names a damaged shard."""
-        for name, handle, entry in self.segments(bucket):
-            offset, stored, raw = (int(entry[key]) for key in ("offset", "stored", "raw"))
-            if entry["check"]:
-                data = os.pread(handle.fileno(), stored, offset)
-                if len(data) != stored or zlib.crc32(data) != entry["check"]:
-                    raise Torn(name)
-                room[:raw] = memoryview(_codec("zstd").decompress(data, raw)).cast("B")
-            elif _read(handle, room[:raw], offset) < raw:
-                raise Torn(name)
-            room = room[raw:]
+        found = {}
+        for name, index in self.shards:
+            ends = np.cumsum(index["rows"], dtype=np.int64).reshape(index.shape)
+            stored = np.load(self.folder / f"{name}.lengths.npy", mmap_mode="r")
+            found[name] = (stored, ends - index["rows"])
+        return found
+
+    def read(self, bucket: int, room: memoryview) -> "np.ndarray":
+        """Read the bucket's lines into `room`, which has their size; returns where each of them ends.
+
+        `Torn` names a shard whose scratch is damaged.
+        """
+        import numpy as np
+
+        lengths = []
+        for name, index in self.shards:
+            wanted = np.flatnonzero(index["rows"][:, bucket])
+            if not len(wanted):
+                continue
+            stored, firsts = self.lengths[name]
+            try:
+                handle = lines_of(self.folder, name, part_of(bucket, len(self.raw))).open("rb", buffering=0)
+            except FileNotFoundError:
+                raise Torn(name) from None
+            with handle:
+                for flush in wanted:
+                    entry, first = index[flush, bucket], int(firsts[flush, bucket])
+                    if not _segment(handle, entry, room):
+                        raise Torn(name)
+                    room = room[int(entry["raw"]) :]
+                    lengths.append(stored[first : first + int(entry["rows"])])
+        return np.cumsum(np.concatenate(lengths), dtype=np.int64)
 
     def free(self, done: set[int]) -> None:
         """Remove the lines of which no bucket is needed any more: those not in `done` are."""
@@ -182,19 +217,21 @@ def lines_of(folder: Path, name: str, part: int) -> Path:
     return folder / f"{name}.{part}.lines"
 
 
-def _write(handle: BinaryIO, data: bytes) -> None:
-    """All of it, into an unbuffered file."""
-    left = memoryview(data)
-    while left:
-        left = left[handle.write(left) :]
+def _segment(handle: BinaryIO, entry: "np.void", room: memoryview) -> bool:
+    """Read one entry of the index into the beginning of `room`; False if the file is not what it says."""
+    offset, stored, raw, check = (int(entry[key]) for key in ("offset", "stored", "raw", "check"))
+    if not check:
+        return files.read_at(handle.fileno(), room[:raw], offset) == raw
+    data = os.pread(handle.fileno(), stored, offset)
+    if len(data) != stored or _check(data) != check:
+        return False
+    room[:raw] = memoryview(_codec("zstd").decompress(data, raw)).cast("B")
+    return True
 
 
-def _read(handle: BinaryIO, room: memoryview, offset: int) -> int:
-    """Fill `room` from a place in a file; returns how many bytes there were."""
-    done = 0
-    while done < len(room) and (got := os.preadv(handle.fileno(), [room[done:]], offset + done)):
-        done += got
-    return done
+def _check(data: bytes) -> int:
+    """CRC-32, never 0, which means that there is none."""
+    return zlib.crc32(data) or 1
 
 
 @functools.cache
@@ -212,7 +249,7 @@ def done(folder: Path, name: str) -> dict | None:
 
 def undo(folder: Path, name: str) -> None:
     """Forget a shard: its facts first."""
-    for suffix in ("json", "npy"):
+    for suffix in ("json", "index.npy", "lengths.npy"):
         (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     for lines in folder.glob(f"{name}.*.lines"):
         lines.unlink()

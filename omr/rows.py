@@ -1,10 +1,9 @@
 """Raw rows -> SFT lines, and which rows a round keeps: Arrow columns in, bytes and reasons out.
 
 A line is compact JSON in UTF-8, as json.dumps(row, ensure_ascii=False, separators=(",", ":")) writes it,
-and a newline. Whole columns are escaped at once: their texts are joined by a byte that UTF-8 never has.
+and a newline. omr/escape.py writes those of whole columns at once.
 """
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omr import recipe
+from omr.errors import OmrError
 from omr.prompts import COUNT, PROBLEM, Compiled, Prompt
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from omr.escape import Source
 
 TEXTS = (
     "expected_answer",
@@ -28,14 +30,12 @@ TEXTS = (
     "generated_solution",
     "inference_mode",
 )
-COLUMNS = (*TEXTS, "used_in_kaggle")
+FLAG = "used_in_kaggle"
+COLUMNS = (*TEXTS, FLAG)
 RENAMED = {"problem": "input", "generated_solution": "output"}
 NEEDED = ("problem", "generated_solution")  # null here is no row; null elsewhere is JSON's null
 SOURCE, RATE, SOLUTION = "problem_source", "pass_rate_72b_tir", "generated_solution"
 LEFT, SPENT = "Remaining code executions: ", "You have run out of code executions!"
-MARK = b"\xff"  # in no UTF-8 text
-
-_ESCAPES = {c: json.dumps(chr(c))[1:-1].encode() for c in range(32)}
 
 
 @dataclass
@@ -212,58 +212,81 @@ class Formatter:
     """Lines of a split: its compiled prompt between the row's values."""
 
     def __init__(self, compiled: Compiled, prompt: Prompt | None = None) -> None:
+        import numpy as np
+
         self.compiled, self.prompt = compiled, prompt
         inside = [_escape_text(piece) for piece in compiled.pieces]
-        self.values: list[str] = []  # what the template takes, in its order
-        template = ""
-        for name in COLUMNS:
-            key = json.dumps(RENAMED.get(name, name))
-            if name == "problem":
-                filled = inside[0]
-                for value, piece in zip(compiled.fields, inside[1:], strict=True):
-                    filled += f"%b{piece}"
-                    self.values.append(value)
-            elif name == SOLUTION:
-                filled = f"{_escape_text(compiled.before)}%b{_escape_text(compiled.after)}"
-                self.values.append(name)
-            else:
-                filled = "%b"
-                self.values.append(name)
-            filled = filled if name == "used_in_kaggle" else f'"{filled}"'
-            template += f"{',' if template else ''}{key}:{filled}"
-        self.template = ("{" + template + "}\n").encode()
+        self.values: list[str] = []  # what stands between the pieces of a line, in its order
+        pieces = ["{"]
 
-    def rows(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "list[tuple[bytes, ...] | bytes]":
-        """For each row of a batch without faults: what `fill` puts into the template, or its whole line."""
+        def put(value: str, after: str) -> None:
+            self.values.append(value)
+            pieces.append(after)
+
+        for number, name in enumerate(COLUMNS):
+            quote = "" if name == FLAG else '"'
+            pieces[-1] += f"{',' if number else ''}{json.dumps(RENAMED.get(name, name))}:{quote}"
+            if name == "problem":
+                pieces[-1] += inside[0]
+                for value, piece in zip(compiled.fields, inside[1:], strict=True):
+                    put(value, piece)
+            elif name == SOLUTION:
+                pieces[-1] += _escape_text(compiled.before)
+                put(name, _escape_text(compiled.after))
+            else:
+                put(name, "")
+            pieces[-1] += quote
+        pieces[-1] += "}\n"
+        if COUNT not in self.values:
+            put(COUNT, "")
+        encoded = [piece.encode() for piece in pieces]
+        self.pieces = np.frombuffer(bytearray(b"".join(encoded)), np.uint8)
+        self.cuts = np.cumsum([0, *map(len, encoded)])
+
+    def lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "list[Source]":
+        """The rows of a batch without faults, in its order, as what writes their lines."""
+        from omr import escape
+
         if not self.compiled.exact:
             numbers = [None] * len(batch) if counts is None else counts.tolist()
-            return [self._line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)]
-        values = escaped([self._column(batch, name, counts) for name in self.values])
-        result: list = list(zip(*[iter(values)] * len(self.values), strict=True))
-        for row in _with_nulls(batch):
-            count = None if counts is None else int(counts[row])
-            result[row] = self._line(batch.slice(row, 1).to_pylist()[0], count)
-        return result
+            return [escape.Whole([self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)])]
+        found, start = [], 0
+        for row in [*_with_nulls(batch), len(batch)]:
+            if start < row:
+                part = None if counts is None else counts[start:row]
+                found.append(self._columns(batch.slice(start, row - start), part))
+            if row < len(batch):
+                count = None if counts is None else int(counts[row])
+                found.append(escape.Whole([self.line(batch.slice(row, 1).to_pylist()[0], count)]))
+            start = row + 1
+        return found
 
-    def fill(self, rows: "list[tuple[bytes, ...] | bytes]") -> bytes:
-        """The rows' lines, one after the other."""
-        try:
-            return (self.template * len(rows)) % tuple(itertools.chain.from_iterable(rows))
-        except TypeError:  # there is a whole line among them
-            return b"".join(row if isinstance(row, bytes) else self.template % row for row in rows)
+    def prove(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> None:
+        """The lines of these rows against the plainest way's; an OmrError where they differ."""
+        from omr import escape
 
-    def _column(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.Array":
+        numbers = [None] * len(batch) if counts is None else counts.tolist()
+        plain = b"".join(self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True))
+        if escape.text(self.lines(batch, counts)) != plain:
+            raise OmrError("lines are written otherwise than json.dumps does; reinstall numba (rm -rf .venv)")
+
+    def _columns(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "Source":
+        from omr import escape
+
+        columns = [_bytes_of(self._column(batch, name, counts)) for name in self.values]
+        texts, offsets = zip(*columns, strict=True)
+        return escape.Columns(texts, offsets, self.pieces, self.cuts)
+
+    def _column(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.StringArray":
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if name == COUNT:
-            return pa.array(counts).cast(pa.string()).cast(pa.binary())
-        if name == "used_in_kaggle":
-            flag = pc.if_else(batch[name], pa.scalar(b"true"), pa.scalar(b"false"))
-            return flag.fill_null(b"null")
-        return batch[name].cast(pa.binary()).fill_null(b"")
+            return pa.array([""] * len(batch) if counts is None else counts).cast(pa.string())
+        return pc.if_else(batch[name], "true", "false").fill_null("null") if name == FLAG else batch[name]
 
-    def _line(self, row: dict, count: int | None) -> bytes:
+    def line(self, row: dict, count: int | None) -> bytes:
+        """The line of one raw row, by the plainest way: for a row with nulls, and to prove the others by."""
         values = {PROBLEM: row["problem"], COUNT: count}
         if self.compiled.exact:
             given, answer = self.compiled.input(values), self.compiled.output(row[SOLUTION])
@@ -281,29 +304,19 @@ def dump(row: dict) -> bytes:
 
 
 def _escape_text(text: str) -> str:
-    """A constant piece inside a JSON string, inside a bytes template."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace("%", "%%")
+    """A constant piece inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def escaped(columns: "list[pa.Array]") -> list[bytes]:
-    """The columns' values, row by row, each escaped as the inside of a JSON string."""
+def _bytes_of(column: "pa.StringArray") -> "tuple[np.ndarray, np.ndarray]":
+    """A column's bytes, and where in them each value begins and the last one ends; nothing is copied."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if not len(columns[0]):
-        return []
-    parts = [part for column in columns for part in (column, pa.scalar(MARK))]
-    joined = pc.binary_join_element_wise(*parts, pa.scalar(b""))
-    start, end = (int(n) for n in np.frombuffer(joined.buffers()[1], np.int32)[[0, len(joined)]])
-    text = joined.buffers()[2].slice(start, end - start).to_pybytes()
-    text = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    if np.count_nonzero(np.frombuffer(text, np.uint8) < 32):
-        for code, escape in _ESCAPES.items():
-            text = text.replace(bytes([code]), escape)
-    values = text.split(MARK)
-    values.pop()
-    return values
+    _, offsets, text = column.buffers()
+    text, places = np.frombuffer(text or b"", np.uint8), np.frombuffer(offsets or bytes(4), np.int32)
+    for array in (text, places):
+        array.setflags(write=False)  # as the compiled loop has it
+    return text, places[column.offset : column.offset + len(column) + 1]
 
 
 def _with_nulls(batch: "pa.RecordBatch") -> list[int]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from omr.escape import Source
+
+SAMPLE = 16  # rows of each shard whose lines are proved
 BATCH = 2_000_000  # bytes of text at a time: small enough for the processor's cache, large enough for columns
 
 
@@ -89,6 +92,7 @@ def start() -> None:
     # Now, while the prompts are still being compiled elsewhere.
     importlib.import_module("pyarrow.compute")
     importlib.import_module("pyarrow.parquet")
+    importlib.import_module("omr.escape")
 
 
 class _NoPandas(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -138,12 +142,15 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
     pa.set_io_thread_count(1)
     result = Result()
     steps = _Steps(job, shard.split, result)
-    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec, steps.formatter.fill)
+    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec)
     try:
         shard.check()
-        for numbers, formatted, size in _formatted(steps, job, shard, take, result):
-            writer.add(formatted, buckets.choose(job.seed, shard.name, numbers, job.buckets), size)
-            result.kept += len(formatted)
+        for numbers, sources in _formatted(steps, job, shard, take, result):
+            chosen = buckets.choose(job.seed, shard.name, numbers, job.buckets)
+            for source in sources:
+                writer.add(source, chosen[: len(source)])
+                chosen = chosen[len(source) :]
+            result.kept += len(numbers)
         result.sha256 = digest or sha256(shard)  # it was just read, so this reads the page cache
         shard.check()
         writer.close(result.facts())
@@ -154,7 +161,7 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
 
 
 def _formatted(steps: "_Steps", job: Job, shard: Shard, take: int, result: Result) -> Iterator[tuple]:
-    """Of what is kept, batch by batch: row numbers in the file, rows for the formatter, bytes about."""
+    """Of what is kept, batch by batch: row numbers in the file, and what writes their lines."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -209,7 +216,7 @@ class _Steps:
         if not compiled.exact:
             tokenizer = prompts.tokenizer(job.corpus, job.slow)
             prompt = prompts.load(job.corpus, split, tokenizer)
-        self.formatter = rows.Formatter(compiled, prompt)
+        self.formatter, self.proved = rows.Formatter(compiled, prompt), not compiled.exact
         # Genselect answers are short: the recipe filters them by source and pass rate alone.
         self.counter = None
         if self.filtered and split != "genselect":
@@ -217,11 +224,8 @@ class _Steps:
 
     def take(
         self, batch: "pa.RecordBatch", reject: Callable[[int, str], None]
-    ) -> "tuple[np.ndarray, list, int]":
-        """Which rows of the batch are kept, the formatter's rows of them, and their bytes.
-
-        `reject` is told of malformed rows.
-        """
+    ) -> "tuple[np.ndarray, list[Source]]":
+        """Which rows of the batch are kept, and what writes their lines; `reject` is told of malformed rows."""
         import numpy as np
 
         left = np.arange(len(batch))
@@ -245,7 +249,11 @@ class _Steps:
                 without(bad)
                 counts, _, two_digits = rows.executions(batch[rows.SOLUTION])
             self.result.two_digits += two_digits
-        return left, self.formatter.rows(batch, counts), batch.nbytes
+        if len(batch) and not self.proved:
+            few = slice(SAMPLE)
+            self.formatter.prove(batch[few], None if counts is None else counts[few])
+            self.proved = True
+        return left, self.formatter.lines(batch, counts)
 
 
 @functools.lru_cache(maxsize=1)
@@ -284,10 +292,10 @@ def _group(
             if len(here):
                 kept = rows.plain(batch if len(here) == len(batch) else batch.take(pa.array(here)))
                 numbers = here + (first + start)
-                left, taken, size = steps.take(
+                left, sources = steps.take(
                     kept, lambda row, why, at=numbers: reject(group, int(at[row]), 1, why)
                 )
-                yield numbers[left], taken, size
+                yield numbers[left], sources
             start += len(batch)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

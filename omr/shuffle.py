@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 PART = "output.part"
-AT_ONCE = os.sysconf("SC_IOV_MAX")  # pieces that one system call writes
 
 
 class Mixed:
@@ -62,28 +61,14 @@ def bucket(work: Path, names: tuple[str, ...], seed: int, turn: int, number: int
     """Shuffle one bucket into the output; its order depends on (seed, bucket, lines) alone."""
     reader = _reader(work, names, turn)
     lines = _room(int(reader.raw.max()))[: int(reader.raw[number])]
-    reader.read(number, lines)
-    ends = _ends(lines, int(reader.rows[number]))
+    ends = reader.read(number, lines)
     places = order(len(ends), seed, number).tolist()
     starts, ends = [0, *ends[:-1].tolist()], ends.tolist()
     handle = os.open(work / PART, os.O_WRONLY)
     try:
-        _write(handle, [lines[starts[n] : ends[n]] for n in places], reader.starts[number])
+        files.write_at(handle, [lines[starts[n] : ends[n]] for n in places], reader.starts[number])
     finally:
         os.close(handle)
-
-
-def _ends(lines: memoryview, count: int) -> "np.ndarray":
-    """Where each line ends, behind its newline."""
-    import numpy as np
-
-    ends, text, step = [], np.frombuffer(lines, np.uint8), 1 << 20
-    for start in range(0, len(text), step):  # piece by piece: a mask of them all would be as large as they
-        ends.append(np.flatnonzero(text[start : start + step] == ord("\n")) + (start + 1))
-    found = np.concatenate(ends)
-    if len(found) != count or found[-1] != len(text):
-        raise OmrError("a bucket's lines are not as many as its index says; run again with FORCE=1")
-    return found
 
 
 def order(count: int, seed: int, number: int) -> "np.ndarray":
@@ -100,17 +85,3 @@ def order(count: int, seed: int, number: int) -> "np.ndarray":
         raise OmrError(f"shuf failed ({said}); mend it and run again to go on")
     return drawn
 
-
-def _write(handle: int, pieces: list[memoryview], place: int) -> None:
-    """All pieces, one behind the other, from `place` on."""
-    at = 0
-    while at < len(pieces):
-        here = pieces[at : at + AT_ONCE]
-        written = os.pwritev(handle, here, place)
-        place += written
-        for piece in here:
-            if written < len(piece):
-                pieces[at] = piece[written:]  # a short write: a signal, or a disk that is nearly full
-                break
-            written -= len(piece)
-            at += 1

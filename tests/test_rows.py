@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from omr import prompts, recipe, rows
+from omr import escape, prompts, recipe, rows
 from tests.awkward import ENDINGS, NO_RATES, RATES, TEXTS
 
 CORPUS = recipe.CORPORA["openmathreasoning"]
@@ -158,7 +158,7 @@ def test_lines_are_what_json_writes(compiled, counts):
         used_in_kaggle=[True, False, None] * 4,
     )
     formatter = rows.Formatter(compiled)
-    made = formatter.fill(formatter.rows(table, None if counts is None else np.array(counts)))
+    made = escape.text(formatter.lines(table, None if counts is None else np.array(counts)))
     expected = list(expected_rows(table, compiled, counts))
     assert made == b"".join(rows.dump(row) for row in expected)
     lines = made.split(b"\n")[:-1]
@@ -171,12 +171,12 @@ def test_lines_are_what_json_writes(compiled, counts):
 def test_lines_without_nulls_take_the_fast_way():
     table = batch(problem=list(TEXTS), generated_solution=list(TEXTS))
     formatter = rows.Formatter(SIMPLE)
-    taken = formatter.rows(table, None)
-    assert all(isinstance(row, tuple) for row in taken)
+    [taken] = formatter.lines(table, None)
+    assert isinstance(taken, escape.Columns)
     expected = [rows.dump(row) for row in expected_rows(table, SIMPLE, None)]
-    assert formatter.fill(taken) == b"".join(expected)
-    assert formatter.fill([]) == b"" and formatter.rows(table.slice(0, 0), None) == []
-    assert formatter.fill(formatter.rows(table.slice(2, 3), None)) == b"".join(expected[2:5])
+    assert escape.text([taken]) == b"".join(expected)
+    assert formatter.lines(table.slice(0, 0), None) == []
+    assert escape.text(formatter.lines(table.slice(2, 3), None)) == b"".join(expected[2:5])
 
 
 def test_a_prompt_that_is_not_exact_fills_every_row_itself():
@@ -190,9 +190,9 @@ def test_a_prompt_that_is_not_exact_fills_every_row_itself():
     inexact = prompts.Compiled(("never",), (), "", "", exact=False)
     formatter = rows.Formatter(inexact, Shouting())
     table = batch(problem=["a", "b"], generated_solution=["xy", "zw"])
-    made = [json.loads(line) for line in formatter.fill(formatter.rows(table, np.array([3, 4]))).splitlines()]
+    made = [json.loads(line) for line in escape.text(formatter.lines(table, np.array([3, 4]))).splitlines()]
     assert [(row["input"], row["output"]) for row in made] == [("A 3", "yx"), ("B 4", "wz")]
-    made = [json.loads(line) for line in formatter.fill(formatter.rows(table, None)).splitlines()]
+    made = [json.loads(line) for line in escape.text(formatter.lines(table, None)).splitlines()]
     assert [row["input"] for row in made] == ["A None", "B None"]
 
 
