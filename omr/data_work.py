@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
-from omr import buckets, files, manifest, mix, planning, prompts, raw, shards, shuffle, tiny
+from omr import buckets, crew, files, manifest, mix, planning, prompts, raw, shards, shuffle, tiny
 from omr.data import (
     TOKENIZER_FILES,
     Request,
@@ -43,7 +43,7 @@ def make(asked: Request, download: Download, force: bool = False) -> dict:
     with files.lock(asked.output.with_name(f".{asked.output.stem}.lock"), str(asked.output)):
         if made := finished(asked, force):
             return made
-        with mix.crew(asked.means) as pool:
+        with crew.crew(asked.means.workers) as pool:
             with _planning(asked):
                 bring(asked, download, force)
                 plan, hashes = prepare(asked, pool)
@@ -62,7 +62,7 @@ def part(asked: Request, download: Download, word: str, force: bool = False) -> 
     if finished(asked, force):
         return
     _need_prompts(asked)
-    with mix.crew(asked.means) as pool:
+    with crew.crew(asked.means.workers) as pool:
         with _planning(asked):
             bring(asked, download, force and word == "plan")
             plan, hashes = prepare(asked, pool, alone=False)
@@ -103,7 +103,7 @@ def prepare(asked: Request, pool: Executor, alone: bool = True) -> tuple[dict, d
     shutil.rmtree(asked.work, ignore_errors=True)
     asked.work.mkdir(parents=True)
     survey = (planning.survey, asked.corpus, found, folders, asked.work, asked.skip)
-    (compiled, footers), hashes = mix.meanwhile(pool, found, *survey)
+    (compiled, footers), hashes = crew.meanwhile(pool, found, *survey)
     entries = planning.shares(found, footers, asked.limit)
     size = sum(entry["bytes"] * entry["take"] // max(1, entry["rows"]) for entry in entries)
     codec = mix.codec(size) if alone else "zstd"
@@ -127,7 +127,7 @@ def bring(asked: Request, download: Download, force: bool) -> None:
     if asked.raw is None and corpus.source is None:
         if force or not asked.folder.exists():
             with files.building(asked.folder) as aside:
-                mix.in_child(tiny.write_corpus, aside, 0)
+                crew.in_child(tiny.write_corpus, aside, 0)
     elif asked.raw is None:
         wanted = tuple(pattern for split in asked.modes for pattern in raw.patterns(split))
         if asked.limit:
@@ -157,7 +157,7 @@ def _bring_some(asked: Request, download: Download) -> None:
             )
             if len(got) < count:
                 break
-            have = sum(mix.in_child(planning.row_counts, [asked.folder / name for name in got]))
+            have = sum(crew.in_child(planning.row_counts, [asked.folder / name for name in got]))
 
 
 def format_part(

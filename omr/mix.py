@@ -6,7 +6,6 @@ Once a bucket is on the disk its lines go, so that scratch and output never stan
 The output's bytes depend on the plan alone: not on workers, memory, restarts or machines.
 """
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -16,10 +15,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from omr import buckets, files, shards, shuffle
@@ -75,48 +72,8 @@ def least_memory(workers: int) -> int:
     return BASE + workers * (WORKER + ROOM[0])
 
 
-@contextlib.contextmanager
-def crew(means: Means) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes; an error or an interrupt ends them at once."""
-    with _pool(means.workers) as pool:
-        yield pool
-
-
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), shards.start)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise OmrError(
-            "a process of the data stage was killed (out of memory?); run again to go on, with fewer WORKERS"
-        ) from None
-    finally:
-        for process in (pool._processes or {}).values():
-            process.kill()
-        pool.shutdown(cancel_futures=True)
-
-
-def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable, *words: object) -> tuple:
-    """Call `function` in a process of its own, whose imports end with it; until then the crew hashes shards.
-
-    Returns what it returned, and name -> sha256 of the shards that were reached.
-    """
-    hashes = {shard: pool.submit(shards.sha256, shard) for shard in found}
-    result = in_child(function, *words)
-    for future in hashes.values():
-        future.cancel()
-    return result, {shard.name: f.result() for shard, f in hashes.items() if not f.cancelled()}
-
-
-def in_child(function: Callable, *words: object) -> object:
-    """Call in a process of its own: what it imports and holds is gone when it ends."""
-    with _pool(1) as pool:
-        return pool.submit(function, *words).result()
-
-
 def format_shards(
-    pool: ProcessPoolExecutor,
+    pool: Executor,
     job: shards.Job,
     todo: list[tuple[Shard, int]],
     hashes: dict[str, str],
@@ -145,7 +102,7 @@ def _bad(facts: dict) -> int:
     return sum(entry["rows"] for entry in facts["rejected"])
 
 
-def mix(pool: ProcessPoolExecutor, job: shards.Job, names: list[str], means: Means) -> dict:
+def mix(pool: Executor, job: shards.Job, names: list[str], means: Means) -> dict:
     """Mix the shards' lines into the work folder's output.part; returns sha256, size and rows.
 
     `buckets.Torn` names a shard whose scratch a crash has torn.

@@ -4,15 +4,7 @@ A worker gets plain values (`Job`) and needs neither transformers nor nemo-skill
 not be compiled.
 """
 
-import ctypes
 import functools
-import importlib
-import importlib.abc
-import importlib.machinery
-import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,57 +65,6 @@ class Result(rows.Tally):
             "rejected": self.rejected,
             "sha256": self.sha256,
         }
-
-
-def start() -> None:
-    """A worker's beginning: end with the parent, leave interrupts to it, keep freed memory for reuse."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    # No tokenizer needs torch, whose import takes longer than that of all the rest.
-    sys.modules.setdefault("torch", None)
-    sys.meta_path.insert(0, _NoPandas())
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:  # glibc: give back to the system, page by page, only what is far too much
-        for option, size in ((-3, 1 << 28), (-1, 1 << 27), (-2, 1 << 24)):  # mmap from, trim at, grow by
-            mallopt(option, size)
-    # Now, while the prompts are still being compiled elsewhere.
-    importlib.import_module("pyarrow.compute")
-    importlib.import_module("pyarrow.parquet")
-    importlib.import_module("omr.escape")
-
-
-class _NoPandas(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """pyarrow imports pandas where it finds it, at a cost of time and memory; no column here needs it."""
-
-    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name == "pandas" else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        raise ModuleNotFoundError("pandas is not for the data stage", name=spec.name)
-
-    def exec_module(self, module: object) -> None:
-        """Never reached."""
-
-
-def give_back() -> None:
-    """Return to the system what formatting has freed and kept for reuse."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Let the kernel end this process when its parent is gone, so that a killed run leaves no worker."""
-    expected = parent or getattr(multiprocessing.parent_process(), "pid", None)
-    if os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if expected and os.getppid() != expected:
-        os._exit(1)  # it was gone before
 
 
 def sha256(shard: Shard) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omr import buckets, files
 from omr.errors import OmrError
-from omr.shards import give_back
+from omr.crew import give_back
 
 if TYPE_CHECKING:
     import numpy as np

@@ -70,7 +70,7 @@ def make(workspace, *words, check=True):
         mock.patch.dict(os.environ, environment(workspace), clear=True),
         mock.patch.object(sys, "argv", ["data.py", *map(str, words)]),
         mock.patch.object(mix, "crew", lambda means: contextlib.nullcontext(Inline())),
-        mock.patch.object(mix, "in_child", lambda function, *given: function(*given)),
+        mock.patch.object(crew, "in_child", lambda function, *given: function(*given)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

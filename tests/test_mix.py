@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from omr import buckets, files, mix, prompts, raw, recipe, rows, shards, shuffle
+from omr import buckets, crew, files, mix, prompts, raw, recipe, rows, shards, shuffle
 from omr.errors import OmrError, RequestError
 from tests.data_stage import Inline
 
@@ -125,7 +125,7 @@ def test_another_seed_is_another_order_of_the_same_rows(corpus, usual, tmp_path)
 
 
 def test_in_processes(corpus, usual, tmp_path):
-    with mix.crew(mix.Means(2, 10**9)) as pool:
+    with crew.crew(2) as pool:
         assert mixed(corpus, a_job(tmp_path / "w", codec="none"), pool=pool) == usual
 
 
@@ -282,7 +282,7 @@ def test_a_worker_that_is_killed_is_said(tmp_path):
     import os
 
     words = r"was killed .out of memory.*fewer WORKERS"
-    with pytest.raises(OmrError, match=words), mix.crew(mix.Means(1, 10**9)) as pool:
+    with pytest.raises(OmrError, match=words), crew.crew(1) as pool:
         pool.submit(os.abort).result()
 
 

@@ -1,0 +1,136 @@
+"""The processes of the data stage: how they begin, what they share, and how they end with their parent.
+
+The crew is forked by one process that has imported Arrow and compiled omr/escape.py (omr/warm.py), while
+the prompts are compiled elsewhere: that is done once, and its memory is there once.
+"""
+
+import contextlib
+import ctypes
+import importlib.abc
+import importlib.machinery
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from pathlib import Path
+
+from omr import shards
+from omr.errors import OmrError
+from omr.raw import Shard
+
+
+@contextlib.contextmanager
+def crew(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; an error or an interrupt ends them at once."""
+    _start_forkserver()
+    with _pool("forkserver", workers) as pool:
+        yield pool
+
+
+def _start_forkserver() -> None:
+    """Let it begin with its imports; the first worker is forked behind them."""
+    forkserver.set_forkserver_preload(["omr.warm"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # where it finds omr, whatever it is run from
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextlib.contextmanager
+def _pool(method: str, workers: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), start)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise OmrError(
+            "a process of the data stage was killed (out of memory?); run again to go on, with fewer WORKERS"
+        ) from None
+    finally:
+        for process in (pool._processes or {}).values():
+            process.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable, *words: object) -> tuple:
+    """Call `function` in a process of its own, whose imports end with it; until then the crew hashes shards.
+
+    Returns what it returned, and name -> sha256 of the shards that were reached.
+    """
+    with _pool("spawn", 1) as one:
+        asked = one.submit(function, *words)  # first: the crew's first task waits for the forkserver
+        hashes = {shard: pool.submit(shards.sha256, shard) for shard in found}
+        result = asked.result()
+    for future in hashes.values():
+        future.cancel()
+    return result, {shard.name: f.result() for shard, f in hashes.items() if not f.cancelled()}
+
+
+def in_child(function: Callable, *words: object) -> object:
+    """Call in a process of its own: what it imports and holds is gone when it ends."""
+    with _pool("spawn", 1) as pool:
+        return pool.submit(function, *words).result()
+
+
+def start() -> None:
+    """A process's beginning: end with the parent, leave interrupts to it."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lean()
+
+
+def lean() -> None:
+    """Make the imports of this process, and of those that it forks, quick and small; keep freed memory."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
+    # No tokenizer needs torch, whose import takes longer than that of all the rest.
+    sys.modules.setdefault("torch", None)
+    if not any(isinstance(finder, _NoPandas) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _NoPandas())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # glibc: give back to the system, page by page, only what is far too much
+        for option, size in ((-3, 1 << 28), (-1, 1 << 27), (-2, 1 << 24)):  # mmap from, trim at, grow by
+            mallopt(option, size)
+
+
+class _NoPandas(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """pyarrow imports pandas where it finds it, at a cost of time and memory; no column here needs it."""
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == "pandas" else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        raise ModuleNotFoundError("pandas is not for the data stage", name=spec.name)
+
+    def exec_module(self, module: object) -> None:
+        """Never reached."""
+
+
+def give_back() -> None:
+    """Return to the system what formatting has freed and kept for reuse."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that made it is gone: a killed run leaves no worker.
+
+    The forkserver that made a worker ends with the run.
+    """
+    if os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    run = multiprocessing.parent_process()
+    if run and not run.is_alive():
+        os._exit(1)  # it was gone before

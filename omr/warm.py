@@ -1,0 +1,10 @@
+"""What the crew's processes share: imported once, by the process that forks them (omr/crew.py)."""
+
+from omr import crew
+
+crew.lean()
+
+import pyarrow.compute  # noqa: E402
+import pyarrow.parquet  # noqa: E402, F401
+
+from omr import escape  # noqa: E402, F401
