@@ -5,6 +5,7 @@ bucket and flush; rows keep their order inside a bucket. What a crash of the mac
 the segments' checksums, and the shard is made again.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -12,11 +13,12 @@ import json
 import os
 import socket
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from omr import files
+from omr import direct, files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,22 +55,37 @@ def choose(seed: int, shard: str, rows: "np.ndarray", buckets: int) -> "np.ndarr
     return ((x >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 
-class Writer:
-    """Collects a shard's lines in `room` bytes of memory and writes them by bucket whenever these are full."""
+class Memory:
+    """What a Writer fills with lines, and from where it writes them, sorted, while it fills the first again.
 
-    def __init__(self, folder: Path, name: str, buckets: int, room: int, codec: str) -> None:
+    A process has one for all its shards: memory that is new is slow.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.lines, self.sorted = direct.memory(room), direct.memory(0)
+
+
+class Writer:
+    """Collects a shard's lines in memory and writes them by bucket whenever it is full."""
+
+    def __init__(self, folder: Path, name: str, buckets: int, memory: Memory, codec: str) -> None:
         import numpy as np
 
         self.folder, self.name, self.buckets = folder, name, buckets
         mine = f"{socket.gethostname()}.{os.getpid()}.tmp"
         self.asides = [folder / f".{name}.{part}.{mine}" for part in range(parts(buckets))]
-        self.handles = [aside.open("wb", buffering=0) for aside in self.asides]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        self.files = [direct.File(aside, flags) for aside in self.asides]
+        self.sizes = [0] * len(self.files)
         self.codec = _codec(codec)
-        self.text, self.used = np.empty(room, np.uint8), 0
+        self.memory, self.used = memory, 0
+        self.text = np.frombuffer(memory.lines, np.uint8)
         self.ends: list[np.ndarray] = []  # of the lines in `text`
         self.chosen: list[np.ndarray] = []  # their buckets
         self.index: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []  # of all lines, in the order in which they were stored
+        self.aside = ThreadPoolExecutor(1)
+        self.writing = self.aside.submit(int)
 
     def add(self, rows: "Source", chosen: "np.ndarray") -> None:
         """Rows, and the bucket of each."""
@@ -86,10 +103,10 @@ class Writer:
             elif self.used:
                 self.flush()
             else:
-                self.text = np.empty(rows.need(first), np.uint8)  # a row that is larger than the room
+                self.text = np.empty(rows.need(first), np.uint8)  # a row that is larger than the memory
 
     def flush(self) -> None:
-        """Write what has come together."""
+        """Write what has come together, while more comes."""
         import numpy as np
 
         if not self.used:
@@ -97,47 +114,80 @@ class Writer:
         ends, chosen = np.concatenate(self.ends), np.concatenate(self.chosen)
         starts = np.concatenate(([0], ends[:-1]))
         order = np.argsort(chosen, kind="stable")  # rows keep their order inside a bucket
-        self.lengths.append((ends - starts)[order].astype("<u4"))
-        text = memoryview(self.text)
-        lines = [text[a:b] for a, b in zip(starts[order].tolist(), ends[order].tolist(), strict=True)]
-        index = np.zeros(self.buckets, INDEX)
+        starts, ends = starts[order], ends[order]
+        self.lengths.append((ends - starts).astype("<u4"))
+        self.writing.result()
+        # zstd makes nothing larger than this; each file begins its own block.
+        room = self.used + (self.used >> 7 if self.codec else 0) + 64 * self.buckets
+        if len(self.memory.sorted) < (room := room + direct.BLOCK * len(self.files)):
+            self.memory.sorted = direct.memory(room)
         last = np.cumsum(np.bincount(chosen, minlength=self.buckets)).tolist()
+        index, place = np.zeros(self.buckets, INDEX), 0
+        begins = [0] * (len(self.files) + 1)
         for bucket, (start, stop) in enumerate(itertools.pairwise([0, *last])):
+            part = part_of(bucket, self.buckets)
             if start < stop:
-                index[bucket] = self._store(bucket, lines[start:stop])
+                stored, *facts = self._store(starts[start:stop], ends[start:stop], place)
+                index[bucket] = (self.sizes[part] + place - begins[part], stored, *facts)
+                place += stored
+            if bucket + 1 == self.buckets or part_of(bucket + 1, self.buckets) > part:
+                begins[part + 1] = place = direct.above(place)
         self.index.append(index)
+        self.writing = self.aside.submit(self._write, begins, self.sizes)
+        self.sizes = [
+            size + b - a for size, (a, b) in zip(self.sizes, itertools.pairwise(begins), strict=True)
+        ]
         self.ends, self.chosen, self.used = [], [], 0
 
-    def _store(self, bucket: int, lines: list[memoryview]) -> tuple:
-        """Write a bucket's lines behind what its file has; returns the entry of the index."""
-        handle = self.handles[part_of(bucket, self.buckets)]
-        offset, size, rows, check = handle.tell(), sum(map(len, lines)), len(lines), 0
-        if self.codec:
-            lines = [memoryview(self.codec.compress(b"".join(lines), asbytes=True))]
-            check = _check(lines[0])
-        handle.seek(stored := files.write_at(handle.fileno(), lines, offset))
-        return offset, stored - offset, size, rows, check
+    def _store(self, starts: "np.ndarray", ends: "np.ndarray", place: int) -> tuple[int, int, int, int]:
+        """Put a bucket's lines to a place in `memory.sorted`; bytes stored, bytes, lines, checksum."""
+        import numpy as np
+
+        from omr import escape
+
+        size = int((ends - starts).sum())
+        if not self.codec:
+            escape.gather(self.text, starts, ends, np.frombuffer(self.memory.sorted, np.uint8, size, place))
+            return size, size, len(starts), 0
+        lines = np.empty(size, np.uint8)
+        escape.gather(self.text, starts, ends, lines)
+        packed = self.codec.compress(lines, asbytes=True)
+        self.memory.sorted[place : place + len(packed)] = packed
+        return len(packed), size, len(starts), _check(packed)
+
+    def _write(self, begins: list[int], sizes: list[int]) -> None:
+        for file, size, (start, stop) in zip(self.files, sizes, itertools.pairwise(begins), strict=True):
+            file.write(self.memory.sorted[start:stop], size)
 
     def close(self, facts: dict) -> None:
         """Give the files their final names; `facts` come last and mean that the shard is done."""
         import numpy as np
 
         self.flush()
+        self.writing.result()
         index = np.array(self.index) if self.index else np.zeros((0, self.buckets), INDEX)
         lengths = np.concatenate(self.lengths or [np.zeros(0, "<u4")])
         for suffix, array in (("index", index), ("lengths", lengths)):
-            with files.writing(self.folder / f"{self.name}.{suffix}.npy") as aside, aside.open("wb") as handle:
+            with (
+                files.writing(self.folder / f"{self.name}.{suffix}.npy") as aside,
+                aside.open("wb") as handle,
+            ):
                 np.save(handle, array)
-        for part, (aside, handle) in enumerate(zip(self.asides, self.handles, strict=True)):
-            handle.close()
+        self._end()
+        for part, aside in enumerate(self.asides):
             aside.replace(lines_of(self.folder, self.name, part))
         files.write_text(self.folder / f"{self.name}.json", json.dumps(facts))
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        for aside, handle in zip(self.asides, self.handles, strict=True):
-            handle.close()
+        self._end()
+        for aside in self.asides:
             aside.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        self.aside.shutdown()
+        while self.files:
+            self.files.pop().close()
 
 
 class Reader:
@@ -153,45 +203,43 @@ class Reader:
             for key in ("raw", "rows", "stored")
         )  # bytes of lines, lines, and bytes of scratch of each bucket
         self.starts: list[int] = [0, *np.cumsum(self.raw).tolist()]  # of each bucket in the output
+        self.segment = max(
+            (int(i["stored"].max()) for _, i in self.shards if len(i)), default=0
+        )  # the largest
         self.parts = set(range(parts(len(self.raw))))  # not freed yet
+        self.lengths = {}  # of each shard's lines as stored, and where those of each entry begin
+        for name, index in self.shards:
+            stored = np.load(folder / f"{name}.lengths.npy", mmap_mode="r")
+            ends = np.cumsum(index["rows"], dtype=np.int64).reshape(index.shape)
+            self.lengths[name] = stored, ends - index["rows"]
 
-    @functools.cached_property
-    def lengths(self) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
-        """Of each shard its lines' lengths, as stored, and where those of each entry of the index begin."""
+    def segments(self, bucket: int) -> Iterator[tuple[str, "np.void", "np.ndarray"]]:
+        """The bucket's segments in row order, shard by shard: its name, entry of its index, lines' lengths."""
         import numpy as np
 
-        found = {}
         for name, index in self.shards:
-            ends = np.cumsum(index["rows"], dtype=np.int64).reshape(index.shape)
-            stored = np.load(self.folder / f"{name}.lengths.npy", mmap_mode="r")
-            found[name] = (stored, ends - index["rows"])
-        return found
+            stored, firsts = self.lengths[name]
+            for flush in np.flatnonzero(index["rows"][:, bucket]):
+                first, entry = int(firsts[flush, bucket]), index[flush, bucket]
+                yield name, entry, stored[first : first + int(entry["rows"])]
 
-    def read(self, bucket: int, room: memoryview) -> "np.ndarray":
-        """Read the bucket's lines into `room`, which has their size; returns where each of them ends.
+    def texts(self, bucket: int, window: memoryview) -> Iterator[memoryview]:
+        """The text of each segment of a bucket; `window` is memory for one.
 
         `Torn` names a shard whose scratch is damaged.
         """
-        import numpy as np
-
-        lengths = []
-        for name, index in self.shards:
-            wanted = np.flatnonzero(index["rows"][:, bucket])
-            if not len(wanted):
-                continue
-            stored, firsts = self.lengths[name]
+        for name, entries in itertools.groupby(self.segments(bucket), key=lambda segment: segment[0]):
             try:
-                handle = lines_of(self.folder, name, part_of(bucket, len(self.raw))).open("rb", buffering=0)
+                file = direct.File(lines_of(self.folder, name, part_of(bucket, len(self.raw))), os.O_RDONLY)
             except FileNotFoundError:
                 raise Torn(name) from None
-            with handle:
-                for flush in wanted:
-                    entry, first = index[flush, bucket], int(firsts[flush, bucket])
-                    if not _segment(handle, entry, room):
+            with contextlib.closing(file):
+                for _, entry, _ in entries:
+                    offset, stored, raw, check = (int(entry[k]) for k in ("offset", "stored", "raw", "check"))
+                    text = file.read(window, offset, stored)
+                    if len(text) != stored or (check and _check(text) != check):
                         raise Torn(name)
-                    room = room[int(entry["raw"]) :]
-                    lengths.append(stored[first : first + int(entry["rows"])])
-        return np.cumsum(np.concatenate(lengths), dtype=np.int64)
+                    yield memoryview(_codec("zstd").decompress(text, raw)).cast("B") if check else text
 
     def free(self, done: set[int]) -> None:
         """Remove the lines of which no bucket is needed any more: those not in `done` are."""
@@ -215,18 +263,6 @@ def part_of(bucket: int, buckets: int) -> int:
 def lines_of(folder: Path, name: str, part: int) -> Path:
     """One of the files that hold a shard's lines."""
     return folder / f"{name}.{part}.lines"
-
-
-def _segment(handle: BinaryIO, entry: "np.void", room: memoryview) -> bool:
-    """Read one entry of the index into the beginning of `room`; False if the file is not what it says."""
-    offset, stored, raw, check = (int(entry[key]) for key in ("offset", "stored", "raw", "check"))
-    if not check:
-        return files.read_at(handle.fileno(), room[:raw], offset) == raw
-    data = os.pread(handle.fileno(), stored, offset)
-    if len(data) != stored or _check(data) != check:
-        return False
-    room[:raw] = memoryview(_codec("zstd").decompress(data, raw)).cast("B")
-    return True
 
 
 def _check(data: bytes) -> int:

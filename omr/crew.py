@@ -6,6 +6,7 @@ the prompts are compiled elsewhere: that is done once, and its memory is there o
 
 import contextlib
 import ctypes
+import gc
 import importlib.abc
 import importlib.machinery
 import multiprocessing
@@ -27,7 +28,7 @@ from omr.raw import Shard
 def crew(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes; an error or an interrupt ends them at once."""
     _start_forkserver()
-    with _pool("forkserver", workers) as pool:
+    with _pool("forkserver", workers, start) as pool:
         yield pool
 
 
@@ -46,8 +47,8 @@ def _start_forkserver() -> None:
 
 
 @contextlib.contextmanager
-def _pool(method: str, workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), start)
+def _pool(method: str, workers: int, begin: Callable[[], None]) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin)
     try:
         yield pool
     except BrokenProcessPool:
@@ -65,7 +66,7 @@ def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable,
 
     Returns what it returned, and name -> sha256 of the shards that were reached.
     """
-    with _pool("spawn", 1) as one:
+    with _pool("spawn", 1, start_alone) as one:
         asked = one.submit(function, *words)  # first: the crew's first task waits for the forkserver
         hashes = {shard: pool.submit(shards.sha256, shard) for shard in found}
         result = asked.result()
@@ -76,7 +77,7 @@ def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable,
 
 def in_child(function: Callable, *words: object) -> object:
     """Call in a process of its own: what it imports and holds is gone when it ends."""
-    with _pool("spawn", 1) as pool:
+    with _pool("spawn", 1, start_alone) as pool:
         return pool.submit(function, *words).result()
 
 
@@ -84,11 +85,17 @@ def start() -> None:
     """A process's beginning: end with the parent, leave interrupts to it."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def start_alone() -> None:
+    """The same for a process that was not forked, and is there for one call."""
+    start()
     lean()
 
 
 def lean() -> None:
     """Make the imports of this process, and of those that it forks, quick and small; keep freed memory."""
+    gc.disable()  # imports make much, and no garbage
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here

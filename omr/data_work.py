@@ -48,7 +48,7 @@ def make(asked: Request, download: Download, force: bool = False) -> dict:
                 bring(asked, download, force)
                 plan, hashes = prepare(asked, pool)
             format_part(asked, plan, pool, hashes)
-            return finish(asked, plan, pool)
+        return finish(asked, plan)
 
 
 def part(asked: Request, download: Download, word: str, force: bool = False) -> None:
@@ -199,21 +199,22 @@ def _shard(entry: dict) -> raw.Shard:
     return raw.Shard(entry["split"], Path(entry["path"]), entry["size"], entry["mtime_ns"])
 
 
-def finish(asked: Request, plan: dict, pool: Executor) -> dict:
-    """Mix what all parts formatted (a part that is missing or torn is formatted first) and write it down."""
+def finish(asked: Request, plan: dict) -> dict:
+    """Mix what all parts formatted (what is torn is formatted again) and write it down."""
     made, mixed = asked.work / "made.json", asked.work / shuffle.PART
     torn = Counter()
     while not (made.exists() and (mixed.exists() or asked.output.exists())):
-        format_part(asked, plan, pool, {})
         names = [entry["name"] for entry in plan["shards"]]
         try:
-            facts = mix.mix(pool, _job(asked, plan), names, asked.means)
+            facts = mix.mix(_job(asked, plan), names, asked.means)
         except buckets.Torn as error:
             name = str(error)
             if torn[name]:
                 raise OmrError(f"{asked.work}: the lines of {name} do not last; look at the disk") from None
             torn[name] += 1
             buckets.undo(asked.work, name)
+            with crew.crew(asked.means.workers) as pool:
+                format_part(asked, plan, pool, {})
             continue
         if not facts["rows"]:
             raise OmrError(f"{asked.folder}: no row is left for {asked.output.name}; look at its filter")

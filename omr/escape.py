@@ -110,20 +110,20 @@ def text(sources: Iterable[Source]) -> bytes:
 
 
 @intrinsic
-def _copy_block(context, text, i, out, j):  # noqa: ANN001, ANN202
+def _copy_block(context, text, i, out, j):  # noqa: ANN202
     """out[j:j + BLOCK] = text[i:i + BLOCK]; returns a bit for each byte that is to be escaped."""
 
-    def generate(context, builder, signature, given):  # noqa: ANN001, ANN202
+    def generate(context, builder, signature, given):  # noqa: ANN202
         vector = ir.VectorType(ir.IntType(8), BLOCK)
 
-        def at(array, kind, index):  # noqa: ANN001, ANN202
+        def at(array, kind, index):  # noqa: ANN202
             data = context.make_array(kind)(context, builder, array).data
             return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
         block = builder.load(at(given[0], signature.args[0], given[1]), align=1)
         builder.store(block, at(given[2], signature.args[2], given[3]), align=1)
 
-        def is_(how, byte):  # noqa: ANN001, ANN202
+        def is_(how, byte):  # noqa: ANN202
             return builder.icmp_unsigned(how, block, ir.Constant(vector, [byte] * BLOCK))
 
         found = builder.or_(is_("<", 32), builder.or_(is_("==", ord('"')), is_("==", ord("\\"))))
@@ -133,18 +133,19 @@ def _copy_block(context, text, i, out, j):  # noqa: ANN001, ANN202
 
 
 @intrinsic
-def _lowest(context, bits):  # noqa: ANN001, ANN202
+def _lowest(context, bits):  # noqa: ANN202
     """The number of the lowest bit that is set; there must be one."""
 
-    def generate(context, builder, signature, given):  # noqa: ANN001, ANN202
+    def generate(context, builder, signature, given):  # noqa: ANN202
         return builder.cttz(given[0], ir.Constant(ir.IntType(1), 1))
 
     return types.uint64(types.uint64), generate
 
 
 @njit
-def _put(text, start, end, out, place):  # noqa: ANN001, ANN202
-    """Escape text[start:end] into `out`; returns the place behind. Unsigned, or every index is tested for < 0."""
+def _put(text, start, end, out, place):  # noqa: ANN202
+    """Escape text[start:end] into `out`; returns the place behind."""
+    # Unsigned, or each index would be tested for < 0.
     i, j, stop, one = np.uint64(start), np.uint64(place), np.uint64(end), np.uint64(1)
     while i < stop:
         if i + np.uint64(BLOCK) <= np.uint64(len(text)):
@@ -187,7 +188,7 @@ def _put(text, start, end, out, place):  # noqa: ANN001, ANN202
         types.int64[::1],
     )
 )
-def _write(texts, offsets, pieces, cuts, first, out, used, ends):  # noqa: ANN001, ANN202
+def _write(texts, offsets, pieces, cuts, first, out, used, ends):  # noqa: ANN202
     rows = len(offsets[0]) - 1
     place = used
     for row in range(first, rows):
@@ -204,3 +205,13 @@ def _write(texts, offsets, pieces, cuts, first, out, used, ends):  # noqa: ANN00
                 place = _put(texts[value], offsets[value][row], offsets[value][row + 1], out, place)
         ends[row - first] = place
     return rows - first
+
+
+@njit(types.void(types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1]), nogil=True)
+def gather(text, starts, ends, out):  # noqa: ANN201
+    """Put text[starts[k]:ends[k]] for every k one behind the other into `out`."""
+    place = 0
+    for k in range(len(starts)):
+        for i in range(starts[k], ends[k]):
+            out[place] = text[i]
+            place += 1

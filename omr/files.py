@@ -118,33 +118,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-AT_ONCE = os.sysconf("SC_IOV_MAX")  # pieces that one system call writes
-
-
-def write_at(handle: int, pieces: list[memoryview], place: int) -> int:
-    """Write all pieces, one behind the other, from byte `place` of a file on; returns the place behind them."""
-    at = 0
-    while at < len(pieces):
-        here = pieces[at : at + AT_ONCE]
-        written = os.pwritev(handle, here, place)
-        place += written
-        for piece in here:
-            if written < len(piece):
-                pieces[at] = piece[written:]  # a short write: a signal, or a disk that is nearly full
-                break
-            written -= len(piece)
-            at += 1
-    return place
-
-
-def read_at(handle: int, room: memoryview, place: int) -> int:
-    """Fill `room` from byte `place` of a file on; returns how many bytes there were."""
-    done = 0
-    while done < len(room) and (got := os.preadv(handle, [room[done:]], place + done)):
-        done += got
-    return done
-
-
 @contextlib.contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
     """Hold `path` against a second process on this machine or file system; `what` names the work.

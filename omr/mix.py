@@ -6,14 +6,13 @@ Once a bucket is on the disk its lines go, so that scratch and output never stan
 The output's bytes depend on the plan alone: not on workers, memory, restarts or machines.
 """
 
-import functools
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -102,55 +101,46 @@ def _bad(facts: dict) -> int:
     return sum(entry["rows"] for entry in facts["rejected"])
 
 
-def mix(pool: Executor, job: shards.Job, names: list[str], means: Means) -> dict:
+def mix(job: shards.Job, names: list[str], means: Means) -> dict:
     """Mix the shards' lines into the work folder's output.part; returns sha256, size and rows.
 
     `buckets.Torn` names a shard whose scratch a crash has torn.
     """
     reader = buckets.Reader(job.work, names)
     sizes, starts, total = reader.raw.tolist(), reader.starts, reader.starts[-1]
-    ahead = _ahead(max(sizes), means)
-    mixed = shuffle.Mixed(job.work, {bucket for bucket, size in enumerate(sizes) if not size})
+    rooms = _rooms(max(sizes) + reader.segment, means)
+    mixed = shuffle.Mixed(job.work, {bucket for bucket, size in enumerate(sizes) if not size}, total)
     left = [bucket for bucket in range(len(sizes)) if bucket not in mixed.done]
-    _need_space(job.work, reader, left)
-    output = os.open(job.work / shuffle.PART, os.O_RDWR | os.O_CREAT, 0o666)
-    progress = Progress("mixing", total)
-    digest = hashlib.sha256()
-    task = functools.partial(shuffle.bucket, job.work, tuple(names), job.seed, time.monotonic_ns())
-    # Lines that no crash of the machine outlives go at once: their memory is the output's next.
-    at_once = job.codec == "none"
+    progress, digest = Progress("mixing", total), hashlib.sha256()
 
-    def settle(found: list[int]) -> None:
-        if not at_once:
-            os.fdatasync(output)
-        mixed.add(found, sync=not at_once)
+    def store(bucket: int, text: memoryview) -> None:
+        mixed.add(bucket, text, starts[bucket])
         reader.free(mixed.done)
 
-    try:
-        os.ftruncate(output, total)
-        futures = {number: pool.submit(task, number) for number in left[:ahead]}
-        waiting = iter(left[ahead:])
-        with ThreadPoolExecutor(1) as aside:
-            syncing, found = aside.submit(int), []
-            for bucket, size in enumerate(sizes):
-                if bucket in futures:
-                    futures.pop(bucket).result()
-                    for number in itertools.islice(waiting, 1):
-                        futures[number] = pool.submit(task, number)
-                    found.append(bucket)
-                if at_once:
-                    settle(found)
-                    found = []
-                if syncing.done():  # the disk is at work all the while, not at the end alone
-                    syncing.result()
-                    syncing = aside.submit(os.fdatasync, output) if at_once else aside.submit(settle, found)
-                    found = []
-                _hash(output, starts[bucket], size, digest, progress)
-            syncing.result()
-            os.fdatasync(output)
-            settle(found)
-    finally:
-        os.close(output)
+    with (
+        contextlib.closing(mixed),
+        ThreadPoolExecutor(means.workers) as fillers,
+        ThreadPoolExecutor(1) as disk,
+    ):
+        _need_space(job.work, reader, left)
+        waiting, filling = iter(left), {}
+
+        def fill_next(room: shuffle.Room) -> None:
+            for bucket in itertools.islice(waiting, 1):
+                filling[bucket] = room, fillers.submit(room.fill, reader, job.seed, bucket)
+
+        for _ in range(min(rooms, len(left))):
+            fill_next(shuffle.Room(reader))
+        for bucket, size in enumerate(sizes):
+            if bucket in filling:
+                room, text = filling.pop(bucket)
+                storing = disk.submit(store, bucket, text.result())
+                digest.update(text.result())
+                storing.result()
+                fill_next(room)
+            else:
+                _hash(mixed.file.plain, starts[bucket], size, digest)
+            progress.add(size)
     progress.close()
     return {"sha256": digest.hexdigest(), "size": total, "rows": int(reader.rows.sum())}
 
@@ -161,20 +151,19 @@ def _need_space(work: Path, reader: buckets.Reader, left: list[int]) -> None:
     files.need_space(work, max(0, grows - goes) + grows // buckets.parts(len(reader.raw)), "the mixed file")
 
 
-def _ahead(largest: int, means: Means) -> int:
-    """Buckets to hand out at once; an OmrError says the least memory that serves one."""
-    fit = (means.memory - BASE - means.workers * MIXER) // largest
+def _rooms(largest: int, means: Means) -> int:
+    """How many buckets to hold at once; an OmrError says the least memory that serves one."""
+    fit = (means.memory - BASE) // largest
     if fit < 1:
-        least = BASE + means.workers * MIXER + largest
         raise OmrError(
             f"MEMORY={files.human(means.memory)} holds no bucket of {files.human(largest)};"
-            f" run again with MEMORY={-(-least // 10**6)}M or more, it goes on from here"
+            f" run again with MEMORY={-(-(BASE + largest) // 10**6)}M or more, it goes on from here"
         )
-    return fit if fit < means.workers else means.workers + 2  # no worker waits for its next one
+    return min(fit, means.workers + 1)  # one is hashed and written while the others are filled
 
 
-def _hash(handle: int, start: int, size: int, digest: object, progress: Progress) -> None:
-    """Feed a stretch of the output to the digest; it was just written, so this reads the page cache."""
+def _hash(handle: int, start: int, size: int, digest: object) -> None:
+    """Feed a stretch of the output to the digest."""
     view = memoryview(bytearray(1 << 20))
     end = start + size
     while start < end:
@@ -183,7 +172,6 @@ def _hash(handle: int, start: int, size: int, digest: object, progress: Progress
             raise OmrError("the mixed file is shorter than it was written; run again")
         digest.update(view[:got])
         start += got
-        progress.add(got)
 
 
 def codec(size: int) -> str:

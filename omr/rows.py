@@ -249,7 +249,9 @@ class Formatter:
 
         if not self.compiled.exact:
             numbers = [None] * len(batch) if counts is None else counts.tolist()
-            return [escape.Whole([self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)])]
+            return [
+                escape.Whole([self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)])
+            ]
         found, start = [], 0
         for row in [*_with_nulls(batch), len(batch)]:
             if start < row:

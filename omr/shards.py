@@ -83,7 +83,7 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> dict:
     pa.set_io_thread_count(1)
     result = Result()
     steps = _Steps(job, shard.split, result)
-    writer = buckets.Writer(job.work, shard.name, job.buckets, job.room, job.codec)
+    writer = buckets.Writer(job.work, shard.name, job.buckets, _memory(job.room), job.codec)
     try:
         shard.check()
         for numbers, sources in _formatted(steps, job, shard, take, result):
@@ -166,7 +166,7 @@ class _Steps:
     def take(
         self, batch: "pa.RecordBatch", reject: Callable[[int, str], None]
     ) -> "tuple[np.ndarray, list[Source]]":
-        """Which rows of the batch are kept, and what writes their lines; `reject` is told of malformed rows."""
+        """Which rows are kept, and what writes their lines; `reject` is told of malformed rows."""
         import numpy as np
 
         left = np.arange(len(batch))
@@ -195,6 +195,11 @@ class _Steps:
             self.formatter.prove(batch[few], None if counts is None else counts[few])
             self.proved = True
         return left, self.formatter.lines(batch, counts)
+
+
+@functools.lru_cache(maxsize=1)
+def _memory(room: int) -> buckets.Memory:
+    return buckets.Memory(room)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,20 +1,18 @@
-"""One bucket into its place in the output, in GNU shuf's order: what a process of the mix does.
+"""One bucket in GNU shuf's order, and the file that all of them become.
 
 shuf draws its order from the number of lines and the random source alone. So it is asked to shuffle the
-lines' numbers, and the lines go from the scratch to their places in one copy: the bytes are those that
+lines' numbers, and each line goes from the scratch to its place in one copy: the bytes are those that
 `shuf --random-source` makes of the bucket's lines (tests/test_mix.py).
 """
 
-import functools
 import hashlib
 import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import buckets, files
+from omr import buckets, direct, files
 from omr.errors import OmrError
-from omr.crew import give_back
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +21,9 @@ PART = "output.part"
 
 
 class Mixed:
-    """The buckets that are in the output, empty ones included: a file with a line for each."""
+    """The output as it grows, and which buckets are in it, empty ones too: a file with a line for each."""
 
-    def __init__(self, work: Path, empty: set[int]) -> None:
+    def __init__(self, work: Path, empty: set[int], size: int) -> None:
         self.path = work / "mixed"
         lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
         self.done = set(empty)
@@ -33,42 +31,49 @@ class Mixed:
             # A last line without its newline was cut; a crash of the machine may have left zeros.
             self.done |= {int(line) for line in lines[:-1] if line.isdigit()}
         files.write_text(self.path, "".join(f"{bucket}\n" for bucket in sorted(self.done)))
+        self.file = direct.File(work / PART, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(self.file.plain, size)
 
-    def add(self, found: list[int], sync: bool) -> None:
-        """These buckets are in the output; `sync` where that is to outlast a crash of the machine."""
+    def add(self, bucket: int, text: memoryview, place: int) -> None:
+        """Write a bucket to its place; it counts once it is on the disk."""
+        self.file.write(text, place)
+        self.file.sync()
         with self.path.open("a") as handle:
-            handle.write("".join(f"{bucket}\n" for bucket in found))
+            handle.write(f"{bucket}\n")
             handle.flush()
-            if sync:
-                os.fsync(handle.fileno())
-        self.done |= set(found)
+            os.fsync(handle.fileno())
+        self.done.add(bucket)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.file.close()
 
 
-@functools.lru_cache(maxsize=1)
-def _reader(work: Path, names: tuple[str, ...], turn: int) -> buckets.Reader:
-    """The index of all shards, read once a process and turn: a shard may have been made again since."""
-    return buckets.Reader(work, names)
+class Room:
+    """Memory for any bucket of a reader, and for a segment of it on its way."""
 
+    def __init__(self, reader: buckets.Reader) -> None:
+        self.text = direct.memory(int(reader.raw.max()) + direct.BLOCK)
+        self.window = direct.memory(reader.segment + 2 * direct.BLOCK)
 
-@functools.lru_cache(maxsize=1)
-def _room(size: int) -> memoryview:
-    """Memory for the largest bucket, the same for every bucket of a process."""
-    give_back()
-    return memoryview(bytearray(size))
+    def fill(self, reader: buckets.Reader, seed: int, bucket: int) -> memoryview:
+        """The bucket's text, shuffled; its order depends on (seed, bucket, lines) alone."""
+        import numpy as np
 
-
-def bucket(work: Path, names: tuple[str, ...], seed: int, turn: int, number: int) -> None:
-    """Shuffle one bucket into the output; its order depends on (seed, bucket, lines) alone."""
-    reader = _reader(work, names, turn)
-    lines = _room(int(reader.raw.max()))[: int(reader.raw[number])]
-    ends = reader.read(number, lines)
-    places = order(len(ends), seed, number).tolist()
-    starts, ends = [0, *ends[:-1].tolist()], ends.tolist()
-    handle = os.open(work / PART, os.O_WRONLY)
-    try:
-        files.write_at(handle, [lines[starts[n] : ends[n]] for n in places], reader.starts[number])
-    finally:
-        os.close(handle)
+        start = reader.starts[bucket]
+        room = self.text[start - direct.below(start) :][: int(reader.raw[bucket])]
+        lengths = np.concatenate([of for _, _, of in reader.segments(bucket)]).astype(np.int64)
+        drawn = order(len(lengths), seed, bucket)
+        ends = np.empty_like(lengths)
+        ends[drawn] = np.cumsum(lengths[drawn])
+        places = iter(zip((ends - lengths).tolist(), ends.tolist(), lengths.tolist(), strict=True))
+        for text in reader.texts(bucket, self.window):
+            at = 0
+            while at < len(text):
+                begin, end, length = next(places)
+                room[begin:end] = text[at : at + length]
+                at += length
+        return room
 
 
 def order(count: int, seed: int, number: int) -> "np.ndarray":
@@ -84,4 +89,3 @@ def order(count: int, seed: int, number: int) -> "np.ndarray":
         said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
         raise OmrError(f"shuf failed ({said}); mend it and run again to go on")
     return drawn
-

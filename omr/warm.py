@@ -1,5 +1,7 @@
 """What the crew's processes share: imported once, by the process that forks them (omr/crew.py)."""
 
+import gc
+
 from omr import crew
 
 crew.lean()
@@ -8,3 +10,6 @@ import pyarrow.compute  # noqa: E402
 import pyarrow.parquet  # noqa: E402, F401
 
 from omr import escape  # noqa: E402, F401
+
+gc.freeze()  # a collection would touch, and so copy, what the forked share
+gc.enable()

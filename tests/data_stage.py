@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from unittest import mock
 
-from omr import cli, mix
+from omr import cli, crew
 from omr.settings import ROOT
 
 OURS = (
@@ -69,7 +69,7 @@ def make(workspace, *words, check=True):
     with (
         mock.patch.dict(os.environ, environment(workspace), clear=True),
         mock.patch.object(sys, "argv", ["data.py", *map(str, words)]),
-        mock.patch.object(mix, "crew", lambda means: contextlib.nullcontext(Inline())),
+        mock.patch.object(crew, "crew", lambda workers: contextlib.nullcontext(Inline())),
         mock.patch.object(crew, "in_child", lambda function, *given: function(*given)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
