@@ -214,7 +214,7 @@ class Reader:
             self.lengths[name] = stored, ends - index["rows"]
 
     def segments(self, bucket: int) -> Iterator[tuple[str, "np.void", "np.ndarray"]]:
-        """The bucket's segments in row order, shard by shard: its name, entry of its index, lines' lengths."""
+        """A bucket's segments in row order, shard by shard: its name, the index's entry, lines' lengths."""
         import numpy as np
 
         for name, index in self.shards:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -132,12 +133,10 @@ def give_back() -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when the one that made it is gone: a killed run leaves no worker.
-
-    The forkserver that made a worker ends with the run.
-    """
+    """End this process when the run is gone, however it went: a killed run leaves no worker."""
     if os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: of the process that made this one
     run = multiprocessing.parent_process()
-    if run and not run.is_alive():
-        os._exit(1)  # it was gone before
+    if run:
+        # The forkserver made it, and lives as long as one that it has made.
+        threading.Thread(target=lambda: (run.join(), os._exit(1)), daemon=True).start()
