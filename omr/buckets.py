@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BUCKET = 64_000_000  # bytes of raw text for each bucket, about
 CODECS = ("zstd", "none")
-PARTS = 32  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
+PARTS = 16  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
 INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
 
 

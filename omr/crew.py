@@ -29,8 +29,12 @@ from omr.raw import Shard
 def crew(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes; an error or an interrupt ends them at once."""
     _start_forkserver()
-    with _pool("forkserver", workers, start) as pool:
-        yield pool
+    try:
+        with _pool("forkserver", workers, start) as pool:
+            yield pool
+    finally:
+        # It holds the compiler, and nothing is formatted any more; a later crew starts another.
+        forkserver._forkserver._stop()
 
 
 def _start_forkserver() -> None:
@@ -99,6 +103,7 @@ def lean() -> None:
     gc.disable()  # imports make much, and no garbage
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as fast here, and smaller
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
     # No tokenizer needs torch, whose import takes longer than that of all the rest.
     sys.modules.setdefault("torch", None)
@@ -121,15 +126,6 @@ class _NoPandas(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: object) -> None:
         """Never reached."""
-
-
-def give_back() -> None:
-    """Return to the system what formatting has freed and kept for reuse."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
 
 
 def die_with_parent() -> None:

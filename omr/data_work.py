@@ -106,7 +106,7 @@ def prepare(asked: Request, pool: Executor, alone: bool = True) -> tuple[dict, d
     (compiled, footers), hashes = crew.meanwhile(pool, found, *survey)
     entries = planning.shares(found, footers, asked.limit)
     size = sum(entry["bytes"] * entry["take"] // max(1, entry["rows"]) for entry in entries)
-    codec = mix.codec(size) if alone else "zstd"
+    codec = mix.codec(asked.work, asked.means.workers) if alone else "zstd"
     files.need_space(asked.work, int(size * SCRATCH[codec]), f"mixing {asked.output.name}")
     plan = {
         "identity": wanted,

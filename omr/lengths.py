@@ -12,6 +12,7 @@ byte-level BPE); any other is counted whole by the reference library, `tokenizer
   strange character costs the reference's time for its own part alone.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from tokenizers import Tokenizer
 
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -36,6 +38,7 @@ COMMON = (
     (0x1F000, 0x1FAFF),
 )
 _RARE = re.compile("[^" + "".join(f"{chr(a)}-{chr(b)}" for a, b in COMMON) + "]")
+_ASCII = bytes(range(128))
 _CUT = re.compile(r"(?<=[!-~]) (?=[A-Za-z])")
 PART = 4_000  # characters counted at a time while a threshold is near
 CHARACTERS = 3  # a token's, at least on average, in a first guess; a wrong guess costs time alone
@@ -45,18 +48,22 @@ class Counter:
     """Counts by the engine of a tokenizer.json (see `export`)."""
 
     def __init__(self, path: Path) -> None:
-        from tokenizers import Tokenizer
-
-        text = path.read_text(encoding="utf-8")
-        self.slow = Tokenizer.from_str(text)
-        self.slow.no_truncation()
-        self.slow.no_padding()
-        self.added = self.slow.num_special_tokens_to_add(False)
-        self.fast = None
-        if divisible(json.loads(text)):
+        engine = json.loads(path.read_text(encoding="utf-8"))
+        self.engine = json.dumps(engine | {"truncation": None, "padding": None})
+        self.fast, self.added = None, 0
+        if divisible(engine):
             from fastokens import Tokenizer as Fast
 
-            self.fast = Fast.from_json_str(self.slow.to_str())
+            self.fast = Fast.from_json_str(self.engine)
+        if (engine.get("post_processor") or {}).get("type") not in (None, "ByteLevel"):
+            self.added = self.slow.num_special_tokens_to_add(False)
+
+    @functools.cached_property
+    def slow(self) -> "Tokenizer":
+        """The reference library's; most corpora have no text that needs it, and it is large."""
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_str(self.engine)
 
     def count(self, texts: Iterable[str]) -> "np.ndarray":
         """Tokens of each text."""
@@ -71,7 +78,7 @@ class Counter:
         return np.fromiter((self._reaches(text, tokens) for text in texts), bool)
 
     def _tokens(self, text: str) -> int:
-        if self.fast and not _RARE.search(text):
+        if self.fast and not _rare(text):
             return len(self.fast.encode(text, False)) + self.added
         return sum(self._part(part) for part in self._parts(text, PART, PART)) + self.added
 
@@ -86,7 +93,7 @@ class Counter:
         return False
 
     def _part(self, text: str) -> int:
-        if self.fast and not _RARE.search(text):
+        if self.fast and not _rare(text):
             return len(self.fast.encode(text, False))
         return len(self.slow.encode(text, add_special_tokens=False).ids)
 
@@ -97,6 +104,15 @@ class Counter:
             yield text[start : cut.start()]
             start, size = cut.start(), then
         yield text[start:]
+
+
+def _rare(text: str) -> bool:
+    """Whether there is a character outside COMMON, which has all of ASCII."""
+    if text.isascii():
+        return False
+    # Without its ASCII the text is short: searching it whole would take half as long as counting it.
+    beyond = text.encode("utf-8", "surrogatepass").translate(None, _ASCII)
+    return _RARE.search(beyond.decode("utf-8", "surrogatepass")) is not None
 
 
 def divisible(engine: dict) -> bool:

@@ -18,17 +18,20 @@ from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wa
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import buckets, files, shards, shuffle
+from omr import buckets, direct, files, shards, shuffle
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
 from omr.raw import Shard
 
-BASE = 120_000_000  # bytes: the parent process and its libraries
-WORKER = 110_000_000  # bytes: a worker without its lines
-ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
-EACH = 220_000_000  # bytes a worker, unless MEMORY says otherwise
-MIXER = 90_000_000  # bytes: a worker that mixes, without its bucket
-PAGE_CACHE = 0.3  # share of the free memory that scratch may take as page cache
+BASE = 170_000_000  # bytes: the parent process, and the one that forks the workers
+WORKER = 136_000_000  # bytes: a worker without its lines
+ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds, twice (omr/buckets.py): least, most
+EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
+MIXER = 100_000_000  # bytes: the process that mixes, without the buckets it holds
+AHEAD = 3  # buckets to hold beyond the workers': one is hashed and written, others wait for the disk
+# Bytes a second of a disk for each worker, above which compressing takes longer than it saves: zstd packs
+# these texts at 0.55 GB/s a core, unpacks them at 1.5, and spares 60% of a write and a read.
+PACKING = 490_000_000
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ class Means:
     def room(self) -> int:
         """Bytes of lines that each worker may hold."""
         share = (self.memory - BASE) // self.workers - WORKER
-        # A flush holds the lines and, bucket by bucket, their joined and compressed form.
-        return max(ROOM[0], min(ROOM[1], int(share * 0.8)))
+        return max(ROOM[0], min(ROOM[1], share // 2))
 
 
 def means(workers: int | None, memory: str | None) -> Means:
@@ -68,7 +70,7 @@ def parse_memory(text: str) -> int:
 
 def least_memory(workers: int) -> int:
     """Bytes below which the workers do not fit."""
-    return BASE + workers * (WORKER + ROOM[0])
+    return BASE + workers * (WORKER + 2 * ROOM[0])
 
 
 def format_shards(
@@ -141,6 +143,8 @@ def mix(job: shards.Job, names: list[str], means: Means) -> dict:
             else:
                 _hash(mixed.file.plain, starts[bucket], size, digest)
             progress.add(size)
+        mixed.settle()
+    reader.free(mixed.done)
     progress.close()
     return {"sha256": digest.hexdigest(), "size": total, "rows": int(reader.rows.sum())}
 
@@ -153,13 +157,13 @@ def _need_space(work: Path, reader: buckets.Reader, left: list[int]) -> None:
 
 def _rooms(largest: int, means: Means) -> int:
     """How many buckets to hold at once; an OmrError says the least memory that serves one."""
-    fit = (means.memory - BASE) // largest
+    fit = (means.memory - MIXER) // largest
     if fit < 1:
         raise OmrError(
             f"MEMORY={files.human(means.memory)} holds no bucket of {files.human(largest)};"
-            f" run again with MEMORY={-(-(BASE + largest) // 10**6)}M or more, it goes on from here"
+            f" run again with MEMORY={-(-(MIXER + largest) // 10**6)}M or more, it goes on from here"
         )
-    return min(fit, means.workers + 1)  # one is hashed and written while the others are filled
+    return min(fit, means.workers + AHEAD)
 
 
 def _hash(handle: int, start: int, size: int, digest: object) -> None:
@@ -174,15 +178,9 @@ def _hash(handle: int, start: int, size: int, digest: object) -> None:
         start += got
 
 
-def codec(size: int) -> str:
-    """How to keep `size` bytes of lines until they are mixed: as they are where they stay in the page cache,
-    else compressed, because reading and writing them would take longer than that."""
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
-    cgroup = Path("/sys/fs/cgroup/memory.max")
-    if cgroup.exists() and (most := cgroup.read_text().strip()).isdigit():
-        free = min(free, int(most))
-    return "none" if size < PAGE_CACHE * free else "zstd"
+def codec(work: Path, workers: int) -> str:
+    """How to keep lines until they are mixed: as they are on a fast disk, else compressed."""
+    return "none" if direct.speed(work) > workers * PACKING else "zstd"
 
 
 def need_shuf() -> None:

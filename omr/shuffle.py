@@ -33,16 +33,25 @@ class Mixed:
         files.write_text(self.path, "".join(f"{bucket}\n" for bucket in sorted(self.done)))
         self.file = direct.File(work / PART, os.O_RDWR | os.O_CREAT)
         os.ftruncate(self.file.plain, size)
+        self.written, self.unsettled = [], 0  # buckets, bytes
 
     def add(self, bucket: int, text: memoryview, place: int) -> None:
-        """Write a bucket to its place; it counts once it is on the disk."""
+        """Write a bucket to its place."""
         self.file.write(text, place)
+        self.written.append(bucket)
+        self.unsettled += len(text)
+        if self.unsettled >= buckets.BUCKET // 2:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let what was written count: it is on the disk, and so is the list of it."""
         self.file.sync()
         with self.path.open("a") as handle:
-            handle.write(f"{bucket}\n")
+            handle.write("".join(f"{bucket}\n" for bucket in self.written))
             handle.flush()
             os.fsync(handle.fileno())
-        self.done.add(bucket)
+        self.done |= set(self.written)
+        self.written, self.unsettled = [], 0
 
     def close(self) -> None:
         """Give the file back."""

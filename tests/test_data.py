@@ -386,7 +386,7 @@ def test_killed_at_random_moments(tmp_path, codec):
     wrapper.write_text(
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'bin')!r}]\n"
         "import omr.buckets, omr.mix\n"
-        f"omr.mix.PAGE_CACHE = {0 if codec == 'zstd' else 1}\n"
+        f"omr.mix.PACKING = {10**15 if codec == 'zstd' else -1}\n"
         "omr.buckets.BUCKET = 3_000_000\n"
         "import data\nfrom omr import cli\n"
         "if __name__ == '__main__':\n    cli.main(data.main)\n"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from omr import buckets, crew, files, mix, prompts, raw, recipe, rows, shards, shuffle
+from omr import buckets, crew, direct, files, mix, prompts, raw, recipe, rows, shards, shuffle
 from omr.errors import OmrError, RequestError
 from tests.data_stage import Inline
 
@@ -213,6 +213,7 @@ def cut_off(corpus, tmp_path, monkeypatch):
             return real(*words)
 
         monkeypatch.setattr(shuffle.Room, "fill", fill)
+        monkeypatch.setattr(buckets, "BUCKET", 2)  # each counts at once
         with pytest.raises(Killed):
             mixed(corpus, job, workers=1)
         asked[:] = [None] * 9  # beyond the fifth
@@ -360,7 +361,7 @@ def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypat
     job = a_job(tmp_path / "w")
     formatted(corpus, job)
     whole = buckets.Reader(job.work, [shard.name for shard in raw.shards(corpus, recipe.SPLITS)]).raw.max()
-    monkeypatch.setattr(mix, "BASE", 10**9 - int(whole))
+    monkeypatch.setattr(mix, "MIXER", 10**9 - int(whole))
     with pytest.raises(
         OmrError, match=r"MEMORY=1\.0 GB holds no bucket of .*; run again with MEMORY=(\d+)M"
     ) as said:
@@ -381,6 +382,7 @@ def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
         mix.mix(job, [shard.name for shard, _ in found], mix.Means(1, 10**9))
 
 
-def test_the_scratch_is_compressed_where_it_would_not_stay_in_memory(monkeypatch):
-    assert mix.codec(10**6) == "none"
-    assert mix.codec(10**15) == "zstd"
+def test_the_scratch_is_compressed_where_the_disk_is_slower_than_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "speed", lambda folder: 2e9)
+    assert mix.codec(tmp_path, 2) == "none"
+    assert mix.codec(tmp_path, 16) == "zstd"
