@@ -7,7 +7,8 @@
 
 The limit is what no way can avoid: decode the parquet on all cores, write and sync as many bytes as the
 output has. All of it runs in one campaign, in turns, so that a stall of the machine meets every row; the
-table has medians. Memory is the process tree's proportional set size, sampled.
+table has medians. Memory is the process tree's proportional set size, sampled in a turn before the timed ones:
+looking at it takes time from what is looked at.
 """
 
 import argparse
@@ -60,8 +61,8 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def timed(words: list, environ: dict | None = None) -> tuple[float, int]:
-    """Seconds and peak bytes of a command, with nothing left to write from before."""
+def timed(words: list, environ: dict | None = None, watch: bool = False) -> tuple[float, int]:
+    """Seconds of a command, with nothing left to write from before; its peak bytes, if watched."""
     os.sync()
     time.sleep(1)
     start = time.perf_counter()
@@ -69,7 +70,8 @@ def timed(words: list, environ: dict | None = None) -> tuple[float, int]:
         words, env={**os.environ, **(environ or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     memory = Memory(child.pid)
-    memory.start()
+    if watch:
+        memory.start()
     said, _ = child.communicate()
     seconds = time.perf_counter() - start
     memory.over.set()
@@ -122,17 +124,19 @@ def ours(raw: Path, workspace: Path, tokenizer: Path, words: dict) -> list:
     ]
 
 
-def run_ours(raw: Path, scratch: Path, tokenizer: Path, words: dict) -> tuple[float, int, dict]:
+def run_ours(raw: Path, scratch: Path, tokenizer: Path, words: dict, watch: bool) -> tuple[float, int, dict]:
     """Seconds, peak bytes and the manifest of one run in a workspace of its own."""
     workspace = scratch / "workspace"
     shutil.rmtree(workspace, ignore_errors=True)
-    seconds, peak = timed(ours(raw, workspace, tokenizer, words), {"WORKSPACE": str(workspace)})
+    seconds, peak = timed(ours(raw, workspace, tokenizer, words), {"WORKSPACE": str(workspace)}, watch)
     manifest = json.loads(next(workspace.glob("data/*.manifest.json")).read_text())
     shutil.rmtree(workspace)
     return seconds, peak, manifest
 
 
-def run_seed(raw: Path, scratch: Path, tokenizer: Path, round_key: str, workers: int) -> tuple[float, int]:
+def run_seed(
+    raw: Path, scratch: Path, tokenizer: Path, round_key: str, workers: int, watch: bool
+) -> tuple[float, int]:
     """Seconds and peak bytes of the published way, with an empty cache."""
     out = scratch / "seed"
     shutil.rmtree(out, ignore_errors=True)
@@ -146,7 +150,7 @@ def run_seed(raw: Path, scratch: Path, tokenizer: Path, round_key: str, workers:
         tokenizer,
         str(workers),
     ]
-    result = timed(words, {"HF_DATASETS_CACHE": str(out / "cache"), "HF_HUB_OFFLINE": "1"})
+    result = timed(words, {"HF_DATASETS_CACHE": str(out / "cache"), "HF_HUB_OFFLINE": "1"}, watch)
     shutil.rmtree(out)
     return result
 
@@ -194,10 +198,12 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
     for key in asked.rounds.split(","):
         seconds: dict[str, list[float]] = {}
         peaks: dict[str, int] = {}
+        _, peaks["ours"], _ = run_ours(raw, scratch, tokenizer, WORDS[key], True)
+        if not asked.no_seed:
+            _, peaks["published"] = run_seed(raw, scratch, tokenizer, key, workers, True)
         for _ in range(asked.repeat):
-            took, peak, made = run_ours(raw, scratch, tokenizer, WORDS[key])
+            took, _, made = run_ours(raw, scratch, tokenizer, WORDS[key], False)
             seconds.setdefault("ours", []).append(took)
-            peaks["ours"] = max(peaks.get("ours", 0), peak)
             decode, written, synced = limit(raw, made["size"], workers, scratch)
             for name, value in (
                 ("decode", decode),
@@ -207,9 +213,8 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
             ):
                 seconds.setdefault(name, []).append(value)
             if not asked.no_seed:
-                took, peak = run_seed(raw, scratch, tokenizer, key, workers)
+                took, _ = run_seed(raw, scratch, tokenizer, key, workers, False)
                 seconds.setdefault("published", []).append(took)
-                peaks["published"] = max(peaks.get("published", 0), peak)
             load = os.getloadavg()[0]
             print(
                 f"<!-- {key}: { ({k: round(v[-1], 2) for k, v in seconds.items()}) }, load {load:.1f} -->",
@@ -239,21 +244,25 @@ def scale(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     sizes = [2**n for n in range(asked.scale.bit_length())]
     results: dict[int, list] = {size: [] for size in sizes}
-    for _ in range(asked.repeat):
+    peaks = {}
+    for turn in range(asked.repeat + 1):
         for times in sizes:
             raw = rows_of(asked, scratch, asked.size * times)
-            results[times].append(run_ours(raw, scratch, tokenizer, {"ROUND": 1}))
+            run = run_ours(raw, scratch, tokenizer, {"ROUND": 1}, watch=not turn)
+            if not turn:
+                peaks[times] = run[1]
+                continue
+            results[times].append(run)
             print(
                 f"<!-- {times}: {results[times][-1][0]:.1f} s, load {os.getloadavg()[0]:.1f} -->",
                 file=sys.stderr,
             )
     for times, runs in results.items():
         made, seconds = runs[0][2], statistics.median(run[0] for run in runs)
-        peak = max(run[1] for run in runs)
         read = sum(split["read"] for split in made["splits"].values())
         print(
             f"| {times} | {read:,} | {made['size'] / 1e9:.2f} GB | {seconds:.1f} |"
-            f" {seconds / made['size'] * 1e9:.2f} | {peak / 1e6:.0f} MB |"
+            f" {seconds / made['size'] * 1e9:.2f} | {peaks[times] / 1e6:.0f} MB |"
         )
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from omr.escape import Source
 
 BUCKET = 64_000_000  # bytes of raw text for each bucket, about
-CODECS = ("zstd", "none")
+# How a shard's lines are kept: as they are in the page cache, as they are past it, compressed past it.
+CODECS = ("cached", "none", "zstd")
 PARTS = 16  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
 INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
 
@@ -75,9 +76,9 @@ class Writer:
         mine = f"{socket.gethostname()}.{os.getpid()}.tmp"
         self.asides = [folder / f".{name}.{part}.{mine}" for part in range(parts(buckets))]
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        self.files = [direct.File(aside, flags) for aside in self.asides]
+        self.codec = codec
+        self.files = [direct.File(aside, flags, codec == "cached") for aside in self.asides]
         self.sizes = [0] * len(self.files)
-        self.codec = _codec(codec)
         self.memory, self.used = memory, 0
         self.text = np.frombuffer(memory.lines, np.uint8)
         self.ends: list[np.ndarray] = []  # of the lines in `text`
@@ -117,13 +118,10 @@ class Writer:
         starts, ends = starts[order], ends[order]
         self.lengths.append((ends - starts).astype("<u4"))
         self.writing.result()
-        # zstd makes nothing larger than this; each file begins its own block.
-        room = self.used + (self.used >> 7 if self.codec else 0) + 64 * self.buckets
-        if len(self.memory.sorted) < (room := room + direct.BLOCK * len(self.files)):
-            self.memory.sorted = direct.memory(room)
         last = np.cumsum(np.bincount(chosen, minlength=self.buckets)).tolist()
         index, place = np.zeros(self.buckets, INDEX), 0
-        begins = [0] * (len(self.files) + 1)
+        begins, firsts = [0] * (len(self.files) + 1), [0] * (len(self.files) + 1)  # bytes, lines of each file
+        self._make_room()
         for bucket, (start, stop) in enumerate(itertools.pairwise([0, *last])):
             part = part_of(bucket, self.buckets)
             if start < stop:
@@ -131,13 +129,28 @@ class Writer:
                 index[bucket] = (self.sizes[part] + place - begins[part], stored, *facts)
                 place += stored
             if bucket + 1 == self.buckets or part_of(bucket + 1, self.buckets) > part:
-                begins[part + 1] = place = direct.above(place)
+                begins[part + 1] = place = place if self.codec == "cached" else direct.above(place)
+                firsts[part + 1] = stop
         self.index.append(index)
-        self.writing = self.aside.submit(self._write, begins, self.sizes)
-        self.sizes = [
-            size + b - a for size, (a, b) in zip(self.sizes, itertools.pairwise(begins), strict=True)
-        ]
+        if self.codec == "cached":
+            text = memoryview(self.text)
+            lines = [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+            for file, size, (a, b) in zip(self.files, self.sizes, itertools.pairwise(firsts), strict=True):
+                file.write_all(lines[a:b], size)
+        else:
+            self.writing = self.aside.submit(self._write, begins, self.sizes)
+        grown = [stop - start for start, stop in itertools.pairwise(begins)]
+        self.sizes = [size + more for size, more in zip(self.sizes, grown, strict=True)]
         self.ends, self.chosen, self.used = [], [], 0
+
+    def _make_room(self) -> None:
+        """Memory from which the lines are written past the page cache."""
+        if self.codec == "cached":
+            return
+        # zstd makes nothing larger than this; each file begins its own block.
+        room = self.used + (self.used >> 7) + 64 * self.buckets + direct.BLOCK * len(self.files)
+        if len(self.memory.sorted) < room:
+            self.memory.sorted = direct.memory(room)
 
     def _store(self, starts: "np.ndarray", ends: "np.ndarray", place: int) -> tuple[int, int, int, int]:
         """Put a bucket's lines to a place in `memory.sorted`; bytes stored, bytes, lines, checksum."""
@@ -146,12 +159,13 @@ class Writer:
         from omr import escape
 
         size = int((ends - starts).sum())
-        if not self.codec:
+        if self.codec == "none":
             escape.gather(self.text, starts, ends, np.frombuffer(self.memory.sorted, np.uint8, size, place))
+        if self.codec != "zstd":
             return size, size, len(starts), 0
         lines = np.empty(size, np.uint8)
         escape.gather(self.text, starts, ends, lines)
-        packed = self.codec.compress(lines, asbytes=True)
+        packed = _zstd().compress(lines, asbytes=True)
         self.memory.sorted[place : place + len(packed)] = packed
         return len(packed), size, len(starts), _check(packed)
 
@@ -193,10 +207,10 @@ class Writer:
 class Reader:
     """All shards' segments, in the order of the shards' names as given."""
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    def __init__(self, folder: Path, names: Iterable[str], codec: str) -> None:
         import numpy as np
 
-        self.folder = folder
+        self.folder, self.cached = folder, codec == "cached"
         self.shards = [(name, np.load(folder / f"{name}.index.npy", mmap_mode="r")) for name in names]
         self.raw, self.rows, self.stored = (
             sum(index[key].astype(np.int64).sum(axis=0) for _, index in self.shards)
@@ -230,7 +244,8 @@ class Reader:
         """
         for name, entries in itertools.groupby(self.segments(bucket), key=lambda segment: segment[0]):
             try:
-                file = direct.File(lines_of(self.folder, name, part_of(bucket, len(self.raw))), os.O_RDONLY)
+                path = lines_of(self.folder, name, part_of(bucket, len(self.raw)))
+                file = direct.File(path, os.O_RDONLY, self.cached)
             except FileNotFoundError:
                 raise Torn(name) from None
             with contextlib.closing(file):
@@ -239,7 +254,7 @@ class Reader:
                     text = file.read(window, offset, stored)
                     if len(text) != stored or (check and _check(text) != check):
                         raise Torn(name)
-                    yield memoryview(_codec("zstd").decompress(text, raw)).cast("B") if check else text
+                    yield memoryview(_zstd().decompress(text, raw)).cast("B") if check else text
 
     def free(self, done: set[int]) -> None:
         """Remove the lines of which no bucket is needed any more: those not in `done` are."""
@@ -271,10 +286,10 @@ def _check(data: bytes) -> int:
 
 
 @functools.cache
-def _codec(name: str) -> "pa.Codec | None":
+def _zstd() -> "pa.Codec":
     import pyarrow as pa
 
-    return None if name == "none" else pa.Codec(name)
+    return pa.Codec("zstd")
 
 
 def done(folder: Path, name: str) -> dict | None:

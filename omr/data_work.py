@@ -23,7 +23,11 @@ from omr.data import (
 from omr.errors import OmrError, RequestError
 from omr.workspace import manifest_of
 
-SCRATCH = {"zstd": 1.2, "none": 1.3}  # bytes of disk for a byte of text: the lines go as the mixed file grows
+SCRATCH = {
+    "zstd": 1.2,
+    "none": 1.3,
+    "cached": 1.3,
+}  # bytes of disk for a byte of text: the lines go as the mixed file grows
 PACKAGES = (
     "pyarrow",
     "numpy",
@@ -106,7 +110,7 @@ def prepare(asked: Request, pool: Executor, alone: bool = True) -> tuple[dict, d
     (compiled, footers), hashes = crew.meanwhile(pool, found, *survey)
     entries = planning.shares(found, footers, asked.limit)
     size = sum(entry["bytes"] * entry["take"] // max(1, entry["rows"]) for entry in entries)
-    codec = mix.codec(asked.work, asked.means.workers) if alone else "zstd"
+    codec = mix.codec(size, asked.work, asked.means.workers) if alone else "zstd"
     files.need_space(asked.work, int(size * SCRATCH[codec]), f"mixing {asked.output.name}")
     plan = {
         "identity": wanted,

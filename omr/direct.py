@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 BLOCK = 4096  # bytes; no disk in use asks for more
+AT_ONCE = os.sysconf("SC_IOV_MAX")  # pieces that one system call writes
 TRIAL = 16 << 20  # bytes
 DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -37,10 +38,13 @@ def above(place: int) -> int:
 
 
 class File:
-    """A file that is written or read at places; several threads may do so."""
+    """A file that is written or read at places, by several threads if need be; `cached` is the usual way."""
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, cached: bool = False) -> None:
         self.plain = os.open(path, flags, 0o666)
+        if cached:
+            self.straight = os.dup(self.plain)
+            return
         try:
             self.straight = os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC | os.O_EXCL) | DIRECT)
         except OSError as error:
@@ -68,6 +72,20 @@ class File:
                     raise
                 written = os.pwrite(self.plain, data, place)
             data, place = data[written:], place + written
+
+    def write_all(self, pieces: list[memoryview], place: int) -> None:
+        """Write all pieces, wherever in memory they lie, one behind the other from a place on."""
+        at = 0
+        while at < len(pieces):
+            here = pieces[at : at + AT_ONCE]
+            written = os.pwritev(self.plain, here, place)
+            place += written
+            for piece in here:
+                if written < len(piece):
+                    pieces[at] = piece[written:]  # a short write: a signal, or a disk that is nearly full
+                    break
+                written -= len(piece)
+                at += 1
 
     def read(self, window: memoryview, place: int, size: int) -> memoryview:
         """The `size` bytes at a place, or as many as there are; `window` is aligned and two blocks larger."""

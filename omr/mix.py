@@ -29,6 +29,7 @@ ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds, twice (omr/buck
 EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
 MIXER = 100_000_000  # bytes: the process that mixes, without the buckets it holds
 AHEAD = 3  # buckets to hold beyond the workers': one is hashed and written, others wait for the disk
+PAGE_CACHE = 0.5  # share of the free memory that scratch may take as page cache
 # Bytes a second of a disk for each worker, above which compressing takes longer than it saves: zstd packs
 # these texts at 0.55 GB/s a core, unpacks them at 1.5, and spares 60% of a write and a read.
 PACKING = 490_000_000
@@ -108,21 +109,18 @@ def mix(job: shards.Job, names: list[str], means: Means) -> dict:
 
     `buckets.Torn` names a shard whose scratch a crash has torn.
     """
-    reader = buckets.Reader(job.work, names)
+    reader = buckets.Reader(job.work, names, job.codec)
     sizes, starts, total = reader.raw.tolist(), reader.starts, reader.starts[-1]
     rooms = _rooms(max(sizes) + reader.segment, means)
     mixed = shuffle.Mixed(job.work, {bucket for bucket, size in enumerate(sizes) if not size}, total)
     left = [bucket for bucket in range(len(sizes)) if bucket not in mixed.done]
     progress, digest = Progress("mixing", total), hashlib.sha256()
 
-    def store(bucket: int, text: memoryview) -> None:
-        mixed.add(bucket, text, starts[bucket])
-        reader.free(mixed.done)
-
     with (
         contextlib.closing(mixed),
-        ThreadPoolExecutor(means.workers) as fillers,
+        ThreadPoolExecutor(rooms) as fillers,
         ThreadPoolExecutor(1) as disk,
+        ThreadPoolExecutor(1) as broom,
     ):
         _need_space(job.work, reader, left)
         waiting, filling = iter(left), {}
@@ -136,9 +134,10 @@ def mix(job: shards.Job, names: list[str], means: Means) -> dict:
         for bucket, size in enumerate(sizes):
             if bucket in filling:
                 room, text = filling.pop(bucket)
-                storing = disk.submit(store, bucket, text.result())
+                storing = disk.submit(mixed.add, bucket, text.result(), starts[bucket])
                 digest.update(text.result())
                 storing.result()
+                broom.submit(reader.free, frozenset(mixed.done))
                 fill_next(room)
             else:
                 _hash(mixed.file.plain, starts[bucket], size, digest)
@@ -178,9 +177,21 @@ def _hash(handle: int, start: int, size: int, digest: object) -> None:
         start += got
 
 
-def codec(work: Path, workers: int) -> str:
-    """How to keep lines until they are mixed: as they are on a fast disk, else compressed."""
+def codec(size: int, work: Path, workers: int) -> str:
+    """How to keep `size` bytes of lines until they are mixed (omr/buckets.py): whatever is soonest here."""
+    if size < PAGE_CACHE * _free_memory():
+        return "cached"
     return "none" if direct.speed(work) > workers * PACKING else "zstd"
+
+
+def _free_memory() -> int:
+    """Bytes that this machine, or this process's share of it, has free; 0 where the system does not tell."""
+    told, cgroup = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    lines = told.read_text().splitlines() if told.exists() else []
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+    if cgroup.exists() and (most := cgroup.read_text().strip()).isdigit():
+        free = min(free, int(most))
+    return free
 
 
 def need_shuf() -> None:

@@ -44,7 +44,7 @@ def holds(plan: dict, identity: dict, alone: bool) -> bool:
     Compressed lines prove themselves by their checksums. Lines as they are were not worth that, nor a sync:
     a machine that crashed may have lost some, so they count until the next boot.
     """
-    kept = plan["codec"] != "none" or (alone and plan["boot"] == files.boot())
+    kept = plan["codec"] == "zstd" or (alone and plan["boot"] == files.boot())
     return plan["identity"] == identity and kept
 
 

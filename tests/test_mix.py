@@ -94,7 +94,10 @@ def test_the_bytes_are_pinned(usual, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"codec": "none"}, {"room": 1}, {"room": 10**9}, {"room": 3000, "codec": "none"}],
+    [
+        *({"codec": "none"}, {"codec": "cached"}, {"room": 1}, {"room": 10**9}),
+        *({"room": 3000, "codec": "none"}, {"room": 3000, "codec": "cached"}),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("workers", [1, 3])
@@ -360,7 +363,9 @@ def test_little_memory_takes_fewer_workers():
 def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypatch):
     job = a_job(tmp_path / "w")
     formatted(corpus, job)
-    whole = buckets.Reader(job.work, [shard.name for shard in raw.shards(corpus, recipe.SPLITS)]).raw.max()
+    whole = buckets.Reader(
+        job.work, [shard.name for shard in raw.shards(corpus, recipe.SPLITS)], "zstd"
+    ).raw.max()
     monkeypatch.setattr(mix, "MIXER", 10**9 - int(whole))
     with pytest.raises(
         OmrError, match=r"MEMORY=1\.0 GB holds no bucket of .*; run again with MEMORY=(\d+)M"
@@ -382,7 +387,8 @@ def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
         mix.mix(job, [shard.name for shard, _ in found], mix.Means(1, 10**9))
 
 
-def test_the_scratch_is_compressed_where_the_disk_is_slower_than_that(tmp_path, monkeypatch):
+def test_the_scratch_is_kept_as_memory_and_disk_advise(tmp_path, monkeypatch):
     monkeypatch.setattr(direct, "speed", lambda folder: 2e9)
-    assert mix.codec(tmp_path, 2) == "none"
-    assert mix.codec(tmp_path, 16) == "zstd"
+    assert mix.codec(10**6, tmp_path, 2) == "cached"
+    assert mix.codec(10**15, tmp_path, 2) == "none"
+    assert mix.codec(10**15, tmp_path, 16) == "zstd"
