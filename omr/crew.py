@@ -56,7 +56,7 @@ def _pool(method: str, workers: int, begin: Callable[[], None]) -> Iterator[Proc
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin)
     try:
         yield pool
-    except BrokenProcessPool:
+    except (BrokenProcessPool, EOFError, ConnectionError):  # a worker's end, or that of the forkserver
         raise OmrError(
             "a process of the data stage was killed (out of memory?); run again to go on, with fewer WORKERS"
         ) from None
@@ -104,6 +104,7 @@ def lean() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as fast here, and smaller
+    os.environ["NUMBA_DISABLE_JIT"] = "0"  # whatever a user debugs with
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
     # No tokenizer needs torch, whose import takes longer than that of all the rest.
     sys.modules.setdefault("torch", None)

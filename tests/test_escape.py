@@ -1,0 +1,110 @@
+"""The compiled loop against json.dumps, whatever the bytes, the ends of blocks and the room there is."""
+
+import json
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from omr import escape, prompts, rows
+
+PLAIN = prompts.Compiled(("<", ">"), (prompts.PROBLEM,), "", "")
+ALPHABETS = {
+    "plain": "abc XYZ019",
+    "to escape": '"\\\n',
+    "controls": "".join(map(chr, range(32))) + "\x7f",
+    "mostly plain": "a" * 40 + '"\\\n\t\x00',
+    "beyond ASCII": "aé√\u2028\U0001f600\u00a0",
+}
+
+
+def texts(alphabet, dice):
+    """Lengths around whole blocks, and each byte to escape at each place of a block."""
+    for length in (*range(70), 95, 96, 97, 4000):
+        yield "".join(dice.choices(alphabet, k=length))
+    for place in range(escape.BLOCK + 2):
+        yield "x" * place + dice.choice(alphabet) + "y" * (2 * escape.BLOCK - place)
+
+
+def batch(problems):
+    """Rows with these problems, and with the same backwards as solutions."""
+    columns = {name: ["a"] * len(problems) for name in rows.TEXTS}
+    columns |= {"problem": problems, "generated_solution": problems[::-1]}
+    arrays = [pa.array(column, pa.string()) for column in columns.values()]
+    return pa.RecordBatch.from_arrays([*arrays, pa.array([True] * len(problems))], names=list(rows.COLUMNS))
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS.values(), ids=ALPHABETS)
+def test_lines_are_what_json_dumps_writes(alphabet):
+    problems = list(texts(alphabet, random.Random(1)))
+    table, formatter = batch(problems), rows.Formatter(PLAIN)
+    [source] = formatter.lines(table, None)
+    assert isinstance(source, escape.Columns)
+    expected = [rows.dump(row) for row in plain(table)]
+    assert escape.text([source]) == b"".join(expected)
+    formatter.prove(table, None)
+
+
+def plain(table):
+    for row in table.to_pylist():
+        problem, solution = row["problem"], row["generated_solution"]
+        yield {rows.RENAMED.get(name, name): row[name] for name in rows.COLUMNS} | {
+            "input": f"<{problem}>",
+            "output": solution,
+        }
+
+
+@pytest.mark.parametrize("room", [1_000, 5_000, 60_000, 10**6])
+def test_lines_stop_where_the_next_might_not_fit(room):
+    """Whoever goes on from there, with an empty room or a larger one, gets the same lines."""
+    problems = list(texts(ALPHABETS["mostly plain"], random.Random(2)))
+    [source] = rows.Formatter(PLAIN).lines(batch(problems), None)
+    whole, first, found = escape.text([source]), 0, []
+    while first < len(source):
+        out, ends = np.full(room, 7, np.uint8), np.zeros(len(source), np.int64)
+        took = source.write(first, out[: room - 100], 0, ends)
+        assert (out[room - 100 :] == 7).all()
+        if not took:
+            assert source.need(first) > room - 100
+            out = np.zeros(source.need(first), np.uint8)
+            assert source.write(first, out, 0, ends) >= 1
+            took = 1
+        found.append(out[: ends[took - 1]].tobytes())
+        first += took
+    assert b"".join(found) == whole
+
+
+def test_lines_that_are_there_are_copied():
+    source = escape.Whole([b"one\n", b"three\n", b"five\n"])
+    out, ends = np.zeros(10, np.uint8), np.zeros(3, np.int64)
+    assert source.write(0, out, 0, ends) == 2 and ends.tolist() == [4, 10, 0]
+    assert out.tobytes() == b"one\nthree\n"
+    assert source.write(2, out, 0, ends) == 1 and out[: ends[0]].tobytes() == b"five\n"
+    assert source.write(2, out, 6, ends) == 0 and source.need(2) == 5
+
+
+def test_gather():
+    text = np.frombuffer(bytearray(b"aabbbc"), np.uint8)
+    out = np.zeros(6, np.uint8)
+    escape.gather(text, np.array([5, 0, 2]), np.array([6, 2, 5]), out)
+    assert out.tobytes() == b"caabbb"
+
+
+def test_a_loop_that_writes_otherwise_is_noticed(monkeypatch):
+    real = escape._write
+
+    def spoiled(*words):
+        took, out = real(*words), words[5]
+        out[0] ^= 1
+        return took
+
+    monkeypatch.setattr(escape, "_write", spoiled)
+    with pytest.raises(rows.OmrError, match=r"written otherwise than json.dumps does"):
+        rows.Formatter(PLAIN).prove(batch(["a"]), None)
+
+
+def test_controls_as_json_writes_them():
+    [source] = rows.Formatter(PLAIN).lines(batch(["".join(map(chr, range(33)))]), None)
+    line = escape.text([source])
+    assert json.dumps("".join(map(chr, range(33))))[1:-1].encode() in line
