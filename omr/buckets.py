@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BUCKET = 64_000_000  # bytes of raw text for each bucket, about
 # How a shard's lines are kept: as they are in the page cache, as they are past it, compressed past it.
 CODECS = ("cached", "none", "zstd")
-PARTS = 16  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
+PARTS = 8  # files of a shard's lines, at most: each goes as soon as its buckets are in the output
 INDEX = [("offset", "<u8"), ("stored", "<u4"), ("raw", "<u4"), ("rows", "<u4"), ("check", "<u4")]
 
 
