@@ -33,7 +33,10 @@ def crew(workers: int) -> Iterator[ProcessPoolExecutor]:
         with _pool("forkserver", workers, start) as pool:
             yield pool
     finally:
-        # It holds the compiler, and nothing is formatted any more; a later crew starts another.
+        # It holds the compiler, and nothing is formatted any more; a later crew starts another. Its own end
+        # waits for all that it has made, and this for that, so it is ended.
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
         forkserver._forkserver._stop()
 
 

@@ -374,6 +374,27 @@ def test_a_damaged_page(tmp_path):
 # Killed ------------------------------------------------------------------------------------------------
 
 
+def test_an_interrupt_of_the_run_alone_ends_it(tmp_path):
+    """As a container's engine sends it: to the first process, not to those that it made."""
+    raw = tmp_path / "raw"
+    corpus.generate(raw, 60_000_000, shards=12)
+    environ = {**os.environ, "WORKSPACE": str(tmp_path / "ws"), "OMR_ENV_FILE": "/dev/null"}
+    command = [sys.executable, ROOT / "bin" / "data.py", *map(str, tiny_words(raw))]
+    child = subprocess.Popen(
+        command,
+        env=environ,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    while child.poll() is None and not [*tmp_path.glob("ws/data/.*.work/plan.json")]:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGINT)
+    said = child.communicate(timeout=20)[1]
+    assert child.returncode == 130 and "interrupted; run the same command again" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["zstd", "cached"])
 def test_killed_at_random_moments(tmp_path, codec):
