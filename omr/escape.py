@@ -2,7 +2,7 @@
 
 Each byte is looked at once, BLOCK at a time: whether a block has one to escape is a single comparison of
 vectors, so a text moves at several times the speed of three calls of bytes.replace, without the copies
-around them. It is compiled where it is imported, in half a second: numba's cache on the disk would be pickle.
+around them. It is compiled where it is imported, in a second: numba's cache on the disk would be pickle.
 """
 
 from collections.abc import Iterable
