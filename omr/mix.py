@@ -30,9 +30,9 @@ EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
 MIXER = 100_000_000  # bytes: the process that mixes, without the buckets it holds
 AHEAD = 3  # buckets to hold beyond the workers': one is hashed and written, others wait for the disk
 PAGE_CACHE = 0.5  # share of the free memory that scratch may take as page cache
-# Bytes a second of a disk for each worker, above which compressing takes longer than it saves. zstd packs the
-# rows of bench/corpus.py at 0.57 GB/s a core and unpacks them at 2.0: 2.25 seconds a GB. It spares a write and
-# a read of 77% of them, and of real texts, which repeat themselves less, of 60% (a guess).
+# Bytes a second of a disk for each worker, above which compressing takes longer than it saves. zstd packs
+# the rows of bench/corpus.py at 0.57 GB/s a core and unpacks them at 2.0: 2.25 seconds a GB. It spares a
+# write and a read of 77% of them, and of real texts, which repeat themselves less, of 60% (a guess).
 PACKING = 530_000_000
 
 
