@@ -117,6 +117,8 @@ class Writer:
         order = np.argsort(chosen, kind="stable")  # rows keep their order inside a bucket
         starts, ends = starts[order], ends[order]
         self.lengths.append((ends - starts).astype("<u4"))
+        text = memoryview(self.text)
+        lines = [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         self.writing.result()
         last = np.cumsum(np.bincount(chosen, minlength=self.buckets)).tolist()
         index, place = np.zeros(self.buckets, INDEX), 0
@@ -125,7 +127,7 @@ class Writer:
         for bucket, (start, stop) in enumerate(itertools.pairwise([0, *last])):
             part = part_of(bucket, self.buckets)
             if start < stop:
-                stored, *facts = self._store(starts[start:stop], ends[start:stop], place)
+                stored, *facts = self._store(lines[start:stop], place)
                 index[bucket] = (self.sizes[part] + place - begins[part], stored, *facts)
                 place += stored
             if bucket + 1 == self.buckets or part_of(bucket + 1, self.buckets) > part:
@@ -133,8 +135,6 @@ class Writer:
                 firsts[part + 1] = stop
         self.index.append(index)
         if self.codec == "cached":
-            text = memoryview(self.text)
-            lines = [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
             for file, size, (a, b) in zip(self.files, self.sizes, itertools.pairwise(firsts), strict=True):
                 file.write_all(lines[a:b], size)
         else:
@@ -152,22 +152,18 @@ class Writer:
         if len(self.memory.sorted) < room:
             self.memory.sorted = direct.memory(room)
 
-    def _store(self, starts: "np.ndarray", ends: "np.ndarray", place: int) -> tuple[int, int, int, int]:
+    def _store(self, lines: list[memoryview], place: int) -> tuple[int, int, int, int]:
         """Put a bucket's lines to a place in `memory.sorted`; bytes stored, bytes, lines, checksum."""
-        import numpy as np
-
-        from omr import escape
-
-        size = int((ends - starts).sum())
+        size = sum(map(len, lines))
+        if self.codec == "zstd":
+            packed = _zstd().compress(b"".join(lines), asbytes=True)
+            self.memory.sorted[place : place + len(packed)] = packed
+            return len(packed), size, len(lines), _check(packed)
         if self.codec == "none":
-            escape.gather(self.text, starts, ends, np.frombuffer(self.memory.sorted, np.uint8, size, place))
-        if self.codec != "zstd":
-            return size, size, len(starts), 0
-        lines = np.empty(size, np.uint8)
-        escape.gather(self.text, starts, ends, lines)
-        packed = _zstd().compress(lines, asbytes=True)
-        self.memory.sorted[place : place + len(packed)] = packed
-        return len(packed), size, len(starts), _check(packed)
+            for line in lines:
+                self.memory.sorted[place : place + len(line)] = line
+                place += len(line)
+        return size, size, len(lines), 0
 
     def _write(self, begins: list[int], sizes: list[int]) -> None:
         for file, size, (start, stop) in zip(self.files, sizes, itertools.pairwise(begins), strict=True):

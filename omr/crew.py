@@ -105,6 +105,7 @@ def lean() -> None:
     """Make the imports of this process, and of those that it forks, quick and small; keep freed memory."""
     gc.disable()  # imports make much, and no garbage
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"  # those of fastokens
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as fast here, and smaller
     os.environ["NUMBA_DISABLE_JIT"] = "0"  # whatever a user debugs with

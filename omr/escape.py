@@ -2,7 +2,7 @@
 
 Each byte is looked at once, BLOCK at a time: whether a block has one to escape is a single comparison of
 vectors, so a text moves at several times the speed of three calls of bytes.replace, without the copies
-around them. It is compiled where it is imported, in a second: numba's cache on the disk would be pickle.
+around them. It is compiled where it is imported, in half a second: numba's cache on the disk would be pickle.
 """
 
 from collections.abc import Iterable
@@ -205,13 +205,3 @@ def _write(texts, offsets, pieces, cuts, first, out, used, ends):  # noqa: ANN20
                 place = _put(texts[value], offsets[value][row], offsets[value][row + 1], out, place)
         ends[row - first] = place
     return rows - first
-
-
-@njit(types.void(types.uint8[::1], types.int64[::1], types.int64[::1], types.uint8[::1]), nogil=True)
-def gather(text, starts, ends, out):  # noqa: ANN201
-    """Put text[starts[k]:ends[k]] for every k one behind the other into `out`."""
-    place = 0
-    for k in range(len(starts)):
-        for i in range(starts[k], ends[k]):
-            out[place] = text[i]
-            place += 1

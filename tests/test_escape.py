@@ -84,13 +84,6 @@ def test_lines_that_are_there_are_copied():
     assert source.write(2, out, 6, ends) == 0 and source.need(2) == 5
 
 
-def test_gather():
-    text = np.frombuffer(bytearray(b"aabbbc"), np.uint8)
-    out = np.zeros(6, np.uint8)
-    escape.gather(text, np.array([5, 0, 2]), np.array([6, 2, 5]), out)
-    assert out.tobytes() == b"caabbb"
-
-
 def test_a_loop_that_writes_otherwise_is_noticed(monkeypatch):
     real = escape._write
 

@@ -96,8 +96,36 @@ def test_random_texts(counter, reference, monkeypatch):
     parts = [list(counter._parts(text, 50, 20)) for text in texts]
     assert ["".join(each) for each in parts] == texts
     assert sum(len(each) > 1 for each in parts) > 500
-    sums = [sum(counter._part(part) for part in each) for each in parts]
+    sums = [int(counter._tokens(each).sum()) for each in parts]
     assert sums == encoded(reference, texts)
+
+
+def test_fewest_is_never_more(counter, reference):
+    """A lower bound of the tokens: of random text, of the awkward, of what is only begun."""
+    dice = random.Random(8)
+    texts = [random_text(dice) for _ in range(1500)]
+    texts += [f"a{text}1" for text in AWKWARD] + [f"({text}x" for text in AWKWARD]
+    texts += ["'" + "".join(dice.choices("st'rem l?!1 \u0301\u0338\r\n<K\u212aé", k=30)) for _ in range(3000)]
+    least = [lengths.fewest(counter.named.sub("\0", text)) for text in texts]
+    counts = encoded(reference, texts)
+    assert all(low <= count for low, count in zip(least, counts, strict=True))
+    assert sum(least) > 0.05 * sum(counts)
+    for text, count in zip(texts[:500], counts, strict=False):
+        for end in range(0, len(text), 7):
+            begun = counter.named.sub("\0", text[:end])
+            if text[:end].count("<") == begun.count("<") == 0:  # no added token is cut
+                assert lengths.fewest(begun) <= count
+
+
+def test_fewest_of_plain_text_is_near():
+    text = "Let $x = 12$. Then f(x) is 3,\nso it's \\frac{1}{2}."  # 26 pieces
+    assert lengths.fewest(text) == 20 and lengths.fewest("") == lengths.fewest("é") == 0
+
+
+def test_texts_that_enough_pieces_decide_are_not_encoded(counter, monkeypatch):
+    monkeypatch.setattr(counter, "_tokens", None)
+    text = "<tool_call> x <|im_end|>" + " a b 1" * 2500
+    assert counter.at_least([text, "1" * 4999], 5000).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("tokens", [4999, 5000, 5001])
@@ -151,6 +179,28 @@ def test_another_make_is_counted_by_the_reference(counter, tmp_path, change):
     assert other.fast is None
     texts = [*AWKWARD, " ".join(AWKWARD)]
     assert other.count(texts).tolist() == [len(library.encode(text).ids) for text in texts]
+
+
+def normalized(engine):
+    engine["added_tokens"][0].update(normalized=True)
+
+
+def named_otherwise(engine):
+    engine["added_tokens"][0].update(content="ab")
+
+
+@pytest.mark.parametrize("change", [normalized, named_otherwise])
+def test_added_tokens_of_another_kind_are_encoded(counter, tmp_path, change):
+    engine = json.loads(counter.slow.to_str())
+    change(engine)
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(engine))
+    other = lengths.Counter(path)
+    assert other.fast and other.named is None
+    text = " ab" * 20
+    count = len(other.slow.encode(text).ids)
+    assert other.at_least([text, text], count).tolist() == [True, True]
+    assert other.at_least([text], count + 1).tolist() == [False]
 
 
 def test_what_a_tokenizer_adds_is_counted(counter, tmp_path):
