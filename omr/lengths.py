@@ -104,8 +104,7 @@ class Counter:
         for row, text in enumerate(texts):
             if text.isascii() and len(text) + self.added < tokens:
                 continue  # no token is shorter than a byte
-            first = next(self._parts(text, tokens * CHARACTERS * 5 // 4, PART))
-            if self.fast and self.named and fewest(self.named.sub("\0", first)) + self.added >= tokens:
+            if self._surely(text, tokens):
                 counts[row] = tokens
             else:
                 left[row] = self._parts(text, tokens * CHARACTERS, PART)
@@ -114,6 +113,13 @@ class Counter:
             counts[list(parts)] += self._tokens(list(parts.values()))
             left = {row: left[row] for row in parts if counts[row] < tokens}
         return counts >= tokens
+
+    def _surely(self, text: str, tokens: int) -> bool:
+        """Whether its pieces alone are enough; False says nothing."""
+        if not self.fast or not self.named or len(text) < tokens * CHARACTERS * 2 // 3:
+            return False
+        first = next(self._parts(text, tokens * CHARACTERS * 5 // 4, PART))
+        return fewest(self.named.sub("\0", first)) + self.added >= tokens
 
     def _tokens(self, parts: list[str]) -> "np.ndarray":
         """Tokens of each part, without what is added to a text."""

@@ -223,7 +223,15 @@ def _group(
     import numpy as np
     import pyarrow as pa
 
-    keep, start = np.ones(count, bool), 0
+    keep, start, size = np.ones(count, bool), 0, 0
+    held: list[tuple[pa.RecordBatch, np.ndarray]] = []  # what was kept of batches, and its row numbers
+
+    def take() -> tuple:
+        batch, numbers = held[0] if len(held) == 1 else _joined(held)
+        held.clear()
+        left, sources = steps.take(batch, lambda row, why: reject(group, int(numbers[row]), 1, why))
+        return numbers[left], sources
+
     try:
         if steps.filtered:
             cheap = file.read_row_group(group, columns=[rows.SOURCE, rows.RATE], use_threads=False)
@@ -237,16 +245,28 @@ def _group(
             here = np.flatnonzero(keep[start : start + len(batch)])
             if len(here):
                 kept = rows.plain(batch if len(here) == len(batch) else batch.take(pa.array(here)))
-                numbers = here + (first + start)
-                left, sources = steps.take(
-                    kept, lambda row, why, at=numbers: reject(group, int(at[row]), 1, why)
-                )
-                yield numbers[left], sources
+                held.append((kept, here + (first + start)))
+                size += kept.nbytes
             start += len(batch)
+            if size > BATCH // 2:  # a round that keeps few rows of a batch collects them: a call has a price
+                yield take()
+                size = 0
+        if held:
+            yield take()
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the file's
+        if held:
+            yield take()
         reject(group, first + start, int(keep[start:].sum()), f"cannot be read ({_first(error)})")
+
+
+def _joined(held: "list[tuple[pa.RecordBatch, np.ndarray]]") -> "tuple[pa.RecordBatch, np.ndarray]":
+    import numpy as np
+    import pyarrow as pa
+
+    batches, numbers = zip(*held, strict=True)
+    return pa.concat_batches(batches), np.concatenate(numbers)
 
 
 def _batches(file: "pq.ParquetFile", group: int, size: int) -> "Iterator[pa.RecordBatch]":

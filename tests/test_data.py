@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bench import corpus
-from omr import files, recipe, rows, tiny
+from omr import files, recipe, rows, shards, tiny
 from omr.settings import ROOT
 from tests.data_stage import environment, make, process
 from tests.hub.loopback import Hub
@@ -369,6 +371,48 @@ def test_a_damaged_page(tmp_path):
     refused(make(tmp_path / "w", *words, check=False), 1, "row group 7, row 700: cannot be read")
     said = make(tmp_path / "w", *words, "--bad_rows", "skip", check=False)
     refused(said, 1, "100 of 2,000 rows are malformed so far")
+
+
+@pytest.mark.parametrize("fails_at", [None, 70])
+def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fails_at):
+    """Also what was read before a batch that cannot be."""
+
+    def few(table):
+        for number, row in enumerate(table):
+            row["pass_rate_72b_tir"] = "0.1" if number % 5 == 0 else "0.9"
+
+    real, taken, rejected = shards._batches, [], []
+
+    def batches(file, group, count):
+        for number, batch in enumerate(real(file, group, count)):
+            if fails_at == number * 10:
+                raise pa.ArrowInvalid("a page is torn")
+            assert len(batch) == 10
+            yield batch
+
+    def take(batch, reject):
+        reject(0, "the first one")
+        taken.append(len(batch))
+        return np.arange(len(batch)), [batch]
+
+    with pq.ParquetFile(a_split(tmp_path, change=few)) as file:
+        monkeypatch.setattr(shards, "BATCH", file.metadata.row_group(1).total_byte_size // 10 + 1)
+        monkeypatch.setattr(shards, "_batches", batches)
+        steps = SimpleNamespace(
+            filtered=True, corpus=recipe.CORPORA["tiny"], result=shards.Result(), take=take
+        )
+        found = list(shards._group(steps, file, 1, 100, 100, lambda *words: rejected.append(words)))
+    whole, solutions = (
+        fails_at or 100,
+        pq.read_table(next(tmp_path.glob("data/*.parquet")))["generated_solution"].to_pylist(),
+    )
+    assert [row for rows_, _ in found for row in rows_] == list(range(100, 100 + whole, 5))
+    texts = [text for _, [batch] in found for text in batch["generated_solution"].to_pylist()]
+    assert texts == solutions[100 : 100 + whole : 5]
+    assert 1 < len(taken) < 6 and max(taken) > 2
+    firsts = [(1, int(rows_[0]), 1, "the first one") for rows_, _ in found]
+    torn = [(1, 100 + whole, (100 - whole) // 5, "cannot be read (a page is torn)")]
+    assert rejected == firsts + (torn if fails_at else [])
 
 
 # Killed ------------------------------------------------------------------------------------------------
