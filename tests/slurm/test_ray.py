@@ -171,9 +171,10 @@ def test_two_nodes_one_cluster_and_another_after_it_was_killed(apart, tmp_path):
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"http://{HEAD}:{AGENT}/", timeout=10)
 
-    for process in sorted(apart.of_job(job)):  # parents first: nobody is left to clean up
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    for word in (signal.SIGSTOP, signal.SIGKILL):  # all stop first: nobody is left to clean up
+        for process in sorted(apart.of_job(job)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, word)
     wait(lambda: state(apart, job) in ENDED, 60, "the first attempt did not end")
     left = sorted(apart.root.glob("private.*/omr-ray-*"))
     assert len(left) == 2, left
