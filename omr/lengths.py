@@ -43,7 +43,7 @@ _ASCII = bytes(range(128))
 _CUT = re.compile(r"(?<=[!-~]) (?=[A-Za-z])")
 PART = 4_000  # characters counted at a time while a threshold is near
 CHARACTERS = 3  # a token's, at least on average, in a first guess; a wrong guess costs time alone
-TOGETHER = 32  # texts for one call: each goes to another thread and back, for one text two thirds of the time
+TOGETHER = 32  # texts for one call: it goes to another thread and back, most of the time of a single PART
 LETTER, DIGIT, MARK, SPACE, OTHER = range(5)  # what `fewest` tells apart; OTHER may be anything
 _KINDS = bytes(
     LETTER

@@ -228,8 +228,8 @@ def _group(
 
     def take() -> tuple:
         batch, numbers = held[0] if len(held) == 1 else _joined(held)
-        held.clear()
         left, sources = steps.take(batch, lambda row, why: reject(group, int(numbers[row]), 1, why))
+        held.clear()  # not before: what fails there is no damage of the file, and is raised again below
         return numbers[left], sources
 
     try:

@@ -415,6 +415,19 @@ def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fail
     assert rejected == firsts + (torn if fails_at else [])
 
 
+def test_what_fails_in_the_columns_is_not_called_damage_of_the_file(tmp_path):
+    """Else BAD_ROWS=skip would lose rows in silence."""
+
+    def take(batch, reject):
+        raise pa.ArrowInvalid("a fault of ours")
+
+    rejected = []
+    steps = SimpleNamespace(filtered=False, take=take)
+    with pq.ParquetFile(a_split(tmp_path)) as file, pytest.raises(pa.ArrowInvalid, match="a fault of ours"):
+        list(shards._group(steps, file, 1, 100, 100, lambda *words: rejected.append(words)))
+    assert rejected == []
+
+
 # Killed ------------------------------------------------------------------------------------------------
 
 
