@@ -43,15 +43,18 @@ def crew(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_forkserver() -> None:
     """Let it begin with its imports; the first worker is forked behind them."""
     forkserver.set_forkserver_preload(["omr.warm"])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # where it finds omr, whatever it is run from
+    # It finds this omr, and nothing in the folder that it is run from.
+    words = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+    before = {word: os.environ.get(word) for word in words}
+    os.environ.update(words)
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for word, value in before.items():
+            if value is None:
+                del os.environ[word]
+            else:
+                os.environ[word] = value
 
 
 @contextlib.contextmanager
@@ -108,7 +111,6 @@ def lean() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"  # those of fastokens
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as fast here, and smaller
-    os.environ["NUMBA_DISABLE_JIT"] = "0"  # whatever a user debugs with
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads spin, and nothing is multiplied here
     # No tokenizer needs torch, whose import takes longer than that of all the rest.
     sys.modules.setdefault("torch", None)

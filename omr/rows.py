@@ -237,8 +237,6 @@ class Formatter:
                 put(name, "")
             pieces[-1] += quote
         pieces[-1] += "}\n"
-        if COUNT not in self.values:
-            put(COUNT, "")
         encoded = [piece.encode() for piece in pieces]
         self.pieces = np.frombuffer(bytearray(b"".join(encoded)), np.uint8)
         self.cuts = np.cumsum([0, *map(len, encoded)])
@@ -270,7 +268,7 @@ class Formatter:
         numbers = [None] * len(batch) if counts is None else counts.tolist()
         plain = b"".join(self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True))
         if escape.text(self.lines(batch, counts)) != plain:
-            raise OmrError("lines are written otherwise than json.dumps does; reinstall numba (rm -rf .venv)")
+            raise OmrError("lines are written otherwise than json.dumps does; reinstall llvmlite (rm -rf .venv)")
 
     def _columns(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "Source":
         from omr import escape
@@ -284,7 +282,7 @@ class Formatter:
         import pyarrow.compute as pc
 
         if name == COUNT:
-            return pa.array([""] * len(batch) if counts is None else counts).cast(pa.string())
+            return pa.array(counts).cast(pa.string())
         return pc.if_else(batch[name], "true", "false").fill_null("null") if name == FLAG else batch[name]
 
     def line(self, row: dict, count: int | None) -> bytes:

@@ -1,5 +1,6 @@
 """The compiled loop against json.dumps, whatever the bytes, the ends of blocks and the room there is."""
 
+import ctypes
 import json
 import random
 
@@ -88,8 +89,8 @@ def test_a_loop_that_writes_otherwise_is_noticed(monkeypatch):
     real = escape._write
 
     def spoiled(*words):
-        took, out = real(*words), words[5]
-        out[0] ^= 1
+        took, out = real(*words), ctypes.c_uint8.from_address(words[8])
+        out.value ^= 1
         return took
 
     monkeypatch.setattr(escape, "_write", spoiled)
@@ -101,3 +102,17 @@ def test_controls_as_json_writes_them():
     [source] = rows.Formatter(PLAIN).lines(batch(["".join(map(chr, range(33)))]), None)
     line = escape.text([source])
     assert json.dumps("".join(map(chr, range(33))))[1:-1].encode() in line
+
+
+@pytest.mark.parametrize("out", [np.empty(999, np.int8), np.empty(999, np.uint8)[::2], np.empty((9, 99), np.uint8)])
+def test_memory_of_another_kind_is_refused(out):
+    """The loop takes an address, and would write past the end of anything else."""
+    [source] = rows.Formatter(PLAIN).lines(batch(["a"]), None)
+    with pytest.raises(TypeError, match=r"without gaps"):
+        source.write(0, out, 0, np.empty(1, np.int64))
+
+
+def test_no_more_lines_than_ends():
+    [source] = rows.Formatter(PLAIN).lines(batch(["a"] * 5), None)
+    out, ends = np.empty(9999, np.uint8), np.full(3, -1, np.int64)
+    assert source.write(1, out, 0, ends[:2]) == 2 and ends[2] == -1

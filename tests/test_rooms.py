@@ -15,7 +15,7 @@ FLOORS = (
     ("runs",),
 )
 ATTIC = ("cli", "hub", "report", "doctor")
-# Rooms that are compiled as they are imported: the others import them as they would numba itself.
+# Rooms that are compiled as they are imported: the others import them as they would LLVM itself.
 HEAVY = ("escape", "warm")
 STDLIB_ONLY = ("errors", "recipe", "workspace")
 
@@ -60,7 +60,6 @@ def test_imports_go_down(room):
         "trl",
         "pyarrow",
         "numpy",
-        "numba",
         "llvmlite",
         "matplotlib",
         "huggingface_hub",
