@@ -9,13 +9,15 @@ import ctypes
 import gc
 import importlib.abc
 import importlib.machinery
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from pathlib import Path
@@ -72,23 +74,40 @@ def _pool(method: str, workers: int, begin: Callable[[], None]) -> Iterator[Proc
         pool.shutdown(cancel_futures=True)
 
 
-def meanwhile(pool: ProcessPoolExecutor, found: list[Shard], function: Callable, *words: object) -> tuple:
+def meanwhile(
+    pool: Executor, workers: int, found: list[Shard], function: Callable, *words: object
+) -> tuple[object, dict[str, str]]:
     """Call `function` in a process of its own, whose imports end with it; until then the crew hashes shards.
 
     Returns what it returned, and name -> sha256 of the shards that were reached.
     """
-    with _pool("spawn", 1, start_alone) as one:
+    with _pool("spawn", 1, start_alone) as one, _no_script():
         asked = one.submit(function, *words)  # first: the crew's first task waits for the forkserver
-        hashes = {shard: pool.submit(shards.sha256, shard) for shard in found}
+        left, hashes, running = iter(found), {}, set()
+        busy = workers  # which begins them; then one fewer, as all waits for the other process
+        while not asked.done():
+            for shard in itertools.islice(left, busy - len(running)):
+                running.add(hashes.setdefault(shard.name, pool.submit(shards.sha256, shard)))
+            _, pending = wait([asked, *running], return_when=FIRST_COMPLETED)
+            running, busy = running & pending, max(1, workers - 1)
         result = asked.result()
-    for future in hashes.values():
-        future.cancel()
-    return result, {shard.name: f.result() for shard, f in hashes.items() if not f.cancelled()}
+    return result, {name: future.result() for name, future in hashes.items()}
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """Processes begun here do not import the script that was run: what they are asked for is in omr."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def in_child(function: Callable, *words: object) -> object:
     """Call in a process of its own: what it imports and holds is gone when it ends."""
-    with _pool("spawn", 1, start_alone) as pool:
+    with _pool("spawn", 1, start_alone) as pool, _no_script():
         return pool.submit(function, *words).result()
 
 

@@ -8,7 +8,7 @@ from omr.errors import OmrError
 from omr.raw import Shard
 
 LENGTH = "length.json"  # the length tokenizer's engine, in the work folder
-SAMPLE = 32  # rows of a split's first and last shard on which its compiled prompt is proved
+SAMPLE = 16  # rows of a split's first and last shard on which its compiled prompt is proved
 
 
 def survey(

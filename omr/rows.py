@@ -268,7 +268,7 @@ class Formatter:
         numbers = [None] * len(batch) if counts is None else counts.tolist()
         plain = b"".join(self.line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True))
         if escape.text(self.lines(batch, counts)) != plain:
-            raise OmrError("lines are written otherwise than json.dumps does; reinstall llvmlite (rm -rf .venv)")
+            raise OmrError("lines are not what json.dumps writes; reinstall llvmlite (rm -rf .venv)")
 
     def _columns(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> "Source":
         from omr import escape

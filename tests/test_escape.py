@@ -94,7 +94,7 @@ def test_a_loop_that_writes_otherwise_is_noticed(monkeypatch):
         return took
 
     monkeypatch.setattr(escape, "_write", spoiled)
-    with pytest.raises(rows.OmrError, match=r"written otherwise than json.dumps does"):
+    with pytest.raises(rows.OmrError, match=r"not what json.dumps writes"):
         rows.Formatter(PLAIN).prove(batch(["a"]), None)
 
 
@@ -104,7 +104,9 @@ def test_controls_as_json_writes_them():
     assert json.dumps("".join(map(chr, range(33))))[1:-1].encode() in line
 
 
-@pytest.mark.parametrize("out", [np.empty(999, np.int8), np.empty(999, np.uint8)[::2], np.empty((9, 99), np.uint8)])
+@pytest.mark.parametrize(
+    "out", [np.empty(999, np.int8), np.empty(999, np.uint8)[::2], np.empty((9, 99), np.uint8)]
+)
 def test_memory_of_another_kind_is_refused(out):
     """The loop takes an address, and would write past the end of anything else."""
     [source] = rows.Formatter(PLAIN).lines(batch(["a"]), None)
