@@ -532,6 +532,15 @@ def test_a_worker_ends_with_its_parent(small, tmp_path):
     assert not alive
 
 
+def test_what_lies_in_the_folder_it_is_run_from_is_not_run(small, done, tmp_path):
+    """A user's numpy.py is not the library."""
+    for name in ("numpy", "click", "pyarrow", "omr"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')")
+    command = [sys.executable, ROOT / "bin/data.py", *map(str, tiny_words(small))]
+    subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, check=True)
+    assert output(tmp_path).read_bytes() == output(done).read_bytes()
+
+
 # Several machines --------------------------------------------------------------------------------------
 
 
