@@ -434,9 +434,9 @@ def test_what_fails_in_the_columns_is_not_called_damage_of_the_file(tmp_path):
 def test_an_interrupt_of_the_run_alone_ends_it(tmp_path):
     """As a container's engine sends it: to the first process, not to those that it made."""
     raw = tmp_path / "raw"
-    corpus.generate(raw, 60_000_000, shards=12)
+    corpus.generate(raw, 200_000_000, shards=12)  # a second of work for one worker behind the plan
     environ = {**os.environ, "WORKSPACE": str(tmp_path / "ws"), "OMR_ENV_FILE": "/dev/null"}
-    command = [sys.executable, ROOT / "bin" / "data.py", *map(str, tiny_words(raw))]
+    command = [sys.executable, ROOT / "bin" / "data.py", *map(str, tiny_words(raw)), "--workers", "1"]
     child = subprocess.Popen(
         command,
         env=environ,
