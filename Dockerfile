@@ -1,4 +1,4 @@
-# Two images, built by `make image` (omr/image.py), which takes every argument below from docker/pins.env:
+# Two images, built by `make image` (omr/containers/image.py), which takes every argument below from docker/pins.env:
 #
 #   tools  small: data, model, average, eval and the one-box engine
 #   train  the pinned NeMo-RL image with our files and a venv of ours beside its own, which stay as they are

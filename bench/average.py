@@ -198,7 +198,7 @@ def _digests(folder: Path) -> dict[str, dict]:
 def _data(folder: Path) -> str:
     """A hash of every tensor's bytes, whatever order the file has them in."""
     sys.path.insert(0, str(ROOT))
-    from omr import weights
+    from omr.models import weights
 
     found = hashlib.sha256()
     for tensor in sorted((t for p in weights.shards(folder) for t in p.tensors), key=lambda t: t.name):

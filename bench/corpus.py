@@ -142,7 +142,7 @@ def generate(folder: Path, size: int, seed: int = 0, shards: int = 12) -> int:
 
 
 def _columns() -> tuple[str, ...]:
-    from omr.rows import COLUMNS
+    from omr.data.rows import COLUMNS
 
     return COLUMNS
 
@@ -172,7 +172,7 @@ def tokenizer(folder: Path, vocabulary: int = 12_000, seed: int = 0) -> Path:
         trainers,
     )
 
-    from omr.lengths import QWEN2
+    from omr.data.lengths import QWEN2
 
     engine = Tokenizer(models.BPE())
     engine.normalizer = normalizers.NFC()

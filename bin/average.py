@@ -3,7 +3,8 @@
 
 import click
 
-from omr import average, cli
+from omr import cli
+from omr.models import average
 
 
 @click.command()

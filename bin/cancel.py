@@ -3,7 +3,9 @@
 
 import click
 
-from omr import cli, slurm, story
+from omr import cli
+from omr.cluster import slurm
+from omr.run import events
 
 
 @click.command()
@@ -22,7 +24,7 @@ def main(dry_run: bool, **words: str | int | None) -> None:
         click.echo("scancel " + " ".join(ids))
         return
     slurm.cancel(ids)
-    story.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
+    events.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
     click.echo(f"{run.title}: cancelled jobs {', '.join(ids)}; make train goes on from the last checkpoint")
 
 

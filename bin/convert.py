@@ -10,7 +10,8 @@ import shlex
 
 import click
 
-from omr import cli, convert
+from omr import cli
+from omr.models import convert
 
 
 @click.command()

@@ -3,7 +3,9 @@
 
 import click
 
-from omr import cli, data, data_work, hub
+from omr import cli
+from omr.data import request, stage
+from omr.models import hub
 
 
 @click.command()
@@ -12,17 +14,17 @@ from omr import cli, data, data_work, hub
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
 def main(part: str | None, **words: str | int | bool | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
-    asked = data.request(cli.workspace(), words | {"name": cli.check_name(words["name"])})
+    asked = request.request(cli.workspace(), words | {"name": cli.check_name(words["name"])})
     if words["dry_run"]:
-        click.echo("\n".join(data.describe(asked, hub.command)))
+        click.echo("\n".join(request.describe(asked, hub.command)))
         return
     if part:
-        data_work.part(asked, hub.download, part, words["force"])
+        stage.part(asked, hub.download, part, words["force"])
         click.echo(f"{asked.output}: {part} done")
         return
-    there = data.finished(asked, words["force"])
-    made = there or data_work.make(asked, hub.download, words["force"])
-    click.echo(f"{data.summary(asked.output, made)}{' (finished already)' if there else ''}")
+    there = request.finished(asked, words["force"])
+    made = there or stage.make(asked, hub.download, words["force"])
+    click.echo(f"{request.summary(asked.output, made)}{' (finished already)' if there else ''}")
 
 
 if __name__ == "__main__":

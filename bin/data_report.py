@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from omr import cli, data_report, hub, manifest, recipe
+from omr import cli, manifest, recipe
 from omr.errors import RequestError, choose
+from omr.models import hub
+from omr.reports import data_report
 
 
 @click.command()

@@ -15,7 +15,7 @@ from omr.settings import ROOT
 
 def rooms() -> str:
     """A row for every room: its file and the first line of its docstring."""
-    files = sorted([*ROOT.glob("omr/*.py"), *ROOT.glob("bin/*.py")])
+    files = sorted([*ROOT.glob("omr/**/*.py"), *ROOT.glob("bin/*.py")])
     lines = []
     for file in files:
         text = ast.get_docstring(ast.parse(file.read_text())) or ""

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from omr import cli
-from omr.doctor import ABSENT, MISSING, OK, checks
 from omr.errors import OmrError, choose
+from omr.reports.doctor import ABSENT, MISSING, OK, checks
 
 
 @click.command()

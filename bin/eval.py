@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from omr import cli, evaluate
+from omr import cli
+from omr.evaluation import stage
 
 
 @click.command()
@@ -31,20 +32,18 @@ def main(
     """Answer held-out problems with the model that a run started from, and with the one it ended with."""
     run = cli.the_run(**words)
     workspace = cli.workspace()
-    asked = evaluate.questions(run, Path(problems) if problems else None, max_tokens)
-    models = {"alone": folder} if folder else evaluate.stations(run, workspace.run(run))
+    asked = stage.questions(run, Path(problems) if problems else None, max_tokens)
+    models = {"alone": folder} if folder else stage.stations(run, workspace.run(run))
     if dry_run:
         click.echo(f"{len(asked.rows):,} problems of {asked.source}, up to {asked.max_tokens:,} tokens each")
         click.echo("\n".join(f"{when:8}{path}" for when, path in models.items()))
         return
-    result, there = evaluate.make(
-        run, workspace, asked, models, force, lambda line: click.echo(line, err=True)
-    )
+    result, there = stage.make(run, workspace, asked, models, force, lambda line: click.echo(line, err=True))
     if json:
         click.echo(dumps(result, indent=2, ensure_ascii=False))
         return
     click.echo(f"{folder or run.title}: {asked.source}{' (finished already)' if there else ''}")
-    click.echo("\n".join(evaluate.table(result)))
+    click.echo("\n".join(stage.table(result)))
 
 
 if __name__ == "__main__":

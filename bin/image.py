@@ -3,7 +3,9 @@
 
 import click
 
-from omr import cli, container, image
+from omr import cli
+from omr.containers import image
+from omr.containers import run as container
 from omr.files import lock
 
 

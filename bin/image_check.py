@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from omr import cli, selftest
+from omr import cli
+from omr.containers import self_test
 
 
 @click.command()
@@ -13,7 +14,7 @@ from omr import cli, selftest
 def image_check(stage: str) -> None:
     """Test the image that this runs in."""
     failed = False
-    for finding in selftest.findings(stage):
+    for finding in self_test.findings(stage):
         click.echo(f"  {finding.state:<9} {finding.name:<17} {finding.text}")
         failed |= finding.state == "missing"
     sys.exit(failed)

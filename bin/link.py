@@ -6,8 +6,10 @@ import sys
 
 import click
 
-from omr import cli, link, recipe, settings, story
+from omr import cli, recipe, settings
+from omr.cluster import link
 from omr.errors import OmrError
+from omr.run import events
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -21,14 +23,14 @@ def main(stage: str | None, complete: bool, command: tuple[str, ...], **words: s
         sys.exit(link.run_stage(stage, command))
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     workspace = cli.workspace()
-    attempt = story.Attempt(
+    attempt = events.Attempt(
         run,
         workspace.run(run),
         workspace,
         job=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"],
         restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         link=f"{os.environ.get('LINK', '?')} of {os.environ.get('LINKS', '?')}",
-        probe=story.probe(words["engine"] or run.model.engine),
+        probe=events.probe(words["engine"] or run.model.engine),
         margin=_margin(),
     )
     if stage:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from omr import cli, status
+from omr import cli
+from omr.cluster import status
 from omr.errors import RequestError
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
-from omr import cli, hub, model, recipe
+from omr import cli, recipe
+from omr.models import base as model
+from omr.models import hub
 
 
 @click.command()

@@ -5,8 +5,9 @@ import json as json_
 
 import click
 
-from omr import cli, passport
+from omr import cli
 from omr.errors import OmrError, RequestError
+from omr.models import passport
 
 
 @click.command()

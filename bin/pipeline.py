@@ -3,7 +3,8 @@
 
 import click
 
-from omr import cli, pipeline, recipe
+from omr import cli, recipe
+from omr.cluster import pipeline
 
 
 @click.command()

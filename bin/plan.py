@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from omr import cli, job_env, plan, recipe, settings, slurm, submit
+from omr import cli, recipe, settings
+from omr.cluster import job_environment, plan, slurm, submit
 
 
 @click.command()
@@ -26,7 +27,7 @@ def main(
         "overrides": words["overrides"],
     }
     cli.heed(nodes=words["nodes"], gpus=words["gpus"])
-    site = job_env.site(run, workspace)
+    site = job_environment.site(run, workspace)
     limit = slurm.limit(settings.get("TIME"))
     found = plan.numbers(run, workspace, asked, site.nodes, site.gpus, limit, step_seconds)
     if words["json"]:

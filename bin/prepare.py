@@ -3,7 +3,10 @@
 
 import click
 
-from omr import cli, preflight, prepare, recipe, runs, story
+from omr import cli, recipe
+from omr.run import events, request
+from omr.training import preflight
+from omr.training.nemo_rl import prepared_data
 
 
 @click.command()
@@ -12,12 +15,12 @@ def main(**words: str | int | None) -> None:
     """Build what NeMo-RL would rebuild at every start."""
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     workspace = cli.workspace()
-    data = runs.data_of(run, workspace, recipe.modes(words["modes"]))
-    made = prepare.make(workspace, data, words["limit"], words["workers"])
+    data = request.data_of(run, workspace, recipe.modes(words["modes"]))
+    made = prepared_data.make(workspace, data, words["limit"], words["workers"])
     folder = workspace.run(run)
-    if folder.jobs_json.exists() and "data" not in story.read(folder):
+    if folder.jobs_json.exists() and "data" not in events.read(folder):
         # Its whole hash stands behind what was made: no link has to take it again.
-        story.note(folder, data=preflight.fingerprint(data))
+        events.note(folder, data=preflight.fingerprint(data))
     click.echo(made)
 
 

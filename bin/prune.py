@@ -3,7 +3,8 @@
 
 import click
 
-from omr import cli, retention
+from omr import cli
+from omr.run import prune
 
 
 @click.command()
@@ -11,13 +12,13 @@ from omr import cli, retention
 def main(model: str, round: str, variant: str, name: str, steps: int, yes: bool, dry_run: bool) -> None:
     """List, and with YES=1 remove, deadline saves and what a finished final/ was made from."""
     run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
-    found = retention.surplus(run, workspace)
+    found = prune.surplus(run, workspace)
     if not found:
         click.echo(f"{workspace.run(run).root}: everything there is needed")
         return
-    click.echo("\n".join(retention.lines(found)))
+    click.echo("\n".join(prune.lines(found)))
     if yes and not dry_run:
-        retention.remove(found)
+        prune.remove(found)
         click.echo("removed")
     else:
         click.echo("YES=1 removes them")

@@ -3,7 +3,8 @@
 
 import click
 
-from omr import cli, report
+from omr import cli
+from omr.reports import run_page
 
 
 @click.command()
@@ -23,8 +24,8 @@ def main(
     if dry_run:
         click.echo(f"would write {folder.report}")
         return
-    fresh = report.write(run, folder, force)
-    click.echo(f"{run.title}: {report.lead(folder)}")
+    fresh = run_page.write(run, folder, force)
+    click.echo(f"{run.title}: {run_page.lead(folder)}")
     click.echo(f"  report  {folder.report}{'' if fresh else ' (up to date)'}")
     if folder.final.exists():
         click.echo(f"  model   {folder.final}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from omr import cli, submit
+from omr import cli
+from omr.cluster import submit
 from omr.errors import RequestError
 
 

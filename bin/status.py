@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from omr import cli, settings, slurm, status
+from omr import cli, settings
+from omr.cluster import slurm, status
 
 
 @click.command()

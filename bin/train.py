@@ -9,7 +9,9 @@ import os
 
 import click
 
-from omr import cli, settings, submit, train
+from omr import cli, settings
+from omr.cluster import submit
+from omr.training import stage
 
 
 @click.command()
@@ -30,25 +32,25 @@ def main(
     """Train a run of the recipe."""
     cli.heed(nodes=words["nodes"], gpus=words["gpus"])
     run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
-    said = train.words(run, *(words[name] for name in ("engine", "modes", "limit", "overrides", "gpus")))
+    said = stage.words(run, *(words[name] for name in ("engine", "modes", "limit", "overrides", "gpus")))
     workspace = cli.workspace()
-    if deadline := train.moment(words["deadline"]):
+    if deadline := stage.moment(words["deadline"]):
         os.environ["OMR_DEADLINE"] = str(min(deadline, float(os.environ.get("OMR_DEADLINE") or deadline)))
-    if words["train_only"] or train.is_link():
-        train.link(run, workspace, said)
+    if words["train_only"] or stage.is_link():
+        stage.link(run, workspace, said)
         return
-    where = settings.get("RUNNER") if dry_run else train.runner(run, said)
-    if not force and train.finished(run, workspace, said):
+    where = settings.get("RUNNER") if dry_run else stage.runner(run, said)
+    if not force and stage.finished(run, workspace, said):
         click.echo(f"{run.title}: finished already: {workspace.run(run).final}")
     elif where == "slurm" or (where is None and said.engine == "nemo-rl"):
         if force and not dry_run:
-            train.anew(run, workspace)
+            stage.anew(run, workspace)
         chain = {"links": num_training_jobs, "evaluate": eval, "launcher": launcher, "dry_run": dry_run}
         submit.dispatch(run, workspace, said.request, say=click.echo, **chain)
     elif dry_run:
-        click.echo("\n".join(train.describe(run, workspace, said)))
+        click.echo("\n".join(stage.describe(run, workspace, said)))
     else:
-        train.here(run, workspace, said, force=force, verify=verify, say=click.echo)
+        stage.here(run, workspace, said, force=force, verify=verify, say=click.echo)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_round_2_starts_from_round_1s_final_model(demo):
 def test_the_final_model_answers_and_stops(demo):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from omr import tiny
+    from omr.tiny import corpus
 
     workspace, _ = demo
     final = workspace.run(recipe.run("tiny", 2)).final
@@ -71,7 +71,7 @@ def test_the_final_model_answers_and_stops(demo):
     message = cot["input"].split("<|im_start|>user\n")[1].split("<|im_end|>")[0]
     preamble = message[: message.rindex("\n") + 1]
     right = 0
-    problems = tiny.held_out(8)
+    problems = corpus.held_out(8)
     for problem in problems:
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": preamble + problem["problem"]}],

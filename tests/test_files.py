@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from omr import checkpoints, files, manifest, recipe, runs
+from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
+from omr.run import checkpoints, request
 from omr.settings import ROOT
 from omr.workspace import Workspace, manifest_of
 
@@ -146,33 +147,33 @@ def test_finished(tmp_path):
 def test_request_says_what_is_missing_and_freeze_what_changed(tmp_path):
     workspace, first, second = Workspace(tmp_path), recipe.run("tiny"), recipe.run("tiny", 2, "paper")
     with pytest.raises(RequestError, match="run make model MODEL=tiny first"):
-        runs.request(first, workspace, engine="trl")
+        request.request(first, workspace, engine="trl")
     with pytest.raises(RequestError, match="run make train MODEL=tiny ROUND=1 first"):
-        runs.request(second, workspace, engine="trl")
+        request.request(second, workspace, engine="trl")
     for model in (workspace.model("tiny"), workspace.run(first).final):
         model.mkdir(parents=True)
         manifest.write(model, {}, files={"config.json": {"size": 2, "sha256": "00"}})
     with pytest.raises(RequestError, match="run make data DATASET=tiny ROUND=1 first"):
-        runs.request(first, workspace, engine="trl")
+        request.request(first, workspace, engine="trl")
     with pytest.raises(RequestError, match="run make data DATASET=tiny ROUND=2 VARIANT=paper first"):
-        runs.request(second, workspace, engine="trl")
-    data = runs.data_of(first, workspace)
+        request.request(second, workspace, engine="trl")
+    data = request.data_of(first, workspace)
     data.parent.mkdir(parents=True)
     data.write_text("row\n")
     manifest.write(data, {}, sha256="11", size=4, rows=1)
-    wanted = runs.request(first, workspace, engine="trl", gpus=0)
+    wanted = request.request(first, workspace, engine="trl", gpus=0)
     folder = workspace.run(first)
-    assert runs.freeze(folder, wanted) == runs.freeze(folder, wanted)
+    assert request.freeze(folder, wanted) == request.freeze(folder, wanted)
     manifest.write(data, {}, sha256="22", size=4, rows=1)
     with pytest.raises(
         RequestError, match=r"was started with another request: data\.sha256 was 11, is 22; ask"
     ):
-        runs.freeze(folder, runs.request(first, workspace, engine="trl", gpus=0))
+        request.freeze(folder, request.request(first, workspace, engine="trl", gpus=0))
 
 
 def test_a_named_round_2_starts_from_its_own_round_1_where_there_is_one(tmp_path):
     workspace = Workspace(tmp_path)
     run = recipe.run("tiny", 2, steps=8, name="smoke")
-    assert runs.base_of(run, workspace) == tmp_path / "runs/tiny/round1/final"
+    assert request.base_of(run, workspace) == tmp_path / "runs/tiny/round1/final"
     (tmp_path / "runs/tiny/round1-smoke/final").mkdir(parents=True)
-    assert runs.base_of(run, workspace) == tmp_path / "runs/tiny/round1-smoke/final"
+    assert request.base_of(run, workspace) == tmp_path / "runs/tiny/round1-smoke/final"

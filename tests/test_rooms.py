@@ -1,75 +1,76 @@
-"""Who may import whom: downward only, so that a reader goes down once."""
+"""Who may import whom: downward only, so that a reader goes down once; and no room is too large to read."""
 
 import ast
+import sys
 
 import pytest
 
 from omr.settings import ROOT
 
-# From the bottom up; a room may import the rooms of the rows below its own, and its neighbours.
+# From the bottom up; a wing may import itself, the wings of the rows below its own, and the core.
 FLOORS = (
-    ("errors",),
-    ("recipe", "settings"),
-    ("workspace", "files"),
-    ("manifest",),
-    ("runs",),
+    ("core",),
+    ("run", "tiny"),
+    ("data", "models"),
+    ("training",),
+    ("containers",),
+    ("cluster", "evaluation"),
+    ("reports",),
 )
-ATTIC = ("cli", "hub", "report", "doctor")
-# Rooms that are compiled as they are imported: the others import them as they would LLVM itself.
-HEAVY = ("escape", "warm")
-STDLIB_ONLY = ("errors", "recipe", "workspace")
+HEIGHT = {wing: height for height, wings in enumerate(FLOORS) for wing in wings}
+HEAVY = {"torch", "transformers", "datasets", "trl", "pyarrow", "numpy", "matplotlib", "huggingface_hub"}
+ROOMS = sorted((ROOT / "omr").rglob("*.py"))
 
 
-def imports(room):
-    """Rooms of omr that a file imports anywhere, and all that it imports at its top level."""
-    tree = ast.parse((ROOT / "omr" / f"{room}.py").read_text())
-    rooms, top = set(), set()
+def wing(module):
+    """`omr.data.rows` -> data; a module of omr/ itself belongs to the core."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (ROOT / "omr" / parts[1]).is_dir() else "core"
+
+
+def imports(path):
+    """Modules of omr that a file imports anywhere, and all that it imports at its top level."""
+    tree = ast.parse(path.read_text())
+    ours, top = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] if node.module != "omr" else [f"omr.{n.name}" for n in node.names]
+            names = {f"{node.module}.{n.name}" for n in node.names}
         elif isinstance(node, ast.Import):
-            names = [n.name for n in node.names]
+            names = {n.name for n in node.names}
         else:
             continue
-        rooms |= {name.split(".")[1] for name in names if name.startswith("omr.")}
+        ours |= {name for name in names if name.startswith("omr.")}
         if node in tree.body:
-            top |= {name if name.startswith("omr.") else name.split(".")[0] for name in names}
-    return rooms, top
+            top |= names
+    return ours, top
 
 
-def floor(room):
-    """How high a room stands: the numbered floors, the rooms proper, the attic."""
-    for height, names in enumerate(FLOORS):
-        if room in names:
-            return height
-    return len(FLOORS) + (room in ATTIC)
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-ROOMS = sorted(p.stem for p in (ROOT / "omr").glob("*.py") if p.stem != "__init__")
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_imports_go_down(path):
+    ours, top = imports(path)
+    own = wing(name_of(path))
+    allowed = {own} | {other for other in HEIGHT if HEIGHT[other] < HEIGHT[own]}
+    assert {wing(name) for name in ours} <= allowed
+    heavy = {name.split(".")[0] for name in top} & HEAVY
+    assert not heavy, "heavy imports stand inside the function that needs them"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_go_down(room):
-    rooms, top = imports(room)
-    upward = {other for other in rooms if floor(other) > floor(room)}
-    assert not upward
-    heavy = top & {
-        "torch",
-        "transformers",
-        "datasets",
-        "trl",
-        "pyarrow",
-        "numpy",
-        "llvmlite",
-        "matplotlib",
-        "huggingface_hub",
-        *(f"omr.{other}" for other in HEAVY),
-    }
-    assert not heavy or room in HEAVY, "heavy imports stand inside the function that needs them"
+@pytest.mark.parametrize("path", sorted((ROOT / "omr" / "run").glob("*.py")), ids=name_of)
+def test_a_runs_folder_needs_the_standard_library_alone(path):
+    """An engine's own environment imports it, which has none of our packages."""
+    assert {name.split(".")[0] for name in imports(path)[1]} <= {*sys.stdlib_module_names, "omr"}
 
 
-@pytest.mark.parametrize("room", STDLIB_ONLY)
-def test_the_lowest_rooms_need_nothing(room):
-    import sys
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_a_room_is_read_in_one_sitting(path):
+    assert len(path.read_text().splitlines()) <= 300
 
-    assert {name.split(".")[0] for name in imports(room)[1]} <= {*sys.stdlib_module_names, "omr"}
+
+@pytest.mark.parametrize("folder", sorted(p.parent for p in (ROOT / "omr").rglob("__init__.py")), ids=str)
+def test_a_wing_says_what_it_is_for_and_holds_about_ten_rooms(folder):
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert len([p for p in folder.glob("*.py") if p.stem != "__init__"]) <= 11

@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 
-from omr import recipe, rope
+from omr import recipe
 from omr.errors import OmrError
+from omr.models import rope
 
 # As the Math models' repositories have it.
 PUBLISHED = """{

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
-from omr import average, manifest, mean, preflight, recipe, runs, weights
+from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
+from omr.models import average, mean, weights
+from omr.run import request
 from omr.settings import ROOT
-from tests.models.conftest import HEAD, TAIL, at_once, save, write_shard
+from omr.training import preflight
+from tests.models.kit import HEAD, TAIL, at_once, save, write_shard
 
 A, B, C, D = recipe.run("tiny", 1).schedule.averaged
 
@@ -58,10 +61,10 @@ def test_round_2_starts_from_it(trained):
     workspace, run = trained
     average.make(run, workspace)
     second = recipe.run("tiny", 2)
-    assert runs.base_of(second, workspace) == workspace.run(run).final
-    before = runs.identity(workspace.run(run).final)
+    assert request.base_of(second, workspace) == workspace.run(run).final
+    before = request.identity(workspace.run(run).final)
     (workspace.run(run).final / "README.md").write_text("another card")
-    assert runs.identity(workspace.run(run).final) == before
+    assert request.identity(workspace.run(run).final) == before
 
 
 def test_dry_run(trained):
@@ -273,7 +276,7 @@ ROWS = [
 @pytest.mark.parametrize("split", recipe.SPLITS)
 @pytest.mark.parametrize(("edit", "line"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
 def test_a_template_that_was_not_trained(trained_once, tmp_path, split, edit, line):
-    from omr import finish
+    from omr.models import finish
 
     workspace, run = trained_once
     final = tmp_path / "final"

@@ -9,11 +9,14 @@ import sys
 
 import pytest
 
-from omr import checkpoints, convert, files, manifest, model, passport, recipe, rope, sealed
+from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
+from omr.models import base as model
+from omr.models import convert, passport, rope
+from omr.run import checkpoints, sealed
 from omr.settings import ROOT
 from omr.workspace import Workspace
-from tests.models.conftest import no_download
+from tests.models.kit import no_download
 
 A, B, C, D = recipe.run("tiny", 1).schedule.averaged
 
@@ -189,7 +192,7 @@ def test_dtensor(nemo):
 
 def test_shards_of_a_large_pickle(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    from omr import weights
+    from omr.models import weights
 
     tensors = {f"t{n}": torch.full((10,), float(n)) for n in range(5)}
     torch.save(tensors, tmp_path / "pytorch_model.bin")

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from omr import average, finish, passport, rope
 from omr.errors import OmrError
-from tests.models.conftest import write_shard
+from omr.models import average, finish, passport, rope
+from tests.models.kit import write_shard
 
 
 @pytest.fixture

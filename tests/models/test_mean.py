@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from omr import arrays, mean, weights
 from omr.errors import OmrError
+from omr.models import arrays, mean, weights
 from omr.settings import ROOT
-from tests.models.conftest import write_shard
+from tests.models.kit import write_shard
 
 KINDS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
@@ -310,7 +310,8 @@ def test_goes_on_by_shard(tmp_path, monkeypatch):
 RSS = """
 import sys
 from pathlib import Path
-from omr import mean, weights
+from omr.models import mean
+from omr.models import weights
 folder = Path(sys.argv[1])
 mean.average({s: weights.shards(folder / s) for s in ("a", "b")}, folder / "out")
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -336,7 +337,8 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
 FULL = """
 import resource, sys
 from pathlib import Path
-from omr import mean, weights
+from omr.models import mean
+from omr.models import weights
 from omr.errors import OmrError
 folder = Path(sys.argv[1])
 models = {s: weights.shards(folder / s) for s in ("a", "b")}

@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from omr import manifest, model, passport, recipe, rope
+from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
+from omr.models import base as model
+from omr.models import passport, rope
 from omr.settings import ROOT
 from omr.workspace import Workspace
-from tests.hub.loopback import Hub
-from tests.models.conftest import at_once, no_download, write_shard
+from tests.models.hub.loopback import Hub
+from tests.models.kit import at_once, no_download, write_shard
 
 # A 7b of the tiny model's size: nothing here can hold the real one.
 SMALL = """
@@ -54,7 +56,7 @@ def bin_model(workspace, *words, small=False, **environ):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The tiny base as published: its files, name -> bytes."""
-    from omr import tiny_model
+    from omr.tiny import model as tiny_model
 
     folder = tmp_path_factory.mktemp("tiny")
     tiny_model.write_base(folder)
@@ -322,7 +324,7 @@ def test_passport_of_a_base_alone(tmp_path, tiny):
 
 
 def test_shards_without_an_index_count_themselves(tmp_path, tiny):
-    from omr import weights
+    from omr.models import weights
 
     one = {"a": ("F32", (1,), b"1234")}
     write_shard(tmp_path / "model-00001-of-00003.safetensors", one)

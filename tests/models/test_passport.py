@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from omr import average, manifest, passport, recipe, weights
+from omr import manifest, recipe
+from omr.models import average, passport, weights
 from omr.settings import ROOT
-from tests.models.conftest import write_shard
+from tests.models.kit import write_shard
 
 
 def edit(name, **keys):
@@ -34,10 +35,10 @@ def one_end(folder):
 
 def numbers(folder):
     """What the lines below leave open: ids and sizes of the tiny model."""
-    from omr import tiny_model
+    from omr.tiny import model
 
     known = passport.token_ids(folder)
-    rows, width = tiny_model._VOCABULARY, tiny_model._SHAPE["hidden_size"]
+    rows, width = model._VOCABULARY, model._SHAPE["hidden_size"]
     ends = {"end": known["<|endoftext|>"], "message_end": known["<|im_end|>"]}
     return {**ends, "rows": rows, "less": rows - 1, "width": width}
 
@@ -227,7 +228,7 @@ def test_planted(finished, station, plant, file, line):
 
 def test_a_fault_of_the_average_stops_final(trained, monkeypatch):
     """Planted between the arithmetic and the finish, where no folder of a final name exists."""
-    from omr import finish
+    from omr.models import finish
 
     workspace, run = trained
     real = finish.side_files

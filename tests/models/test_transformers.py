@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from omr import average, rope
+from omr.models import average, rope
 from omr.settings import ROOT
 
 OLD = "4.57.6"

@@ -1,0 +1,1 @@
+"""Slurm: its commands, the chain of jobs, submission, a link and its supervision, status."""

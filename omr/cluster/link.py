@@ -1,0 +1,244 @@
+"""One link of a training chain, on the first node of its allocation: prove, lease, train, judge.
+
+A link counts by what it leaves: a new whole checkpoint, or a complete run; never by an exit code.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from omr import settings
+from omr.cluster import job_environment, nodes, slurm, supervise
+from omr.errors import OmrError
+from omr.files import read_json
+from omr.run import events, lease
+from omr.run import request as runs
+from omr.run.events import Attempt
+from omr.training import preflight
+from omr.training.nemo_rl import checks
+from omr.workspace import RunFolder
+
+
+def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
+    """The whole life of a link; returns its exit code."""
+    run, folder = attempt.run, attempt.folder
+    _recorded(attempt)
+    whole = attempt.probe.whole(folder.checkpoints)
+    if events.complete(run, folder, whole):
+        attempt.say("the training is complete; nothing to do")
+        cancel_surplus(attempt)
+        return 0
+    past, newest = events.attempts(folder), max(whole, default=0)
+    if why := events.burning(past, newest, attempt.job):
+        return trip(attempt, why)
+    try:
+        held = lease.take(folder.lease, attempt.job, attempt.restart, slurm.is_active)
+    except lease.Held as error:
+        attempt.say(f"refused: {error}")
+        return 1
+    entry = {"job": attempt.job, "restart": attempt.restart, "began": time.time()}
+    try:
+        _prove(attempt, words)
+        nodes.prove(folder)
+        start = _mend(attempt, past)
+    except nodes.Fault as fault:
+        return _elsewhere(attempt, fault, [*past, {**entry, "from": newest, "to": newest}])
+    except OmrError as error:
+        return trip(attempt, f"refused: {error}")
+    events.note(folder, chain=events.chain(folder), attempts=[*past, {**entry, "from": start}])
+    attempt.say(f"trains on from step {start}" if start else "trains from the start")
+    code, seconds = supervise.run(attempt, held, command, inherit(attempt, words))
+    if not held.holds:
+        print(f"another job has taken over {folder.root}; this one ends", flush=True)
+        return 1
+    return judge(attempt, start, code, seconds)
+
+
+def _mend(attempt: Attempt, past: Sequence[dict]) -> int:
+    """Tidy up after the start before this one; returns the step to train on from."""
+    run, folder = attempt.run, attempt.folder
+    if past and "to" not in past[-1]:
+        attempt.say(f"job {past[-1]['job']} ended without a word ({_fate(past[-1]['job'])})")
+    for left in (*folder.root.glob(".ray-*"), *folder.root.glob(".stop-*")):
+        left.unlink(missing_ok=True)
+    for line in attempt.probe.mend(folder.checkpoints):
+        attempt.say(line)
+    whole = attempt.probe.whole(folder.checkpoints)
+    if lost := events.lost(run, folder, whole):
+        raise OmrError(
+            f"step_{lost[0]}, which is averaged, is gone, and the training is past it; bring it back, or"
+            " set the checkpoints after it aside to have it trained again"
+        )
+    return max(whole, default=0)
+
+
+def _recorded(attempt: Attempt, seconds: float = 120) -> None:
+    """Wait until jobs.json has this job: an idle cluster starts it before the submission is through.
+
+    Without it this link would not know which jobs are of its chain.
+    """
+    end = time.time() + seconds
+    while attempt.job not in (job["id"] for job in events.jobs(attempt.folder)):
+        if time.time() > end:
+            attempt.say("no submission wrote this job down; it trains, and cannot cancel the others")
+            return
+        time.sleep(1)
+
+
+def _elsewhere(attempt: Attempt, fault: nodes.Fault, attempts: list[dict]) -> int:
+    """Some nodes are not fit: this link ends, and the next ones ask Slurm for others."""
+    folder = attempt.folder
+    attempt.say(f"refused: {fault}")
+    known = events.note(folder, chain=events.chain(folder), attempts=attempts)
+    if why := events.burning(attempts, attempts[-1]["to"]):
+        return trip(attempt, why)
+    bad = list(dict.fromkeys([*known.get("bad_nodes", []), *fault.names]))
+    waiting = others(attempt, lambda key: key.startswith("train-"))
+    if bad and waiting and slurm.can_do_without(bad):
+        events.note(folder, bad_nodes=bad)
+        slurm.exclude(waiting, bad)
+        attempt.say(f"the next links do without {', '.join(bad)}")
+    return 1
+
+
+def _fate(job: str) -> str:
+    """How Slurm says that a job ended, in a few words."""
+    with contextlib.suppress(OmrError):
+        row = slurm.jobs([job]).get(job)
+        if row and job != os.environ.get("SLURM_JOB_ID"):
+            return f"Slurm says {row.state.lower()}"
+    return "killed, or its node was lost"
+
+
+def _prove(attempt: Attempt, words: dict) -> None:
+    """Everything that can be known in seconds on this node; raises an OmrError of one line."""
+    run, folder, known = attempt.run, attempt.folder, events.read(attempt.folder)
+    preflight.secrets_file()
+    preflight.image(os.environ.get("CONTAINER"))
+    wanted = runs.request(run, attempt.workspace, **words)
+    request = runs.freeze(folder, wanted)["request"]
+    how = preflight.data(request["data"], known.get("data"), settings.on("VERIFY"))
+    if how == preflight.WHOLE:
+        events.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
+    preflight.base(request["base"], run.model, "patched" if run.round.number == 1 else "final")
+    preflight.disk(folder.root, run.model)
+    if words["engine"] == "nemo-rl":
+        _prove_engine(attempt, request, words)
+    print(f"data proved by {how}; base, image and disk are as they must be", flush=True)
+
+
+def _prove_engine(attempt: Attempt, request: dict, words: dict) -> None:
+    """What NeMo-RL reads is what the run was submitted with: its file, and the prepared data."""
+    from omr.training.nemo_rl import prepared_data
+
+    path, text = file = job_environment.engine_file(attempt.run, attempt.workspace, words)
+    if not path.exists():
+        raise OmrError(f"{path}: is gone; make train writes it again")
+    if changed := checks.changes(path.read_text(), text, but=("logger",)):
+        raise OmrError(f"{path}: is not what this run reads: {'; '.join(changed)}; make train says more")
+    job_environment.check_engine(file, attempt.run, request)
+    if not prepared_data.finished(attempt.workspace, request["data"]["sha256"], words["limit"]):
+        folder = prepared_data.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
+        raise OmrError(
+            f"{folder}: the prepared data is not there, or not whole; make train prepares it again"
+        )
+
+
+def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
+    """What NeMo-RL would build at every start and finds made: the data set, and the converted base.
+
+    The conversion cache counts only once a run has loaded from it; a half-made one is removed. Where another
+    live job is at it, this run makes one of its own.
+    """
+    if words["engine"] != "nemo-rl":
+        return {}
+    from omr.models import convert
+    from omr.training.nemo_rl import prepared_data
+
+    request = read_json(attempt.folder.run_json)["request"]
+    data = prepared_data.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
+    cache = convert.cache(attempt.workspace, Path(request["base"]["path"]))
+    if not convert.cached(cache):
+        try:
+            lease.take(cache.with_name(f"{cache.name}.lease"), attempt.job, attempt.restart, slurm.is_active)
+        except lease.Held:
+            cache = attempt.folder.root / "megatron"
+        if not convert.cached(cache):
+            shutil.rmtree(cache, ignore_errors=True)
+    return {"OMR_DATA": str(data), "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
+
+
+def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
+    """What the link left decides: complete, a new whole checkpoint, or nothing."""
+    run, folder = attempt.run, attempt.folder
+    whole = attempt.probe.whole(folder.checkpoints)
+    reached = max(whole, default=0)
+    known = events.read(folder)
+    attempts = known.get("attempts", [])
+    attempts[-1] |= {"to": reached, "code": code, "ended": time.time(), "why": attempt.stopped}
+    events.note(folder, attempts=attempts, save_seconds=max(save_seconds, known.get("save_seconds") or 0.0))
+    if events.complete(run, folder, whole):
+        attempt.say(f"the training is complete at step {run.schedule.steps}")
+        cancel_surplus(attempt)
+        return 0
+    events.tidy(run, folder, whole)
+    log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
+    ended = f"the engine ended with {code}: {supervise.last_line(log)}; see {log}"
+    if reached > start:
+        attempt.say(f"saved step {reached} of {run.schedule.steps}" + (f"; {ended}" if code else ""))
+        return 0
+    attempt.say(f"left no new checkpoint; {ended}")
+    if why := events.burning(attempts, reached):
+        return trip(attempt, why)
+    return 1
+
+
+def trip(attempt: Attempt, why: str) -> int:
+    """Stop the chain: cancel what waits, and say why where the next reader looks."""
+    attempt.say(f"{why}; the rest of the chain is cancelled, make train goes on once that is mended")
+    slurm.cancel(others(attempt, lambda key: True))
+    return 1
+
+
+def cancel_surplus(attempt: Attempt) -> None:
+    """The training is done: the links that still wait are not needed."""
+    known = slurm.jobs(others(attempt, lambda key: key.startswith("train-")))
+    waiting = [i for i, row in known.items() if row.live]
+    if waiting:
+        attempt.say(f"cancels the surplus link{'s' if len(waiting) > 1 else ''} {', '.join(waiting)}")
+        slurm.cancel(waiting)
+
+
+def others(attempt: Attempt, wanted: Callable[[str], bool]) -> list[str]:
+    """Ids of this chain's other jobs whose key is wanted."""
+    listed = events.jobs(attempt.folder)
+    return [job["id"] for job in listed if wanted(job["key"]) and job["id"] != attempt.job]
+
+
+def after_training(attempt: Attempt) -> int:
+    """0 if the training is complete; else 1, and the story says how far it is."""
+    run, folder = attempt.run, attempt.folder
+    whole = attempt.probe.whole(folder.checkpoints)
+    if events.complete(run, folder, whole):
+        return 0
+    first = os.environ.get("SLURM_ARRAY_TASK_ID", "0") == "0"
+    line = f"the training stands at step {max(whole, default=0)} of {run.schedule.steps}; make train goes on"
+    print(line)
+    if first:
+        events.tell(folder, f"convert, job {attempt.job}: {line}")
+    return 1
+
+
+def run_stage(stage: str, command: Sequence[str]) -> int:
+    """Run a stage's step to its end; it fails with the step's own code, and says so in the run's story."""
+    code = subprocess.run(command).returncode
+    if code and (root := os.environ.get("RUN_DIR")):
+        job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+        events.tell(
+            RunFolder(Path(root)), f"{stage}, job {job}: failed with exit code {code}; its log says why"
+        )
+    return code

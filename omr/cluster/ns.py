@@ -1,0 +1,151 @@
+"""LAUNCHER=ns: the same run through NeMo-Skills' own `ns nemo_rl sft`: its argv and its cluster file.
+
+Round 1 is the recipe's own command line, word for word but for the folders. Round 2 is that with the recipe's
+changes, corrected where they cannot work: its own folder and name, a save period that reaches the averaged
+steps, round 1's final model where it really is, and no metric that needs a validation set.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from omr import files, manifest, recipe, settings
+from omr.cluster import slurm
+from omr.errors import OmrError, RequestError
+from omr.run import request
+from omr.workspace import RunFolder, Workspace
+
+CLUSTER = "slurm"
+# NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
+IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
+
+
+def argv(
+    run: recipe.Run,
+    workspace: Workspace,
+    *,
+    modes: tuple[str, ...] = recipe.SPLITS,
+    nodes: int | None = None,
+    gpus: int | None = None,
+    links: int = 1,
+    overrides: str | None = None,
+) -> list[str]:
+    """The command line, as NeMo-Skills' snapshot of the recipe reads it."""
+    model, plan = run.model, run.schedule
+    again = run.round.number == 2
+    words = [
+        *("ns", "nemo_rl", "sft"),
+        f"--cluster={CLUSTER}",
+        f"--expname=openmathreasoning-repro-{model.name}" + (f"-{run.key}" if again or run.name else ""),
+        f"--output_dir={workspace.run(run).checkpoints}",
+        f"--hf_model={base_of(run, workspace)}",
+        f"--num_nodes={nodes or model.nodes}",
+        f"--num_gpus={gpus or model.gpus}",
+        "--backend=megatron",
+        f"--average_steps={','.join(map(str, plan.averaged))}",
+        f"--training_data={request.data_of(run, workspace, modes)}",
+        f"++policy.max_total_sequence_length={model.sequence_length}",
+        "++policy.train_micro_batch_size=1",
+        f"++policy.train_global_batch_size={model.batch}",
+        f"++policy.tensor_model_parallel_size={model.tensor_parallel}",
+        f"++policy.context_parallel_size={model.context_parallel}",
+        f"++policy.lr={rate(model.lr)}",
+        f"++policy.min_lr={rate(model.min_lr)}",
+        f"++policy.megatron_cfg.scheduler.lr_warmup_iters={plan.warmup}",
+        "++policy.megatron_cfg.scheduler.lr_warmup_init=0",
+        f"++checkpointing.save_period={plan.save_period}",
+        f"++sft.max_num_steps={plan.steps}",
+        "++sft.max_num_epochs=100",
+    ]
+    if again:
+        words += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
+    if links > 1:
+        words.insert(11, f"--num_training_jobs={links}")
+    # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
+    return [*words, *(f"++{word.lstrip('+')}" for word in shlex.split(overrides or ""))]
+
+
+def base_of(run: recipe.Run, workspace: Workspace) -> Path:
+    """What a run starts from: ours, or for round 2 the average that `ns` itself left of round 1."""
+    base = request.base_of(run, workspace)
+    theirs = base.parent / "checkpoints" / "final_hf_model"
+    return theirs if manifest.read(base) is None and (theirs / "config.json").exists() else base
+
+
+def ready(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...]) -> None:
+    """A RequestError for what `ns` would find out on the nodes, or never: lacking inputs, a chain of ours."""
+    folder, base, data = workspace.run(run), base_of(run, workspace), request.data_of(run, workspace, modes)
+    if slurm.available():
+        slurm.refuse_second(folder.root, run.title)
+    if folder.jobs_json.exists():
+        raise RequestError(
+            f"{folder.root} was begun with LAUNCHER=sbatch, whose checkpoints are of another NeMo-RL; go on"
+            " with that, or set NAME=… for a run of its own"
+        )
+    for path, maker in ((base, "make model, or round 1's make train"), (data, "make data")):
+        if manifest.read(path) is None and not (path / "config.json").exists():
+            raise RequestError(f"{path} is not there, or not finished; run {maker} first")
+
+
+def begun(folder: RunFolder) -> bool:
+    """Whether a run was submitted through `ns`."""
+    return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
+
+
+def rate(value: float) -> str:
+    """`3e-4`, as the recipe writes it."""
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+def cluster(workspace: Workspace, mounts: str | None) -> dict:
+    """NeMo-Skills' cluster file from our settings; secrets by name, which it reads from the environment."""
+    get = settings.get
+    here = f"{workspace.root}:{workspace.root}"
+    values = {
+        "executor": "slurm",
+        "containers": {"nemo-rl": get("CONTAINER") or IMAGE},
+        "job_dir": str(workspace.root / "ns"),
+        "job_name_prefix": "omr:",
+        "account": get("ACCOUNT"),
+        "partition": get("PARTITION"),
+        "cpu_partition": get("CPU_PARTITION"),
+        "timeouts": {get("PARTITION"): get("TIME")} if get("PARTITION") and get("TIME") else None,
+        "mounts": [here, *filter(None, (mounts or "").split(","))],
+        "env_vars": [f"HF_HOME={get('HF_HOME') or workspace.root / 'hf_home'}", *settings.secrets()],
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def submit(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: Sequence[str],
+    say: Callable[[str], None],
+    dry_run: bool = False,
+) -> None:
+    """Write the cluster file and run `ns`; with `dry_run` print both."""
+    import yaml
+
+    folder = workspace.run(run).root / "ns"
+    text = yaml.safe_dump(cluster(workspace, settings.get("MOUNTS")), sort_keys=False)
+    file = folder / f"{CLUSTER}.yaml"
+    if dry_run:
+        say(
+            f"NEMO_SKILLS_CONFIG_DIR={shlex.quote(str(folder))} \\\n  "
+            + " \\\n  ".join(map(shlex.quote, words))
+        )
+        say(f"\n{file}:\n{text}")
+        return
+    for name in settings.secrets():
+        say(f"note: NeMo-Skills writes {name} into the scripts that it generates; LAUNCHER=sbatch does not")
+    if shutil.which(words[0]) is None:
+        raise RequestError(
+            "ns is not installed; install nemo-skills at the pinned commit, or use LAUNCHER=sbatch"
+        )
+    files.write_text(Path(file), text)
+    done = subprocess.run(words, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
+    if done.returncode:
+        raise OmrError(f"ns ended with exit code {done.returncode} (see above)")

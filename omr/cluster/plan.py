@@ -1,0 +1,153 @@
+"""What a run would do and cost, before anything is queued. Estimates say what they rest on."""
+
+import itertools
+from dataclasses import dataclass
+from math import ceil
+
+from omr import manifest, recipe
+from omr.files import human
+from omr.run import metrics, request
+from omr.training.preflight import CHECKPOINT_BYTES
+from omr.workspace import Workspace
+
+# Text bytes per row of the published corpus (114.4 GB in 5,485,147 rows), and bytes per token of its text.
+ROW_BYTES, TOKEN_BYTES = 114.4e9 / 5_485_147, 3.1
+# bf16 peak of an H100, and the share of it that such training reaches, for a first guess.
+PEAK, REACHED = 989e12, 0.40
+AT_RISK = 2  # hours of training between saves from which the plan says so
+START = 900  # seconds until a job on GPUs trains: containers, Ray, loading; measure yours in the smoke run
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a run amounts to."""
+
+    steps: int
+    rows: int | None  # of the data file
+    epochs: float | None
+    tokens: float  # of the whole training
+    too_long: int | None  # rows over the training length
+    step_seconds: float | None
+    speed_from: str
+    gpu_hours: float | None
+    hours: float | None
+    checkpoint: int  # bytes of one
+    disk: int  # bytes of the run's folder at its fullest
+    links: int | None  # jobs of the time limit
+
+
+def numbers(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    nodes: int,
+    gpus: int,
+    limit_seconds: float | None = None,
+    step_seconds: float | None = None,
+) -> Numbers:
+    """Count and estimate; `step_seconds` is the speed where the caller knows it."""
+    model, steps = run.model, run.schedule.steps
+    origin = manifest.read(request.data_of(run, workspace, words["modes"]))
+    rows = origin["rows"] if origin else None
+    if rows and words.get("limit"):
+        rows = min(rows, words["limit"])
+    used = steps * model.batch
+    lengths = (origin or {}).get("lengths") or {}
+    per_row = lengths.get("mean") or _row_bytes(origin) / TOKEN_BYTES
+    tokens = used * min(per_row, model.sequence_length)
+    speed, source = step_seconds, "as given"
+    if speed is None:
+        speed, source = _measured(run, workspace)
+    if speed is None and gpus:
+        speed = 6 * model.parameters * tokens / steps / (nodes * gpus * PEAK * REACHED)
+        source = f"a guess: {REACHED:.0%} of an H100's peak"
+    checkpoint = int(model.parameters * CHECKPOINT_BYTES)
+    averaged = len(run.schedule.averaged)
+    disk = (averaged + 2) * checkpoint + (averaged + 1) * int(2 * model.parameters)
+    hours = steps * speed / 3600 if speed else None
+    links = None
+    if hours and limit_seconds:
+        from omr.cluster.supervise import learned_margin
+
+        usable = limit_seconds - learned_margin({}, limit_seconds) - (START if gpus else 0)
+        links = ceil(hours * 3600 / max(1.0, usable))
+    return Numbers(
+        steps=steps,
+        rows=rows,
+        epochs=used / rows if rows else None,
+        tokens=tokens,
+        too_long=lengths.get("too_long"),
+        step_seconds=speed,
+        speed_from=source,
+        gpu_hours=hours * nodes * gpus if hours and gpus else None,
+        hours=hours,
+        checkpoint=checkpoint,
+        disk=disk,
+        links=links,
+    )
+
+
+def _row_bytes(origin: dict | None) -> float:
+    return origin["size"] / origin["rows"] if origin and origin["rows"] else ROW_BYTES
+
+
+def _measured(run: recipe.Run, workspace: Workspace) -> tuple[float | None, str]:
+    """The median step of this run so far, if it has trained."""
+    rows = [row for row in metrics.read(workspace.run(run).metrics) if "time" in row]
+    gaps = sorted(b["time"] - a["time"] for a, b in itertools.pairwise(rows))
+    return (gaps[len(gaps) // 2], "measured in this run") if gaps else (None, "")
+
+
+def lines(found: Numbers, run: recipe.Run, nodes: int, gpus: int) -> list[str]:
+    """The numbers as a person reads them."""
+    schedule = run.schedule
+    rows = f"{found.rows:,} rows, {found.epochs:.2f} epochs" if found.rows else "the data is not there yet"
+    long = f"{found.too_long:,} rows" if found.too_long is not None else "make data-report counts them"
+    shown = [
+        ("steps", f"{found.steps:,} of {run.model.batch:,} rows; warmup {schedule.warmup:,}"),
+        (
+            "saved",
+            f"every {schedule.save_period:,}; averaged {', '.join(f'{s:,}' for s in schedule.averaged)}",
+        ),
+        ("data", rows),
+        ("tokens", f"about {found.tokens / 1e9:,.1f} billion in all"),
+        ("too long", f"over {run.model.sequence_length:,} tokens, cut and not learned from: {long}"),
+        ("size", f"{nodes} nodes of {gpus} GPUs" if gpus else f"{nodes} nodes without GPUs"),
+    ]
+    if found.step_seconds:
+        shown.append(
+            ("time", f"{found.step_seconds:.1f} s a step ({found.speed_from}): {found.hours:,.1f} hours")
+        )
+    if risk := at_risk(found, schedule):
+        shown.append(("at risk", risk))
+    if found.gpu_hours:
+        shown.append(("cost", f"{found.gpu_hours:,.0f} GPU-hours"))
+    shown.append(
+        ("disk", f"{human(found.checkpoint)} a checkpoint, up to {human(found.disk)} in the run's folder")
+    )
+    if found.links:
+        shown.append(
+            ("jobs", f"NUM_TRAINING_JOBS={found.links} for this time limit; surplus ones are cancelled")
+        )
+    return [f"  {name:<9} {text}" for name, text in shown]
+
+
+def at_risk(found: Numbers, schedule: recipe.Schedule) -> str | None:
+    """What a lost node can cost where no job's end has the run saved before, and how to make it less."""
+    hours = schedule.save_period * (found.step_seconds or 0) / 3600
+    if hours <= AT_RISK:
+        return None
+    periods = (n for n in range(1, schedule.save_period) if schedule.save_period % n == 0)
+    shorter = max((n for n in periods if n * found.step_seconds <= AT_RISK * 3600), default=1)
+    return (
+        f"a save every {hours:,.0f} hours, and at each job's end: what came after is lost with a node;"
+        f" OVERRIDES=checkpointing.save_period={shorter} NAME=… saves more often"
+    )
+
+
+def smoke(run: recipe.Run) -> str:
+    """The short run that goes the whole way, before 64 nodes are asked for; two nodes where a model fits."""
+    part = run.model.tensor_parallel * run.model.context_parallel
+    nodes = max(2, -(-part // max(1, run.model.gpus)))
+    round_ = f" ROUND={run.round.number}" if run.round.number != 1 else ""
+    return f"make train MODEL={run.model.name}{round_} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"

@@ -1,0 +1,311 @@
+"""A graph of jobs goes to Slurm: refused while an earlier one lives, whole or not at all, written down."""
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from omr import files, manifest, recipe, settings
+from omr.cluster import chain, job_environment, slurm
+from omr.cluster.chain import Job
+from omr.errors import OmrError, RequestError, choose
+from omr.run import events
+from omr.run import request as runs
+from omr.training import preflight
+from omr.workspace import RunFolder, Workspace
+
+
+def plan(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    after: tuple[tuple[str, str], ...] = (),
+) -> list[Job]:
+    """The jobs that would bring this run to its end now; `after` is what the first of them waits for."""
+    engine, folder = words["engine"], workspace.run(run)
+    here = job_environment.site(run, workspace, words)
+    trained = folder.run_json.exists() and events.complete(
+        run, folder, events.probe(engine).whole(folder.checkpoints)
+    )
+    prepare = engine == "nemo-rl" and not trained and not job_environment.prepared(run, workspace, words)
+    how = {"engine": engine, "links": links, "evaluate": evaluate, "prepare": prepare, "trained": trained}
+    return chain.training(run, folder, here, **how, after=after)
+
+
+def ready(run: recipe.Run, evaluate: bool, say: Callable[[str], None]) -> None:
+    """What is wrong before anything is written or submitted; a RequestError, or a note for `say`."""
+    slurm.need()
+    preflight.secrets_file()
+    preflight.image(settings.get("CONTAINER"))
+    margin, limit = settings.get("MARGIN"), slurm.limit(settings.get("TIME"))
+    if margin and margin.isdigit() and limit and int(margin) >= limit:
+        raise RequestError(
+            f"MARGIN={margin} leaves nothing of TIME={settings.get('TIME')} to train in; set fewer seconds,"
+            " or leave it out to have it learned"
+        )
+    if evaluate:
+        problems(run)
+    for name in job_environment.exported_secrets():
+        say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
+
+
+def problems(run: recipe.Run) -> None:
+    """A RequestError where an evaluation at the end of the chain would have nothing to ask."""
+    file = settings.get("PROBLEMS")
+    if file is None and run.model.corpus != "tiny":
+        raise RequestError(
+            f"EVAL=1: {run.model.name} has no held-out problems of its own; set PROBLEMS=… to a file of them"
+        )
+    if file and not Path(file).is_absolute():
+        raise RequestError(f"PROBLEMS={file}: a job stands in another folder; give the whole path")
+    if file and not Path(file).exists():
+        raise RequestError(f"PROBLEMS={file} is not there; correct it or leave EVAL out")
+
+
+def train(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    say: Callable[[str], None],
+    dry_run: bool = False,
+) -> None:
+    """Submit the chain of a run, or with `dry_run` say exactly what would be submitted and written.
+
+    `words` has engine, modes, limit and overrides, as runs.request takes them.
+    """
+    folder = workspace.run(run)
+    file = job_environment.engine_file(run, workspace, words)
+    jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
+    if dry_run:
+        nodes, gpus = job_environment.size(run)
+        size = f"{nodes} nodes of {gpus} GPUs"
+        say(f"{run.title}: {run.schedule.steps:,} steps of {run.model.batch:,} rows on {size}")
+        try:
+            job_environment.check_engine(file, run, runs.request(run, workspace, **words))
+        except RequestError as lack:
+            say(f"lacks: {lack}")
+        say("")
+        show(jobs, file, say)
+        return
+    ready(run, evaluate, say)
+    request = runs.request(run, workspace, **words)
+    job_environment.check_engine(file, run, request)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
+        slurm.refuse_second(folder.root, run.title)
+        runs.freeze(folder, request)
+        know_data(folder, Path(request["data"]["path"]))
+        if file:
+            files.write_text(*file)
+        environments(words["engine"])
+        folder.logs.mkdir(exist_ok=True)
+        ids = submit(jobs, folder.jobs_json, run, folder)
+    say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
+    say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+
+
+def know_data(folder: RunFolder, data: Path) -> None:
+    """Write down what the training data looks like, for the links to compare.
+
+    What an earlier submission wrote down stands: a file that changed since does not become right by asking
+    again, and a link takes the whole hash of one that was touched.
+    """
+    if "data" not in events.read(folder) and (seen := preflight.untouched(data)):
+        events.note(folder, data=seen)
+
+
+def dispatch(
+    run: recipe.Run,
+    workspace: Workspace,
+    words: dict,
+    *,
+    links: int,
+    evaluate: bool,
+    launcher: str,
+    say: Callable[[str], None],
+    dry_run: bool = False,
+) -> None:
+    """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by `launcher`."""
+    from omr.cluster import ns
+
+    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
+    folder = workspace.run(run)
+    if manifest.read(folder.final) is not None:
+        say(f"{run.title} is finished: {folder.final}")
+    elif launcher == "ns":
+        for word, value in (("LIMIT", words["limit"]), ("EVAL", evaluate)):
+            if value:
+                raise RequestError(
+                    f"{word}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
+                )
+        nodes, gpus = job_environment.size(run)
+        size = {"nodes": nodes, "gpus": gpus, "links": links}
+        argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
+        if not dry_run:
+            ns.ready(run, workspace, words["modes"])
+        ns.submit(run, workspace, argv, say, dry_run)
+    else:
+        if ns.begun(folder) and not dry_run:
+            raise RequestError(
+                f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
+                " or set NAME=… for a run of its own"
+            )
+        train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
+
+
+def environments(engine: str) -> None:
+    """Make the nodes' environment now, on the login node: compute nodes may have no network."""
+    if settings.get("CONTAINER"):
+        from omr.containers.mounts import paths
+
+        for name in ("WORKSPACE", "HF_HOME"):
+            Path(paths(os.environ)[name]).mkdir(parents=True, exist_ok=True)
+        return
+    for tier in ("train", "data") if engine == "trl" else ("data",):
+        done = subprocess.run([settings.ROOT / "docker" / "venv", tier])
+        if done.returncode:
+            raise OmrError(f"the {tier} environment could not be made (see above)")
+
+
+def submit(
+    jobs: Sequence[Job], jobs_json: Path, run: recipe.Run | None = None, folder: RunFolder | None = None
+) -> dict[str, str]:
+    """Submit a graph in order and write it down; if one is refused, those before it are cancelled.
+
+    `run` and `folder` are those of a training.
+    """
+    ids: dict[str, str] = {}
+    try:
+        for job in jobs:
+            if job.output:
+                job.output.parent.mkdir(parents=True, exist_ok=True)
+            ids[job.key] = slurm.sbatch(job.argv(ids), job_environment.environment(job))
+    except (OmrError, KeyboardInterrupt) as error:
+        slurm.cancel(ids.values())
+        undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
+        raise OmrError(f"submitting {jobs[len(ids)].key}: {error}{undone}") from None
+    earlier = files.read_json(jobs_json) if jobs_json.exists() else {}
+    past = (
+        [*earlier.get("earlier", []), {k: earlier[k] for k in ("chain", "submitted", "jobs")}]
+        if earlier
+        else []
+    )
+    listed = [
+        {
+            "key": job.key,
+            "id": ids[job.key],
+            "name": job.name,
+            "after": list(job.after),
+            "log": str(job.output),
+        }
+        for job in jobs
+    ]
+    record = {
+        "chain": secrets.token_hex(4),
+        "submitted": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        "command": manifest.command(),
+        # What make status reads before the first link has frozen the run.
+        "recipe": run and run.as_dict(),
+        "jobs": listed,
+        "earlier": past,
+    }
+    files.write_json(jobs_json, record)
+    if folder:
+        events.tell(folder, f"chain {record['chain']} submitted: jobs {', '.join(ids.values())}")
+    return ids
+
+
+def show(jobs: Sequence[Job], file: tuple[Path, str] | None, say: Callable[[str], None]) -> None:
+    """Every command and file, as it would be; ids that Slurm gives are `<key>`, and secrets are names."""
+    say(chain.picture(list(jobs)))
+    ids = {job.key: f"<{job.key}>" for job in jobs}
+    shared = dict(set.intersection(*({*job.env.items()} for job in jobs)))
+    say("\nevery job gets")
+    for name in sorted(shared):
+        say(f"  {name}={shlex.quote(str(shared[name]))}")
+    for job in jobs:
+        own = [
+            f"{name}={shlex.quote(str(value))}"
+            for name, value in sorted(job.env.items())
+            if name not in shared
+        ]
+        say("\n" + " ".join([*own, shlex.join(job.argv(ids))]))
+    if file:
+        say(f"\n{file[0]}:\n{file[1]}")
+
+
+def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None]) -> None:
+    """Submit one stage as a job: what `make data RUNNER=slurm` does. The words are in the environment."""
+    slurm.need()
+    preflight.secrets_file()
+    workspace = Workspace(Path(settings.get("WORKSPACE") or "").expanduser().absolute())
+    name = Path(script).stem
+    here = job_environment.site(None, workspace)
+    gpus = min(here.gpus, 1) if tier == "train" else 0
+    logs = workspace.root / "logs"
+    environments("trl" if tier == "train" else "")
+    shards = int(settings.get("SHARDS") or 1)
+    force = {"FORCE": "1"} if settings.on("FORCE") else {}
+    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
+    if name == "data" and shards > 1:
+        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
+    ids = submit(jobs, logs / f"{name}.jobs.json")
+    shown = ", ".join(f"{key} {i}" for key, i in ids.items())
+    say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")
+
+
+def enroot(image: str) -> str:
+    """The name by which enroot finds an image: in a registry where it names one, else in the local engine."""
+    registry, slash, name = image.partition("/")
+    if slash and ("." in registry or ":" in registry):
+        return f"docker://{registry}#{name}"
+    return f"docker://{image}" if slash else f"dockerd://{image}"
+
+
+def sqsh(
+    workspace: Workspace, source: str, target: Path, say: Callable[[str], None], dry_run: bool = False
+) -> None:
+    """Submit the import of an image to a .sqsh file on the shared file system."""
+    here, logs = job_environment.site(None, workspace), workspace.root / "logs"
+    job = Job(
+        "sqsh",
+        "omr-sqsh",
+        "slurm/sqsh.sbatch",
+        (*chain.place(here, gpu=False), "--nodes=1", "--requeue"),
+        {**here.words, "SQSH_SOURCE": source, "SQSH_TARGET": str(target), "CONTAINER": ""},
+        output=logs / "%x-%j.log",
+        comment=str(target),
+    )
+    if dry_run:
+        show([job], None, say)
+        return
+    slurm.need()
+    preflight.secrets_file()
+    slurm.refuse_second(target, f"{target}")
+    ids = submit([job], logs / "sqsh.jobs.json")
+    say(f"{source} is imported to {target} by job {ids['sqsh']}; its log is in {logs}")
+
+
+def _main() -> int:
+    try:
+        settings.load()
+        tier, script, *args = sys.argv[1:]
+        stage(tier, script, args, print)
+    except OmrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

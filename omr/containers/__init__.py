@@ -1,0 +1,1 @@
+"""Docker and podman: the image, its build and self-test, what a stage in it sees."""

@@ -1,0 +1,274 @@
+"""RUNNER=docker: the command line that runs a stage in its image, under docker or podman.
+
+`python -m omr.containers.run TIER SCRIPT [ARG…]` becomes that command; docker/run alone calls it.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr import recipe, settings
+from omr.containers.mounts import OUTPUTS, Mount, mounts, paths, visible
+from omr.errors import OmrError, RequestError, choose
+from omr.files import writable
+
+HOME = "/opt/omr"  # where an image keeps our files
+PYTHON = f"{HOME}/venv/bin/python"
+ENTRY = f"{HOME}/docker/entry.sh"
+STAGES = ("tools", "train")
+CODE = (
+    "bin",
+    "docker",
+    "omr",
+    "slurm",
+    "pyproject.toml",
+    "LICENSE",
+)  # what an image holds of ours
+
+# Foreign variables that mean something to this machine alone.
+LOCAL = ("PIP_", "SBATCH_")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The container engine that answered, and what sets it apart."""
+
+    command: str
+    podman: bool = False
+    rootless: bool = False
+    gpus: tuple[str, ...] = ()  # the arguments that give a container the GPUs
+    note: str = ""  # what a user of GPUs should know
+
+
+def ask(*command: str) -> subprocess.CompletedProcess:
+    """Run an engine's command and catch what it says; an engine that does not answer is an OmrError."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise OmrError(f"`{shlex.join(command[:2])}` does not answer; restart the container engine") from None
+
+
+def detect() -> Engine:
+    """Find docker, or podman under either name; each way of not having one is a RequestError of its own."""
+    command = shutil.which("docker") or shutil.which("podman")
+    if command is None:
+        raise RequestError("neither docker nor podman is installed; install one, or use RUNNER=host")
+    done = ask(command, "info", "--format", "{{json .}}")
+    try:
+        info = json.loads(done.stdout or "{}")
+    except ValueError:
+        info = {}
+    errors = "; ".join(info.get("ServerErrors") or []) or (done.stderr.strip() if done.returncode else "")
+    if errors:
+        if "permission denied" in errors.lower():
+            raise RequestError(
+                "you may not use the container engine (permission denied); "
+                "join its group (usermod -aG docker), use rootless podman, or RUNNER=host"
+            )
+        raise RequestError(
+            f"the container engine is not running ({errors.splitlines()[0]}); "
+            "start it (systemctl start docker), or use RUNNER=host"
+        )
+    podman = "host" in info
+    if podman:
+        rootless = bool(info["host"].get("security", {}).get("rootless"))
+    else:
+        rootless = any("rootless" in option for option in info.get("SecurityOptions") or [])
+    gpus, note = _gpus(podman, info)
+    return Engine(command, podman, rootless, gpus, note)
+
+
+def _gpus(podman: bool, info: dict) -> tuple[tuple[str, ...], str]:
+    """How this engine gives a container the machine's GPUs, if there are any and if it can."""
+    if not Path("/proc/driver/nvidia/version").exists() and shutil.which("nvidia-smi") is None:
+        return (), ""
+    cdi = any(Path(folder, "nvidia.yaml").exists() for folder in ("/etc/cdi", "/var/run/cdi"))
+    if podman and cdi:
+        return ("--device", "nvidia.com/gpu=all"), ""
+    if not podman and (
+        "nvidia" in (info.get("Runtimes") or {}) or shutil.which("nvidia-container-runtime-hook")
+    ):
+        return ("--gpus", "all"), ""
+    return (
+        (),
+        "note: the engine cannot give this machine's GPUs to a container; install nvidia-container-toolkit",
+    )
+
+
+def code_id(root: Path = settings.ROOT) -> str:
+    """Hex digest of the files that an image holds of this repository."""
+    total = hashlib.sha256()
+    for file in code_files(root):
+        total.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def code_files(root: Path) -> Iterator[Path]:
+    """The files of CODE, in a fixed order, without what Python leaves behind."""
+    for name in CODE:
+        below = sorted((root / name).rglob("*")) if (root / name).is_dir() else [root / name]
+        for file in below:
+            if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts:
+                yield file
+
+
+def image(stage: str) -> str:
+    """`omr:tools`, or with IMAGE=registry/omr its name there."""
+    return f"{settings.get('IMAGE')}:{stage}"
+
+
+def labels(engine: Engine, name: str) -> dict[str, str]:
+    """The labels of a local image; a RequestError when it is absent."""
+    done = ask(engine.command, "image", "inspect", "--format", "{{json .Config.Labels}}", name)
+    if done.returncode:
+        stage = name.rpartition(":")[2]
+        raise RequestError(f"image {name} is not on this machine; run make image STAGE={stage} (or load it)")
+    return json.loads(done.stdout) or {}
+
+
+def check_code(name: str, found: Mapping[str, str]) -> None:
+    """An image carries its own copy of the code; another state of it than this checkout's is refused."""
+    if found.get("omr.code") != code_id():
+        raise RequestError(
+            f"image {name} holds another state of the code than this checkout; run make image (takes seconds)"
+        )
+
+
+def stage_of(tier: str, script: str, args: list[str], environ: Mapping[str, str]) -> str:
+    """NeMo-RL trains in the `train` image; every other stage runs in `tools`; a shell where STAGE says."""
+    if tier == "shell":
+        return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
+    if Path(script).name != "train.py":
+        return "tools"
+    words = dict(itertools.pairwise(args)) | dict(a.split("=", 1) for a in args if "=" in a)
+    model = recipe.MODELS.get(words.get("--model") or environ.get("MODEL") or "")
+    engine = words.get("--engine") or environ.get("ENGINE") or (model.engine if model else "trl")
+    return "train" if engine == "nemo-rl" else "tools"
+
+
+def dry_run(environ: Mapping[str, str]) -> bool:
+    """Whether DRY_RUN is set to anything that means yes."""
+    return environ.get("DRY_RUN", "").lower() not in ("", "0", "false", "no", "off")
+
+
+def names(said: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:
+    """The variables that go into the container by name: what the caller said, and every path made absolute.
+
+    What .env says is read there from the file itself, so that no value of it can be seen from outside. A path
+    of this machine that the container does not have (a host's CUDA_HOME) stays here.
+    """
+
+    def wanted(name: str) -> bool:
+        known = name in settings.SETTINGS or name in settings.FOREIGN_NAMES
+        if name in paths(environ):
+            return True
+        if not known and (not name.startswith(settings.FOREIGN) or name.startswith(LOCAL)):
+            return False
+        value = said.get(name, "")
+        return name in said and (known or not value.startswith("/") or visible(value, mounted))
+
+    candidates = {*said, *paths(environ)} - {"PYTHON"}
+    return sorted(name for name in candidates if wanted(name))
+
+
+def _mount(mount: Mount) -> list[str]:
+    """--mount takes CSV: a path with a comma or a quote is quoted for it."""
+    fields = [f"source={mount.source}", f"target={mount.target}"]
+    quoted = ['"' + f.replace('"', '""') + '"' if set(f) & set(',"\n') else f for f in fields]
+    return ["--mount", ",".join(["type=bind", *quoted, *([] if mount.writable else ["readonly"])])]
+
+
+def _user(engine: Engine) -> list[str]:
+    """Files in the workspace belong to the caller, whatever kind of engine it is."""
+    if engine.rootless:
+        # Rootless docker maps the container's root to the caller; podman can keep the id.
+        groups = ["--group-add=keep-groups"] if shutil.which("crun") else []
+        return ["--userns=keep-id", *groups] if engine.podman else []
+    others = [g for g in sorted(os.getgroups()) if g != os.getgid()]
+    return ["--user", f"{os.getuid()}:{os.getgid()}", *(f"--group-add={g}" for g in others)]
+
+
+def argv(
+    engine: Engine,
+    ref: str,
+    command: list[str],
+    *,
+    mounted: list[Mount],
+    names: list[str],
+    gpus: bool = False,
+    terminal: bool = False,
+    title: str | None = None,
+) -> list[str]:
+    """The engine's whole command line."""
+    # The host's network and IPC as NeMo-RL, NCCL and Ray ask, and where there are GPUs no limit on locked
+    # memory and a large stack; a rootless engine cannot raise limits and keeps the caller's.
+    gpus = gpus and bool(engine.gpus)
+    limits = ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"] if gpus and not engine.rootless else []
+    selinux = ["--security-opt", "label=disable"] if Path("/sys/fs/selinux/enforce").exists() else []
+    return [
+        *(engine.command, "run", "--rm", *(["--name", title] if title else [])),
+        # A real process 1, so that signals reach the stage; podman's lives in a package of its own.
+        *(["--init"] if not engine.podman or shutil.which("catatonit") else []),
+        *(["--interactive", "--tty"] if terminal else []),
+        *("--network=host", "--ipc=host", "--pids-limit=-1", *limits),
+        *("--security-opt", "no-new-privileges", *selinux),
+        *_user(engine),
+        *(engine.gpus if gpus else ()),
+        *(word for mount in mounted for word in _mount(mount)),
+        *(word for name in names for word in ("--env", name)),
+        *(ref, *command),
+    ]
+
+
+def main(tier: str, *command: str) -> int:
+    """Become the container that runs a script of bin/ with its arguments, or as `shell` any command."""
+    said = dict(os.environ)
+    settings.load()  # takes WSL's NAME out of the environment too
+    said = {name: value for name, value in said.items() if name in os.environ}
+    script, args = command[0], list(command[1:])
+    stage = stage_of(tier, script, args, os.environ)
+    env_file = settings.env_file()
+    mounted = mounts(os.environ, env_file if env_file.is_file() else None)
+    environ = {**said, **paths(os.environ), "OMR_ENV_FILE": str(env_file.absolute())}
+    forwarded = [*names(said, os.environ, mounted), *(["OMR_ENV_FILE"] if env_file.is_file() else [])]
+    inside = list(command) if tier == "shell" else [PYTHON, f"{HOME}/{script}", *args]
+    given = {
+        "mounted": mounted,
+        "names": forwarded,
+        "gpus": tier != "data",
+        "terminal": sys.stdin.isatty() and sys.stdout.isatty(),
+        "title": f"omr-{Path(script).stem}-{os.getpid()}-{secrets.token_hex(2)}",
+    }
+    engine = detect()
+    if dry_run(os.environ):
+        print("would run: " + shlex.join(argv(engine, image(stage), inside, **given)), file=sys.stderr)
+        return 0
+    check_code(image(stage), labels(engine, image(stage)))
+    writable(Path(environ["WORKSPACE"]))
+    for name in OUTPUTS:
+        Path(environ[name]).mkdir(parents=True, exist_ok=True)
+    if given["gpus"] and engine.note:
+        print(engine.note, file=sys.stderr)
+    line = argv(engine, image(stage), inside, **given)
+    sys.stdout.flush()
+    os.execve(engine.command, line, environ)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except OmrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}; mend it and run again", file=sys.stderr)
+        sys.exit(1)

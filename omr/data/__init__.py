@@ -1,0 +1,1 @@
+"""The published parquet -> the shuffled SFT file of a round."""

@@ -1,0 +1,1 @@
+"""Held-out problems answered and graded, before a run and after it."""

@@ -1,0 +1,171 @@
+"""`make average`: the converted steps of a run become final/, averaged, settled, proved and written down."""
+
+import sys
+from pathlib import Path
+
+from omr import files, manifest
+from omr.errors import OmrError, listing
+from omr.models import base, finish, mean, passport, rope, weights
+from omr.recipe import Run
+from omr.run import request
+from omr.run.sealed import steps as numbered
+from omr.training import preflight
+from omr.workspace import RunFolder, Workspace
+
+
+def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
+    """Step -> finished hf/step_<n> for exactly the averaged steps; an OmrError for one missing or too many.
+
+    Converted checkpoints of deadline saves may stand beside them; anything else may not.
+    """
+    found = numbered(folder.hf)
+    odd = sorted(
+        p.name
+        for p in (folder.hf.iterdir() if folder.hf.is_dir() else [])
+        if not p.name.startswith(".")
+        and p.name not in {f"step_{n}" for n in found if 0 < n <= run.schedule.steps}
+    )
+    if odd:
+        raise OmrError(
+            f"{folder.hf / odd[0]}: is no step of this run; move it away, it would only be guessed at"
+        )
+    missing = [step for step in run.schedule.averaged if step not in found]
+    if missing:
+        there = listing([f"step_{n}" for n in found], "and") or "none"
+        are = "are" if len(missing) > 1 else "is"
+        raise OmrError(
+            f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} {are} missing (there: {there});"
+            f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, train and convert first"
+        )
+    half = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
+    if half:
+        raise OmrError(f"{folder.hf_step(half[0])}: is half-written (no manifest.json); convert it again")
+    return {step: folder.hf_step(step) for step in run.schedule.averaged}
+
+
+def inputs(run: Run, folder: RunFolder, frozen: dict) -> dict:
+    """What decides final/: the steps' content, the base, the data."""
+    steps = {
+        str(s): request.identity(folder.hf_step(s))
+        for s in run.schedule.averaged
+        if folder.hf_step(s).exists()
+    }
+    wanted = frozen["request"]
+    return {"steps": steps, "base": wanted["base"]["identity"], "data": wanted["data"]["sha256"]}
+
+
+def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None:
+    """The manifest of a final/ that its inputs still give; steps pruned since count as unchanged."""
+    folder = workspace.run(run)
+    made = None if force else manifest.read(folder.final)
+    if made is None:
+        return None
+    wanted = inputs(run, folder, request.frozen(run, folder))
+    wanted["steps"] = {**made["inputs"]["steps"], **wanted["steps"]}
+    return manifest.finished(folder.final, wanted)
+
+
+def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = False) -> dict:
+    """Average, finish and prove; returns the manifest of final/.
+
+    Weights are hashed while they are read, unless size, time and sampled blocks are those of the
+    conversion, which hashed them; `verify` hashes them all.
+    An OmrError leaves nothing under the final name; finished shards wait for the next attempt.
+    """
+    if made := finished(run, workspace, force):
+        return made
+    folder = workspace.run(run)
+    frozen = request.frozen(run, folder)
+    aside = folder.final.with_name(".final.partial")
+    with files.lock(folder.root / ".average.lock", str(folder.final)):
+        steps = sources(run, folder)
+        models = {f"step_{step}": weights.shards(path) for step, path in steps.items()}
+        _unchanged(steps, {path.name: base.listed(path, {}, weights.SIDE) for path in steps.values()})
+        written, read = mean.average(models, aside, {} if verify else _proved(steps))
+        _unchanged(steps, read)
+        last = steps[max(steps)]
+        finish.side_files(last, aside)
+        reference = (last.name, manifest.read(last)["passport"])
+        averaged = passport.check(aside, run.model, "average", reference)
+        _tied(aside)
+        finish.settle(aside, run.model.sequence_length)
+        final = passport.check(aside, run.model, "final", ("the average", averaged))
+        checked = _template(run, aside, frozen)
+        data = manifest.read(Path(frozen["request"]["data"]["path"])) or {}
+        files.write_text(aside / "README.md", finish.card(run, frozen, data, list(steps)))
+        (aside / mean.PROGRESS).unlink()
+        manifest.write(
+            aside,
+            inputs(run, folder, frozen),
+            files=base.listed(aside, written),
+            averaged=read,
+            checked_rows=checked,
+            passport={"average": averaged, "final": final},
+            versions=manifest.versions("numpy", "transformers"),
+        )
+        files.install(aside, folder.final)
+    return manifest.read(folder.final)
+
+
+def _unchanged(steps: dict[int, Path], read: dict[str, dict]) -> None:
+    """An OmrError if a file is no longer what it was when its step was converted."""
+    for path in steps.values():
+        listed = manifest.read(path)["files"]
+        for name, entry in read[path.name].items():
+            if listed.get(name) != entry:
+                raise OmrError(f"{path / name}: changed since {path.name} was converted; convert it again")
+
+
+def _proved(steps: dict[int, Path]) -> dict[str, dict]:
+    """The weights that were not touched since their step was converted: step -> file -> size, sha256."""
+    found = {}
+    for path in steps.values():
+        made = manifest.read(path)
+        same = [n for n, seen in made.get("seen", {}).items() if preflight.fingerprint(path / n) == seen]
+        found[path.name] = {name: made["files"][name] for name in same}
+    return found
+
+
+def _tied(folder: Path) -> None:
+    """An OmrError if the config ties an output head to the embedding that is not the same."""
+    tensors = {t.name: t for part in weights.shards(folder) for t in part.tensors}
+    head, embedding = tensors.get("lm_head.weight"), tensors["model.embed_tokens.weight"]
+    if head and rope.parse(folder / "config.json").get("tie_word_embeddings"):
+        with head.file.open("rb") as a, embedding.file.open("rb") as b:
+            a.seek(head.start)
+            b.seek(embedding.start)
+            for at in range(0, head.end - head.start, mean.CHUNK):
+                size = min(mean.CHUNK, head.end - head.start - at)
+                if a.read(size) != b.read(size):
+                    raise OmrError(
+                        f"{head.file}: lm_head.weight differs from the embedding that config.json ties it to;"
+                        " a loader would drop it, convert the steps again"
+                    )
+
+
+def _template(run: Run, aside: Path, frozen: dict) -> dict[str, int]:
+    data = Path(frozen["request"]["data"]["path"])
+    if not data.exists():
+        print(f"{data} is gone: the chat template was not checked on its rows", file=sys.stderr)
+        return {}
+    return finish.check_rows(aside, data)
+
+
+def plan(run: Run, workspace: Workspace) -> list[str]:
+    """What would be read and written, a line each; says what of it is missing."""
+    folder = workspace.run(run)
+    lines = []
+    for step in run.schedule.averaged:
+        path = folder.hf_step(step)
+        lines.append(f"read   {path}{'' if manifest.read(path) else '  (not there yet)'}")
+    return [
+        *lines,
+        f"write  {folder.final}  (their mean in fp32; eos ids, chat template and model card as trained)",
+    ]
+
+
+def summary(made: dict) -> str:
+    """A manifest in one line: bytes, averaged steps, rows checked."""
+    size = files.human(sum(entry["size"] for entry in made["files"].values()))
+    rows = sum(made["checked_rows"].values())
+    return f"{size}, the mean of {listing(made['averaged'], 'and')}; chat template checked on {rows} rows"

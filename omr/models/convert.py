@@ -1,0 +1,223 @@
+"""From what an engine saved to hf/step_<n>: exactly the wanted steps, whole, rope in both homes.
+
+NeMo-RL's checkpoints go through its own converters (a GPU job in the training image); those of the one-box
+engine are Hugging Face folders already and are copied.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omr import files, manifest, settings
+from omr.errors import OmrError, RequestError, listing
+from omr.models import base as model
+from omr.models import passport, rope, weights
+from omr.recipe import Run
+from omr.run import checkpoints, request, sealed
+from omr.training import preflight
+from omr.training.nemo_rl import config as nemo_rl
+from omr.workspace import RunFolder, Workspace
+
+MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
+CONVERTED = (
+    "converted.json"  # in the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it
+)
+PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
+MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
+
+
+def checkpoint(folder: RunFolder, step: int) -> Path:
+    """The whole checkpoint of a step; an OmrError says what is there instead."""
+    path = folder.checkpoint(step)
+    if path.is_dir():
+        return path
+    for half, why in (
+        ("tmp_", "was still being saved"),
+        ("old_", "was being replaced"),
+        ("damaged_", "is damaged"),
+    ):
+        if path.with_name(half + path.name).exists():
+            raise OmrError(
+                f"{path}: is missing, only {half}{path.name} is there, which {why}; train on first"
+            )
+    there = listing([f"step_{n}" for n in sealed.steps(folder.checkpoints)], "and") or "none"
+    raise OmrError(f"{path}: is missing (there: {there}); train on until step {step} first")
+
+
+def inputs(path: Path) -> dict:
+    """What decides a converted step: sizes and ends of the checkpoint's weights."""
+    parts = [
+        p for p in sorted(path.rglob("*")) if p.suffix in (".safetensors", ".distcp") or p.name == ".metadata"
+    ]
+    return {"checkpoint": {str(p.relative_to(path)): [p.stat().st_size, sealed.digest(p)] for p in parts}}
+
+
+def finished(folder: RunFolder, step: int) -> bool:
+    """Whether hf/step_<n> is there and of the checkpoint that stands (or stood) beside it."""
+    made, source = manifest.read(folder.hf_step(step)), folder.checkpoint(step)
+    return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
+
+
+def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:
+    """Copy the averaged steps (or `steps` of them) of the one-box engine to hf/; returns those made anew."""
+    folder = workspace.run(run)
+    frozen = request.frozen(run, folder)["request"]
+    todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
+    sources = {step: checkpoint(folder, step) for step in todo}
+    base = Path(frozen["base"]["path"])
+    reference = (base.name, passport.read(base)) if todo and base.is_dir() else None
+    for step, source in sources.items():
+        if fault := checkpoints.damage(source, checkpoints.run_identity(frozen)):
+            raise OmrError(f"{source}: is damaged ({fault}); run make train again")
+        parts = weights.shards(source, alone=False)
+        files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
+        with _building(folder, step) as aside:
+            index = [source / weights.INDEX] if (source / weights.INDEX).exists() else []
+            for path in [*weights.side_files(source), *index, *(part.path for part in parts)]:
+                shutil.copyfile(path, aside / path.name)
+            adopt(run, aside, inputs(source), reference)
+    return [folder.hf_step(step) for step in todo]
+
+
+@contextlib.contextmanager
+def _building(folder: RunFolder, step: int) -> Iterator[Path]:
+    """The folder that becomes hf/step_<n>; what an earlier attempt left is removed."""
+    with (
+        files.lock(folder.hf / f".step_{step}.lock", str(folder.hf_step(step))),
+        files.building(folder.hf_step(step)) as aside,
+    ):
+        yield aside
+
+
+def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | None = None) -> None:
+    """Make a freshly converted folder a station: rope in both homes, passport, manifest last."""
+    rope.write_both(aside)
+    facts = passport.check(aside, run.model, "step", reference)
+    listed = model.listed(aside, {})
+    seen = {name: preflight.fingerprint(aside / name) for name in listed if name.endswith(".safetensors")}
+    manifest.write(aside, origin, files=listed, seen=seen, passport=facts)
+
+
+def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
+    """Convert one averaged step with NeMo-RL's own script, in its image; whether there was work to do.
+
+    A half-written output is replaced. An OmrError for a step that is absent, still being saved or damaged,
+    and for a base model that is gone or not patched: the script reads config and tokenizer there.
+    """
+    folder = workspace.run(run)
+    if step not in run.schedule.averaged:
+        wanted = listing(map(str, run.schedule.averaged))
+        raise RequestError(f"step {step} of {run.title} is not averaged; choose {wanted}")
+    if finished(folder, step):
+        return False
+    source = checkpoint(folder, step)
+    if fault := sealed.damage(source):
+        raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
+    reference = _base(run, source)
+    with _building(folder, step) as aside:
+        aside.rmdir()  # the converters refuse a folder that is there
+        code = subprocess.run(command(folder, step, aside), cwd=home(), stdin=subprocess.DEVNULL).returncode
+        if code or not (aside / "config.json").exists():
+            raise OmrError(
+                f"{source}: the converter failed (exit code {code}, see above); mend it and run again"
+            )
+        if (aside / PICKLE).exists():
+            to_safetensors(aside)
+        adopt(run, aside, inputs(source), reference)
+    return True
+
+
+def _base(run: Run, source: Path) -> tuple[str, dict]:
+    """Name and passport of the base model that a NeMo-RL checkpoint names, and the converter reads."""
+    import yaml
+
+    path = source / "config.yaml"
+    try:
+        base = Path(yaml.safe_load(path.read_text())["policy"]["model_name"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise OmrError(f"{path}: names no policy.model_name; this is no checkpoint of NeMo-RL") from None
+    if not (base / "config.json").exists():
+        raise OmrError(f"{base}: is gone, and the converter reads config and tokenizer there; make it again")
+    rope.check(base, run.model)
+    return base.name, passport.read(base)
+
+
+def to_safetensors(folder: Path) -> None:
+    """Rewrite the one pickled file that the DTensor converter leaves as safetensors shards.
+
+    Tensors get the type that config.json names, as the Megatron converter gives them; a head that is tied
+    to the embedding is left out.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    source = folder / PICKLE
+    config = rope.parse(folder / "config.json")
+    dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "bfloat16"))))
+    tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    groups: list[dict] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        length = tensor.numel() * dtype.itemsize
+        if groups[-1] and size + length > MAX_SHARD:
+            groups.append({})
+            size = 0
+        groups[-1][name] = tensor
+        size += length
+    for n, group in enumerate(groups, 1):
+        name = "model.safetensors" if len(groups) == 1 else f"model-{n:05}-of-{len(groups):05}.safetensors"
+        cast = {key: tensor.to(dtype).contiguous() for key, tensor in group.items()}
+        save_file(cast, folder / name, metadata={"format": "pt"})
+    source.unlink()
+    if len(groups) > 1:
+        files.write_json(folder / weights.INDEX, weights.index_of(weights.shards(folder)))
+
+
+def command(folder: RunFolder, step: int, out: Path) -> list[str]:
+    """The converter's command line for a checkpoint, run from `home`; it refuses an `out` that exists."""
+    source = checkpoint(folder, step)
+    weights_ = source / "policy" / "weights"
+    where = ["--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)]
+    if (weights_ / MEGATRON).is_dir():
+        script = ["uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"]
+        return [*script, *where, "--megatron-ckpt-path", str(weights_ / MEGATRON)]
+    script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
+    return [*script, *where, "--dcp-ckpt-path", str(weights_)]
+
+
+def home() -> str:
+    """NeMo-RL's folder."""
+    return settings.get("NEMO_RL") or nemo_rl.FOLDER
+
+
+def cache(workspace: Workspace, base: Path) -> Path:
+    """The folder for NRL_MEGATRON_CHECKPOINT_DIR: one per content of a base model.
+
+    NeMo-RL keys its converted copy by the model's path alone, so a later patch, or another model at the
+    same path, would silently train on the old weights.
+    """
+    origin = manifest.read(base)
+    if origin is None:
+        raise RequestError(f"{base}: is not a finished model; make it first")
+    names = [
+        n
+        for n in sorted(origin["files"])
+        if n in ("config.json", weights.INDEX) or n.endswith(".safetensors")
+    ]
+    text = json.dumps([[name, origin["files"][name]["sha256"]] for name in names])
+    return workspace.root / "cache" / "megatron" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cached(cache: Path) -> bool:
+    """Whether a run has loaded from this cache, and none of its files was lost or cut off since."""
+    try:
+        made = json.loads((cache / CONVERTED).read_text())["files"]
+        return all((cache / name).stat().st_size >= size for name, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,175 @@
+"""The last station: the averaged weights become a model that is asked, and stops, as it was trained.
+
+The base's end of text is not the end of an answer, its template brings a system message that training had
+not, and its generation config cuts an answer at 2,048 tokens: a model exported with them talks forever, is
+cut off, or is asked another question than in training.
+"""
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from omr import recipe
+from omr.errors import OmrError
+from omr.files import write_json, write_text
+from omr.models import passport, rope, weights
+from omr.models.passport import MESSAGE_END
+
+# The recipe's prompts: ChatML, where a conversation begins with an empty system message unless it says one.
+TEMPLATE = (
+    "{%- if not messages or messages[0]['role'] != 'system' %}"
+    "{{- '<|im_start|>system\\n<|im_end|>\\n' }}"
+    "{%- endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- endif %}"
+)
+ROWS = 3  # rows of each split that the template is checked on
+LOOK = 2_000  # rows of the shuffled file that are looked through for them
+
+
+def side_files(source: Path, aside: Path) -> None:
+    """Configuration and tokenizer of the last averaged step, rope in both homes; an earlier try's go."""
+    for path in weights.side_files(aside):
+        path.unlink()
+    for path in weights.side_files(source):
+        shutil.copyfile(path, aside / path.name)
+    rope.write_both(aside)
+
+
+def settle(folder: Path, length: int) -> None:
+    """Write eos ids, generation config, tokenizer and chat template as trained; `length` in tokens.
+
+    An answer may be as long as a training sequence: the base's limit of 2,048 would cut most of them, and
+    without any limit transformers stops after 20.
+    """
+    known = passport.token_ids(folder)
+    if MESSAGE_END not in known:
+        raise OmrError(f"{folder / 'tokenizer.json'}: has no {MESSAGE_END}, which ends every trained answer")
+    config = rope.parse(folder / passport.CONFIG)
+    end = known[MESSAGE_END]
+    # The trained end first: some readers take one alone.
+    ends = [end, *(i for i in passport.ids(config.get("eos_token_id")) or [] if i != end)]
+    write_json(folder / passport.CONFIG, {**config, "eos_token_id": ends})
+
+    tokens = rope.parse(folder / passport.TOKENS)
+    pad = known[passport.text(tokens["pad_token"])]
+    path = folder / passport.GENERATION
+    old = rope.parse(path) if path.exists() else {}
+    kept = {key: value for key, value in old.items() if key != "max_length"}
+    write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
+
+    # Older readers know the template in tokenizer_config.json alone, newer ones prefer the file.
+    write_json(folder / passport.TOKENS, {**tokens, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})
+    write_text(folder / "chat_template.jinja", TEMPLATE)
+    path = folder / "special_tokens_map.json"
+    if path.exists():
+        write_json(path, {**rope.parse(path), "eos_token": MESSAGE_END})
+
+
+def check_rows(folder: Path, data: Path) -> dict[str, int]:
+    """Prove on rows of the training file that the model is asked as it was trained: rows checked, by split.
+
+    The user message is what stands between the template's constant head and tail in `input`; rendered
+    again it must give `input`, and with the answer `input + output`. An OmrError names the row.
+    """
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+
+    def render(*messages: tuple[str, str], answer: bool = False) -> str:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer)
+
+    mark = "\x00"
+    head, tail = render(("user", mark), answer=True).split(mark)
+    close = render(("user", mark), ("assistant", mark)).rpartition(mark)[2]
+    checked: dict[str, int] = {}
+    for number, row in _rows(data):
+        split, text, output = row["inference_mode"], row["input"], row["output"]
+        if checked.get(split, 0) == ROWS:
+            continue
+        user, answer = text[len(head) : len(text) - len(tail)], output.removesuffix(close)
+        asked = render(("user", user), answer=True)
+        if asked != text:
+            _differs(f"{data}:{number} ({split})", "input", asked, text)
+        if (whole := render(("user", user), ("assistant", answer))) != text + output:
+            _differs(f"{data}:{number} ({split})", "input and output", whole, text + output)
+        checked[split] = checked.get(split, 0) + 1
+        if all(checked.get(split) == ROWS for split in recipe.SPLITS):
+            break
+    if not checked:
+        raise OmrError(f"{data}: has no row to check the chat template on; make the data again")
+    return checked
+
+
+def _rows(data: Path) -> Iterator[tuple[int, dict]]:
+    """The first rows of a shuffled SFT file with their line numbers: all splits are among them."""
+    with data.open(encoding="utf-8", newline="\n") as handle:
+        for number, line in enumerate(itertools.islice(handle, LOOK), 1):
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise OmrError(f"{data}:{number}: is not JSON ({error}); make the data again") from None
+
+
+def _differs(where: str, what: str, template: str, trained: str) -> None:
+    at = next(
+        (n for n, (a, b) in enumerate(zip(template, trained, strict=False)) if a != b),
+        min(len(template), len(trained)),
+    )
+    here = slice(max(0, at - 20), at + 20)
+    raise OmrError(
+        f"{where}: the chat template gives {template[here]!r} where {what} has {trained[here]!r}; the data"
+        " was made with another template (TOKENIZER), and the model would be asked otherwise than trained"
+    )
+
+
+def card(run: recipe.Run, frozen: dict, data: dict, steps: list[int]) -> str:
+    """The model card (README.md): front matter for the hub, then where everything came from."""
+    model, corpus = run.model, recipe.corpus(run.model.corpus)
+    request = frozen["request"]
+    front = {
+        "license": "apache-2.0",
+        **({"base_model": model.base.repo} if model.base else {}),
+        **({"datasets": [corpus.source.repo]} if corpus.source else {}),
+        "language": ["en"],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["math", "sft"],
+    }
+    start, rows = request["base"], request["data"]["rows"]
+    base = f"{model.base.repo} at {model.base.revision}" if model.base else "a random tiny Qwen2"
+    corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else "the tiny corpus"
+    patch = "max_position_embeddings 131,072, rope_theta 500,000" if model.patched else "as published"
+    facts = {
+        "Recipe": f"OpenMathReasoning SFT, {run.title}",
+        "Base": base,
+        "Context": patch,
+        "Started from": f"`{Path(start['path']).name}`, identity `{start['identity'][:16]}`",
+        "Data": f"{corpus_line}; {rows:,} rows, sha256 `{request['data']['sha256'][:16]}`",
+        "Splits": _splits(data),
+        "Steps": f"{run.schedule.steps:,} of {model.batch:,} rows, warmup {run.schedule.warmup:,}",
+        "Learning rate": f"{model.lr:g} to {model.min_lr:g}, cosine",
+        "Engine": request["engine"],
+        "Averaged steps": ", ".join(f"{step:,}" for step in steps),
+        "Code": frozen["code"],
+        "Command": f"`{frozen['command']}`",
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
+    return (
+        f"---\n{yaml}\n---\n\n# {model.name} after {run.key}\n\n| | |\n| --- | --- |\n{rows}\n\n"
+        "Ask it with its chat template, with no system message; an answer ends with `<|im_end|>`, and its"
+        " final result stands in `\\boxed{}`. The weights are the mean, in fp32, of the averaged steps.\n"
+    )
+
+
+def _splits(data: dict) -> str:
+    kept = data.get("inputs", {}).get("modes")
+    return ", ".join(kept) if kept else ", ".join(recipe.SPLITS)

@@ -1,0 +1,1 @@
+"""What a person reads: pages about a run and its data, and the doctor."""

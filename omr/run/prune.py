@@ -1,0 +1,88 @@
+"""What of a run's folder is no longer needed, and why; removal only when asked for."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr import files, manifest
+from omr.recipe import Run
+from omr.run import checkpoints, sealed
+from omr.workspace import RunFolder, Workspace
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """A folder that may go."""
+
+    path: Path
+    size: int  # bytes
+    why: str
+
+
+def surplus(run: Run, workspace: Workspace) -> list[Surplus]:
+    """Folders of the run that nothing needs any more, smallest step first.
+
+    While final/ is not there: deadline checkpoints older than the newest whole one. An averaged step's
+    checkpoint, its converted form, and whatever is at or after the newest whole checkpoint stay. With
+    final/ finished, all that it was made from may go.
+    """
+    folder = workspace.run(run)
+    done = manifest.read(folder.final) is not None
+    newest = None if done else newest_whole(run, folder)
+    found = []
+    for path, step, kind in _there(folder):
+        why = _why(step, kind, step in run.schedule.averaged, newest, done)
+        if why:
+            found.append(Surplus(path, _size(path), why))
+    return found
+
+
+def _there(folder: RunFolder) -> list[tuple[Path, int, str]]:
+    """Path, step and kind of every folder of a step: `step`, `hf`, or the word before `step_<n>`."""
+    found = []
+    for parent, kind in ((folder.checkpoints, "step"), (folder.hf, "hf")):
+        for path in parent.iterdir() if parent.is_dir() else []:
+            word, _, number = path.name.rpartition("step_")
+            if number.isdecimal() and path.is_dir() and not path.name.startswith("."):
+                found.append((path, int(number), kind if not word else word.rstrip("_")))
+    return sorted(found, key=lambda entry: (entry[1], entry[0]))
+
+
+def _why(step: int, kind: str, averaged: bool, newest: int | None, done: bool) -> str | None:
+    """Why a folder may go; None where it may not."""
+    if done:
+        return "final/ is finished"
+    if newest is None or step >= newest or kind == "tmp":
+        return None
+    if kind == "step" and not averaged:
+        return f"a deadline save, step_{newest} is newer and whole"
+    if kind in ("damaged", "redo", "old"):
+        return f"set aside, step_{newest} is newer and whole"
+    return None
+
+
+def newest_whole(run: Run, folder: RunFolder) -> int | None:
+    """The step that training would go on from."""
+    frozen = files.read_json(folder.run_json)["request"] if folder.run_json.exists() else {}
+    room = checkpoints if frozen.get("engine", run.model.engine) == "trl" else sealed
+    return max(room.whole(folder.checkpoints), default=None)
+
+
+def remove(found: list[Surplus]) -> None:
+    """Remove what `surplus` listed. Safe beside a training job: it goes on from a checkpoint that stays."""
+    for entry in found:
+        # Out of its name first: a half-removed folder must not pass for a checkpoint.
+        aside = entry.path.with_name(f".pruned.{entry.path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        entry.path.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def lines(found: list[Surplus]) -> list[str]:
+    """One line a folder, and their sum."""
+    rows = [f"{files.human(entry.size):>9}  {entry.path}  ({entry.why})" for entry in found]
+    return [*rows, f"{files.human(sum(entry.size for entry in found)):>9}  in all"]

@@ -1,0 +1,174 @@
+"""The tiny corpus: sums of two-digit numbers in the exact published schema, and held-out problems.
+
+A 0.2 M-parameter model learns it in about a minute on two cores, and everything that is awkward in the
+real corpus is in it: pass rates that are `n/a`, both ends of tool use, an execution count of two digits,
+names beyond ASCII, separators that only some line readers split at, rows longer than a training sequence.
+Every digit follows from the seed. Needs pyarrow alone; the model's side is omr/tiny/model.py.
+"""
+
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from omr import recipe
+from omr.tiny.model import tokenizer, write_base
+
+__all__ = ["held_out", "tokenizer", "write_base", "write_corpus"]
+
+TEXT_COLUMNS = (
+    "expected_answer",
+    "problem_type",
+    "problem_source",
+    "generation_model",
+    "pass_rate_72b_tir",
+    "problem",
+    "generated_solution",
+    "inference_mode",
+)
+SHARDS = {"cot": 3, "tir": 2, "genselect": 1, "additional_problems": 1}
+ROW_GROUP = 500  # rows; several groups a shard, as in the published files
+
+# Olympiad sources and low pass rates more often than in the real corpus: round 2 keeps a quarter of the rows.
+_SOURCES = (
+    *("aops_c4_high_school_math", "aops_c7_college_math", "MATH_training_set"),
+    *2 * recipe.CORPORA["tiny"].olympiad_sources,
+)
+_PASS_RATES = ("n/a", "0.34375", "0.90625", "1.0", "0.0", "0.0625", "0.125", "0.1875", "0.25", "0.3")
+_NAMES = ("Ann", "Bob", "Zoë", "Łukasz", "Søren", "Đặng", "小明", "José", "Ольга")
+_PROBLEMS = (
+    "What is {a}+{b}?",
+    "Find the sum of {a} and {b}.",
+    "Compute {a}+{b}.",
+    "{name} has {a} apples and gets {b} more. How many apples are there?",
+)
+# Text that trips careless readers: line separators that are no newline, a decomposed accent, JSON's signs.
+_AWKWARD = ("\u2028", "\u0085", "\t", "e\u0301", '"quoted"', "\\frac{1}{1}", "🙂", "{braces}", "\\u00e9")
+
+
+def is_held_out(a: int, b: int) -> bool:
+    """Whether the pair, in either order, is kept from training: about one in twenty."""
+    low, high = sorted((a, b))
+    return zlib.crc32(f"{low}+{high}".encode()) % 20 == 0
+
+
+def held_out(count: int = 200) -> list[dict[str, str]]:
+    """`count` problems that no row of the corpus contains: `problem` and `expected_answer`.
+
+    The same for every seed, in an order that mixes sizes and wordings.
+    """
+    pairs = [(a, b) for a in range(10, 100) for b in range(10, 100) if is_held_out(a, b)]
+    pairs.sort(key=lambda pair: zlib.crc32(f"{pair}".encode()))
+    return [
+        {
+            "problem": _PROBLEMS[n % len(_PROBLEMS)].format(a=a, b=b, name=_NAMES[n % len(_NAMES)]),
+            "expected_answer": str(a + b),
+        }
+        for n, (a, b) in enumerate(pairs[:count])
+    ]
+
+
+def _pair(dice: random.Random) -> tuple[int, int]:
+    while True:
+        a, b = dice.randrange(10, 100), dice.randrange(10, 100)
+        if not is_held_out(a, b):
+            return a, b
+
+
+def _worked(a: int, b: int) -> str:
+    """Column addition: the sum again, the ones, the carry, the tens."""
+    (tens_a, ones_a), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
+    carry, ones = divmod(ones_a + ones_b, 10)
+    first = f"{a}+{b}: {ones_a}+{ones_b}={ones_a + ones_b}, so {ones} and carry {carry}."
+    return f"{first} {tens_a}+{tens_b}+{carry}={tens_a + tens_b + carry}."
+
+
+def _counted(a: int, b: int, times: int) -> str:
+    """A long-winded way: count up from `a`, `times` times over."""
+    return "\n".join(f"Count: {', '.join(map(str, range(a, a + b + 1)))}." for _ in range(times))
+
+
+def _cot(dice: random.Random, a: int, b: int, number: int) -> str:
+    answer = f"The sum is \\boxed{{{a + b}}}."
+    if number % 400 == 7:  # longer than a training sequence
+        return f"{_counted(a, b, 40)}\n{_worked(a, b)} {answer}"
+    if number % 200 == 3:
+        return f"{_counted(a, b, 1)}\n{_worked(a, b)} {answer}"
+    # The checked form is what passes round 2's token threshold.
+    return f"{_worked(a, b)} {answer}" + (f" Check: {a + b}-{b}={a}." if dice.random() < 0.5 else "")
+
+
+def _tool_use(code: str, output: object, left: int) -> str:
+    note = f"Remaining code executions: {left}" if left else "You have run out of code executions!"
+    return f"<tool_call>\n{code}\n</tool_call>\n```output\n{output}\n```\n```system\n{note}\n```\n"
+
+
+def _tir(dice: random.Random, a: int, b: int, number: int) -> str:
+    left = 12 if number % 250 == 11 else dice.choice((0, 0, 1, 2, 3, 7))
+    text = f"{_worked(a, b)}\n" + _tool_use(f"print({a}+{b})", a + b, left)
+    if left == 1 or dice.random() < 0.2 < left:
+        text += _tool_use(f"print({b}+{a})", a + b, left - 1)
+    return f"{text}The sum is \\boxed{{{a + b}}}."
+
+
+def _genselect(dice: random.Random, a: int, b: int) -> tuple[str, str, int]:
+    """The whole user message, the judgment and the index of the right solution."""
+    right = dice.randrange(2)
+    wrong = a + b + dice.choice((-10, -1, 1, 10))
+    answers = (a + b, wrong) if right == 0 else (wrong, a + b)
+    lines = [f"Which solution of {a}+{b} is right?", *(f"Solution {n}: {x}" for n, x in enumerate(answers))]
+    return "\n".join(lines), f"{_worked(a, b)} The sum is {a + b}.\nJudgment: {right}", right
+
+
+def split_rows(split: str, count: int, seed: int = 0) -> Iterator[dict[str, str | bool]]:
+    """The first `count` rows of a split, in the published columns; more rows begin with the fewer."""
+    dice = random.Random(f"{seed} {split}")  # a string's seed is the same in every process
+    for number in range(count):
+        a, b = _pair(dice)
+        problem = dice.choice(_PROBLEMS).format(a=a, b=b, name=dice.choice(_NAMES))
+        answer, solution = str(a + b), "n/a"
+        if number % 97 == 5:
+            problem = f"{problem} ({_AWKWARD[number // 97 % len(_AWKWARD)]})"
+        if split == "cot":
+            solution = _cot(dice, a, b, number)
+        elif split == "tir":
+            solution = _tir(dice, a, b, number)
+        elif split == "genselect":
+            problem, solution, right = _genselect(dice, a, b)
+            answer = str(right)
+        with_solution = split in recipe.SPLITS
+        values = (
+            answer,
+            "has_answer_extracted" if dice.random() < 0.8 else "converted_proof",
+            dice.choice(_SOURCES),
+            "written by rule" if with_solution else "n/a",
+            dice.choice(_PASS_RATES),
+            problem,
+            solution,
+            split if with_solution else "n/a",
+        )
+        yield {**dict(zip(TEXT_COLUMNS, values, strict=True)), "used_in_kaggle": dice.random() < 0.7}
+
+
+def write_corpus(folder: Path, seed: int = 0, rows: dict[str, int] | None = None) -> list[Path]:
+    """Write the parquet shards `data/<split>-00000-of-00003.parquet` under `folder`; return their paths.
+
+    `rows` replaces the recipe's counts (`additional_problems` defaults to 100). The caller gives
+    an empty folder and makes it final.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    counts = {"additional_problems": 100, **(rows or recipe.CORPORA["tiny"].rows)}
+    schema = pa.schema([(name, pa.string()) for name in TEXT_COLUMNS] + [("used_in_kaggle", pa.bool_())])
+    target = Path(folder, "data")
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for split, shards in SHARDS.items():
+        table = pa.Table.from_pylist(list(split_rows(split, counts.get(split, 0), seed)), schema=schema)
+        each = -(-len(table) // shards)
+        for shard in range(shards):
+            path = target / f"{split}-{shard:05}-of-{shards:05}.parquet"
+            pq.write_table(table.slice(shard * each, each), path, row_group_size=ROW_GROUP)
+            written.append(path)
+    return written

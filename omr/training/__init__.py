@@ -1,0 +1,1 @@
+"""Training a run: what is proved before it, and the two engines."""

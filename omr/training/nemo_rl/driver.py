@@ -1,0 +1,116 @@
+"""NeMo-RL's own SFT script with three things added: our deadline, our seal, our lease.
+
+Runs inside the engine's environment (Python 3.13, no click), from NeMo-RL's folder:
+    uv run python omr/training/nemo_rl/driver.py --config <run>/nemo_rl.yaml
+Its `checkpoint_must_save_by` counts from inside training, after a start that may take half an hour; here
+the allocation's real end decides. What it renames is synced and listed first, and never by a job that was
+replaced.
+
+Environment: OMR_DEADLINE (seconds since the epoch by which saving must begin), OMR_STOP (a file that asks
+for the same now), OMR_LEASE, OMR_METRICS (a file that gets one JSON line a step), OMR_DATA (the prepared
+data set), NRL_MEGATRON_CHECKPOINT_DIR (sealed once the converted base was loaded from it).
+"""
+
+import json
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = "examples/run_sft.py"
+CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded from it
+
+
+def patch(sft: object, environ: dict) -> None:
+    """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
+    sys.path.insert(0, str(ROOT))
+    from omr.run import lease, sealed
+
+    for name in ("TimeoutChecker", "CheckpointManager", "Logger", "setup"):
+        if not hasattr(sft, name):
+            sys.exit(
+                f"error: this NeMo-RL has no {name} in nemo_rl/algorithms/sft.py; use the pinned version"
+            )
+
+    class Deadline(sft.TimeoutChecker):
+        """Saves and stops before the allocation ends, or when asked to."""
+
+        def check_save(self) -> bool:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            lease.check()
+            if self.last_saved:
+                return False
+            recent = self.iteration_times[-5:]
+            step = sum(recent) / len(recent) if recent else 0.0
+            late = time.time() + step >= float(environ.get("OMR_DEADLINE") or "inf")
+            if late or Path(environ.get("OMR_STOP") or "/nonexistent").exists():
+                self.last_saved = True
+            return self.last_saved
+
+    class Sealed(sft.CheckpointManager):
+        """Gives a checkpoint its final name only when it is on disk, listed, and ours to write."""
+
+        def finalize_checkpoint(self, checkpoint_path: os.PathLike) -> None:
+            sealed.seal(Path(checkpoint_path))
+            lease.check()
+            super().finalize_checkpoint(checkpoint_path)
+
+    class Metrics(sft.Logger):
+        """Writes each step's numbers where make status reads them."""
+
+        def log_metrics(
+            self, metrics: dict, step: int, prefix: str = "", *more: object, **named: object
+        ) -> None:
+            super().log_metrics(metrics, step, prefix, *more, **named)
+            if (path := environ.get("OMR_METRICS")) and prefix in ("train", "timing/train"):
+                plain = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+                with Path(path).open("a") as handle:
+                    handle.write(json.dumps({"step": step, "time": time.time(), **plain}) + "\n")
+
+    original = sft.setup
+
+    def setup(*given: object, **named: object) -> object:
+        built = original(*given, **named)
+        cache = Path(environ.get("NRL_MEGATRON_CHECKPOINT_DIR") or "/nonexistent")
+        if cache.is_dir() and not (cache / CONVERTED).exists():
+            found = {str(p.relative_to(cache)): p.stat().st_size for p in cache.rglob("*") if p.is_file()}
+            aside = cache / f".{CONVERTED}"
+            aside.write_text(json.dumps({"time": time.time(), "files": found}) + "\n")
+            aside.replace(cache / CONVERTED)
+        return built
+
+    sft.TimeoutChecker, sft.CheckpointManager, sft.Logger, sft.setup = Deadline, Sealed, Metrics, setup
+
+
+def check_keys(config: Path) -> None:
+    """Every key of the run's file is in this very NeMo-RL's example, or named by its code alone."""
+    sys.path.insert(0, str(ROOT))
+    import yaml
+
+    from omr.training.nemo_rl import keys
+
+    values = yaml.safe_load(config.read_text())
+    example = Path(values["defaults"])
+    if unknown := keys.unknown_here(values, yaml.safe_load(example.read_text())):
+        sys.exit(f"error: {unknown[0]} is no key of {example}; this image is not the pinned NeMo-RL")
+
+
+def main(argv: list[str], environ: dict) -> None:
+    """Check the keys, patch, and hand over to NeMo-RL's script."""
+    check_keys(Path(argv[argv.index("--config") + 1]))
+    sys.path.insert(0, str(Path.cwd()))
+    import nemo_rl.algorithms.sft as sft
+
+    patch(sft, environ)
+    if prepared := environ.get("OMR_DATA"):
+        quoted = prepared.replace("'", "\\'")
+        argv = [*argv, f"++data.train.data_path='{quoted}'"]
+    sys.argv = [SCRIPT, *argv]
+    runpy.run_path(SCRIPT, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], dict(os.environ))

@@ -1,0 +1,105 @@
+"""NeMo-RL on this machine's GPUs alone, one node: in its image (RUNNER=docker), or where NEMO_RL is."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from omr import settings
+from omr.cluster import job_environment
+from omr.errors import OmrError, RequestError
+from omr.files import lock, write_text
+from omr.models import average, convert
+from omr.recipe import Run
+from omr.run import events, sealed, stopping
+from omr.run import request as runs
+from omr.settings import ROOT
+from omr.training.nemo_rl import prepared_data
+from omr.workspace import RunFolder, Workspace
+
+SCRIPT = Path("examples", "run_sft.py")
+
+
+def need(run: Run) -> Path:
+    """NeMo-RL's folder; a RequestError says how else this run can train."""
+    home = Path(convert.home())
+    if not (home / SCRIPT).exists():
+        raise RequestError(
+            f"{run.model.name} trains with NeMo-RL, which is not on this machine ({home}); choose"
+            " RUNNER=slurm or RUNNER=docker, or ENGINE=trl NAME=… for one box"
+        )
+    return home
+
+
+def complete(run: Run, folder: RunFolder) -> bool:
+    """Whether every averaged step is there, whole or converted."""
+    return events.complete(run, folder, sealed.whole(folder.checkpoints))
+
+
+def here(run: Run, workspace: Workspace, words: dict, gpus: int, say: Callable[[str], None]) -> int:
+    """Train until the end or until asked to stop, convert and average; returns the step that was reached."""
+    home, folder = need(run), workspace.run(run)
+    if not gpus:
+        raise RequestError(f"{run.title}: NeMo-RL needs GPUs, and none is visible here; choose RUNNER=slurm")
+    request = runs.freeze(folder, runs.request(run, workspace, **words))["request"]
+    if not complete(run, folder):
+        with lock(folder.root / ".train.lock", str(folder.root)):
+            _train(run, workspace, words, request, gpus, home, say)
+    reached = max(sealed.whole(folder.checkpoints), default=0)
+    if complete(run, folder):
+        for step in run.schedule.averaged:
+            convert.from_nemo_rl(run, workspace, step)
+        average.make(run, workspace)
+        return run.schedule.steps
+    return reached
+
+
+def _train(
+    run: Run,
+    workspace: Workspace,
+    words: dict,
+    request: dict,
+    gpus: int,
+    home: Path,
+    say: Callable[[str], None],
+) -> None:
+    """One session of the engine; an OmrError if it left no new checkpoint."""
+    folder = workspace.run(run)
+    prepared = prepared_data.make(workspace, Path(request["data"]["path"]), words["limit"])
+    os.environ.update(NODES="1", GPUS=str(gpus))  # nemo_rl.yaml is written for this size
+    file = job_environment.engine_file(run, workspace, words, secrets=settings.secrets())
+    job_environment.check_engine(file, run, request)
+    path, text = file
+    write_text(path, text)
+    for line in sealed.mend(folder.checkpoints):
+        say(line)
+    start = max(sealed.whole(folder.checkpoints), default=0)
+    say(f"training goes on from step {start}" if start else "training begins")
+    cache = convert.cache(workspace, Path(request["base"]["path"]))
+    with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
+        if not convert.cached(cache):
+            shutil.rmtree(cache, ignore_errors=True)
+        token = folder.root / f".ray-{os.getpid()}"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        try:
+            with stopping.by_file(folder) as environ:
+                environ |= {
+                    "OMR_METRICS": str(folder.metrics),
+                    "OMR_DATA": str(prepared),
+                    "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
+                    # Ray runs code for whoever reaches its ports, and a container shares the host's.
+                    "RAY_AUTH_MODE": "token",
+                    "RAY_AUTH_TOKEN_PATH": str(token),
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                }
+                driver = ["uv", "run", "--no-sync", "python", str(ROOT / "omr" / "nemo_driver.py")]
+                code = subprocess.run([*driver, "--config", str(path)], cwd=home, env=environ).returncode
+        finally:
+            token.unlink(missing_ok=True)
+    if max(sealed.whole(folder.checkpoints), default=0) <= start:
+        raise OmrError(
+            f"{run.title}: NeMo-RL left no new checkpoint (exit code {code}, see above); run again to go on"
+        )

@@ -1,0 +1,1 @@
+"""The one-box engine, on TRL's SFTTrainer: plan, memory, rows, trainer."""

@@ -1,0 +1,175 @@
+"""LAUNCHER=ns: NeMo-Skills' own command line, the recipe's for round 1 and a corrected one for round 2."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from omr import recipe
+from omr.cluster import ns
+from omr.errors import RequestError
+from omr.workspace import Workspace
+
+WORKSPACE = Workspace(Path("/workspace"))
+# The recipe's page, with the folders of this toolkit in place of its own.
+ROUND_1 = """
+ns nemo_rl sft
+    --cluster=slurm
+    --expname=openmathreasoning-repro-{model}
+    --output_dir=/workspace/runs/{model}/round1/checkpoints
+    --hf_model=/workspace/models/{model}
+    --num_nodes=64
+    --num_gpus=8
+    --backend=megatron
+    --average_steps=7500,15000,22500,30000
+    --training_data=/workspace/data/openmathreasoning-round1.jsonl
+    ++policy.max_total_sequence_length=32768
+    ++policy.train_micro_batch_size=1
+    ++policy.train_global_batch_size=1024
+    ++policy.tensor_model_parallel_size={tp}
+    ++policy.context_parallel_size={cp}
+    ++policy.lr={lr}
+    ++policy.min_lr={min_lr}
+    ++policy.megatron_cfg.scheduler.lr_warmup_iters=3000
+    ++policy.megatron_cfg.scheduler.lr_warmup_init=0
+    ++checkpointing.save_period=7500
+    ++sft.max_num_steps=30000
+    ++sft.max_num_epochs=100
+"""
+TABLE = {
+    "1.5b": ("3e-4", "3e-7", 1, 2),
+    "7b": ("2e-4", "2e-7", 4, 2),
+    "14b": ("1e-4", "1e-7", 8, 2),
+    "32b": ("1e-4", "1e-7", 8, 4),
+}
+
+
+@pytest.mark.parametrize("model", TABLE)
+def test_round_1_is_the_recipe_s_own(model):
+    lr, min_lr, tp, cp = TABLE[model]
+    wanted = shlex.split(ROUND_1.format(model=model, lr=lr, min_lr=min_lr, tp=tp, cp=cp))
+    assert ns.argv(recipe.run(model, 1), WORKSPACE) == wanted
+
+
+@pytest.mark.parametrize(
+    ("variant", "key", "steps", "warmup", "period", "averaged"),
+    [
+        ("recommended", "round2", 3000, 300, 750, "750,1500,2250,3000"),
+        ("paper", "round2-paper", 10000, 1000, 2500, "2500,5000,7500,10000"),
+    ],
+)
+def test_round_2_is_corrected(variant, key, steps, warmup, period, averaged):
+    first, second = ns.argv(recipe.run("7b", 1), WORKSPACE), ns.argv(recipe.run("7b", 2, variant), WORKSPACE)
+    assert [word for word in second if word not in first] == [
+        f"--expname=openmathreasoning-repro-7b-{key}",
+        f"--output_dir=/workspace/runs/7b/{key}/checkpoints",
+        "--hf_model=/workspace/runs/7b/round1/final",
+        f"--average_steps={averaged}",
+        f"--training_data=/workspace/data/openmathreasoning-{key}.jsonl",
+        f"++policy.megatron_cfg.scheduler.lr_warmup_iters={warmup}",
+        f"++checkpointing.save_period={period}",
+        f"++sft.max_num_steps={steps}",
+        "++checkpointing.metric_name=null",
+        "++checkpointing.keep_top_k=null",
+    ]
+
+
+def test_links_and_size():
+    words = ns.argv(recipe.run("7b", 1), WORKSPACE, nodes=2, gpus=4, links=4, overrides="a.b=1 ++c=2")
+    assert {"--num_training_jobs=4", "--num_nodes=2", "--num_gpus=4"} < set(words)
+    assert words[-2:] == ["++a.b=1", "++c=2"]
+
+
+def test_cluster_file_has_names_of_secrets_alone(monkeypatch):
+    for name, value in {
+        "ACCOUNT": "acc",
+        "PARTITION": "gpu",
+        "CPU_PARTITION": "cpu",
+        "TIME": "4:00:00",
+        "CONTAINER": "/images/train.sqsh",
+        "HF_HOME": "/shared/hf",
+        "WANDB_API_KEY": "s3cret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("NGC_API_KEY", raising=False)
+    assert ns.cluster(WORKSPACE, "/a:/b,/c:/d") == {
+        "executor": "slurm",
+        "containers": {"nemo-rl": "/images/train.sqsh"},
+        "job_dir": "/workspace/ns",
+        "job_name_prefix": "omr:",
+        "account": "acc",
+        "partition": "gpu",
+        "cpu_partition": "cpu",
+        "timeouts": {"gpu": "4:00:00"},
+        "mounts": ["/workspace:/workspace", "/a:/b", "/c:/d"],
+        "env_vars": ["HF_HOME=/shared/hf", "WANDB_API_KEY"],
+    }
+
+
+def test_submit_writes_the_cluster_file_and_runs_ns(tmp_path, monkeypatch):
+    seen = tmp_path / "seen"
+    tool = tmp_path / "bin" / "ns"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$NEMO_SKILLS_CONFIG_DIR" "$@" > {seen}\n')
+    tool.chmod(0o755)
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    words = ns.argv(run, space)
+    with pytest.raises(RequestError, match="ns is not installed"):
+        monkeypatch.setenv("PATH", "/nonexistent")
+        ns.submit(run, space, words, print)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    said = []
+    ns.submit(run, space, words, said.append, dry_run=True)
+    assert not (space.run(run).root / "ns").exists() and "++policy.lr=2e-4" in said[0]
+    ns.submit(run, space, words, print)
+    assert seen.read_text().splitlines() == [str(space.run(run).root / "ns"), *words[1:]]
+    assert (space.run(run).root / "ns" / "slurm.yaml").exists()
+
+
+def finished(path, name="manifest.json"):
+    path.mkdir(parents=True)
+    (path / name).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "base"),
+    [
+        (True, True, "final"),
+        (False, True, "checkpoints/final_hf_model"),
+        (False, False, "final"),  # said by `ready`
+    ],
+)
+def test_round_2_starts_where_round_1_really_ended(tmp_path, ours, theirs, base):
+    """NeMo-Skills leaves its average below the checkpoints' folder, not where the recipe's round 2 reads."""
+    space = Workspace(tmp_path)
+    first = space.run(recipe.run("7b", 1))
+    if ours:
+        finished(first.final)
+    if theirs:
+        finished(first.checkpoints / "final_hf_model", "config.json")
+    assert f"--hf_model={first.root / base}" in ns.argv(recipe.run("7b", 2), space)
+
+
+def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ns.slurm, "available", lambda: False)
+    space, run = Workspace(tmp_path), recipe.run("7b", 2)
+    with pytest.raises(RequestError, match="final is not there"):
+        ns.ready(run, space, recipe.SPLITS)
+    finished(space.run(recipe.run("7b", 1)).checkpoints / "final_hf_model", "config.json")
+    with pytest.raises(RequestError, match=r"round2\.jsonl is not there, or not finished; run make data"):
+        ns.ready(run, space, recipe.SPLITS)
+    data = space.data("openmathreasoning", "round2")
+    data.parent.mkdir()
+    data.touch()
+    data.with_suffix(".manifest.json").write_text("{}")
+    ns.ready(run, space, recipe.SPLITS)
+    space.run(run).root.mkdir(parents=True)
+    space.run(run).jobs_json.write_text("{}")
+    with pytest.raises(RequestError, match="begun with LAUNCHER=sbatch"):
+        ns.ready(run, space, recipe.SPLITS)
+
+
+def test_an_override_with_spaces_stays_one_word():
+    words = ns.argv(recipe.run("7b", 1), WORKSPACE, overrides="'logger.wandb.notes=two words' a=1")
+    assert words[-2:] == ["++logger.wandb.notes=two words", "++a=1"]

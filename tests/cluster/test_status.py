@@ -1,0 +1,213 @@
+"""What `make status` and `make plan` say of a run: with Slurm's answer, without it, before it begins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from omr import manifest, recipe
+from omr.cluster import plan, slurm, status
+from omr.cluster.slurm import Queued
+from omr.training.nemo_rl import config
+from omr.workspace import Workspace
+
+RUN = recipe.run("tiny", 1, steps=24, name="x")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run in the middle: one link done, one running, at step 10 of 24."""
+    made = Workspace(tmp_path).run(RUN)
+    made.root.mkdir(parents=True)
+    jobs = [("train-1", "7"), ("train-2", "8"), ("convert", "9"), ("average", "10")]
+    listed = [{"key": key, "id": number} for key, number in jobs]
+    made.jobs_json.write_text(json.dumps({"chain": "c", "submitted": "now", "jobs": listed}))
+    attempts = [{"job": "7", "restart": 0, "from": 0, "to": 8}, {"job": "8", "restart": 0, "from": 8}]
+    made.links_json.write_text(json.dumps({"chain": "c", "attempts": attempts, "save_seconds": 5.0}))
+    # The second link began 100 s after the first ended: that gap is no step.
+    times = [*range(100, 116, 2), *range(214, 218, 2)]
+    rows = [{"step": i + 1, "time": t, "loss": 2 - i / 10, "tokens": 500} for i, t in enumerate(times)]
+    made.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 11, "ti')
+    made.checkpoint(8).mkdir(parents=True)
+    made.story.write_text("a\nb\n")
+    return made
+
+
+def queued(**states):
+    return {i: Queued(i, state, reason, "omr") for i, (state, reason) in states.items()}
+
+
+def test_a_running_chain(folder, monkeypatch):
+    answer = {
+        "7": ("COMPLETED", "None"),
+        "8": ("RUNNING", "None"),
+        "9": ("PENDING", "Dependency"),
+        "10": ("PENDING", "Dependency"),
+    }
+    monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
+    found = status.of(RUN, folder, limit_seconds=20)
+    assert [(row.state, row.note) for row in found.rows] == [
+        ("COMPLETED", "from step 0 to 8"),
+        ("RUNNING", "from step 8"),
+        ("PENDING", "Dependency"),
+        ("PENDING", "Dependency"),
+    ]
+    assert (found.step, found.saved, found.step_seconds, found.tokens_per_second) == (10, 8, 2.0, 250.0)
+    assert found.seconds_left == 28.0 and found.jobs_needed == 3  # half of 20 s is margin
+    shown = "\n".join(status.lines(found))
+    assert (
+        "step 10 of 24 (42%), saved 8" in shown and "0:28 of training left" in shown and "gone" not in shown
+    )
+
+
+def test_without_an_answer_it_says_what_is_left(folder, monkeypatch):
+    monkeypatch.setattr(slurm, "jobs", lambda ids: {})
+    found = status.of(RUN, folder)
+    assert [row.state for row in found.rows] == ["ENDED"] * 4 and not found.live
+    assert "make train goes on from the last checkpoint" in "\n".join(status.lines(found))
+
+    def down(ids):
+        raise slurm.OmrError("squeue failed: Unable to contact slurm controller")
+
+    monkeypatch.setattr(slurm, "jobs", down)
+    assert "Unable to contact slurm controller" in "\n".join(status.lines(status.of(RUN, folder)))
+
+
+def test_a_finished_run_and_one_that_never_began(folder, tmp_path):
+    other = recipe.run("tiny", 1, steps=24, name="y")
+    found = status.of(other, Workspace(tmp_path).run(other))
+    assert found.note == "no chain was submitted" and found.step == 0
+    folder.final.mkdir()
+    (folder.final / "manifest.json").write_text("{}")
+    folder.jobs_json.unlink()
+    assert f"finished: {folder.final}" in "\n".join(status.lines(status.of(RUN, folder)))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 1800),
+        ("30:30", 1830),
+        ("4:00:00", 14_400),
+        ("1-0", 86_400),
+        ("1-12:30", 131_400),
+        ("2-0:0:5", 172_805),
+        ("UNLIMITED", None),
+        (None, None),
+    ],
+)
+def test_time_limits(text, seconds):
+    assert slurm.limit(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "0:05"), (309, "5:09"), (11_109, "3:05:09"), (183_900, "2 d 03:05")]
+)
+def test_clock(seconds, text):
+    assert status.clock(seconds) == text
+
+
+def test_every_run_is_found_again(folder, tmp_path):
+    for run in (RUN, recipe.run("7b", 2, "paper"), recipe.run("7b", 1)):
+        place = Workspace(tmp_path).run(run)
+        place.root.mkdir(parents=True, exist_ok=True)
+        place.jobs_json.write_text("{}")
+        request = {"recipe": json.loads(json.dumps(run.as_dict())), "engine": "trl"}
+        place.run_json.write_text(json.dumps({"request": request}))
+    assert [run.title for run, _ in status.runs(tmp_path)] == [
+        "7b round1",
+        "7b round2-paper",
+        "tiny round1-x",
+    ]
+    assert all(run == RUN for run, _ in status.runs(tmp_path) if run.name)
+
+
+def asked(**more):
+    return {"engine": "nemo-rl", "modes": recipe.SPLITS, "limit": None, "overrides": None, **more}
+
+
+def test_plan_counts(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 2)
+    found = plan.numbers(run, space, asked(), 64, 8, step_seconds=20, limit_seconds=4 * 3600)
+    assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
+    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
+    data = space.data("openmathreasoning", "round2")
+    data.parent.mkdir()
+    data.write_text("x")
+    manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="0")
+    found = plan.numbers(run, space, asked(), 64, 8)
+    assert found.epochs == pytest.approx(6.144) and "guess" in found.speed_from
+    assert found.tokens == pytest.approx(3000 * 1024 * 20_000 / plan.TOKEN_BYTES)
+    assert plan.numbers(run, space, asked(limit=10_000), 2, 8).epochs == pytest.approx(307.2)
+    shown = "\n".join(plan.lines(found, run, 64, 8))
+    assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
+    assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
+
+
+@pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
+def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
+    run = recipe.run(model, 1)
+    assert f" NODES={nodes} " in plan.smoke(run)
+    smoke = recipe.run(model, 1, steps=20, name="smoke")
+    base = Workspace(Path("/w")).model(model)
+    config.config(smoke, Workspace(Path("/w")).run(smoke), base, Path("/w/d.jsonl"), nodes=nodes)
+
+
+def test_plan_says_what_a_lost_node_can_cost(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    slow = plan.numbers(run, space, asked(), 64, 8, step_seconds=20)
+    text = plan.at_risk(slow, run.schedule)
+    assert "a save every 42 hours" in text and "save_period=300 " in text
+    assert run.schedule.save_period % 300 == 0
+    quick = plan.numbers(run, space, asked(), 64, 8, step_seconds=0.9)
+    assert plan.at_risk(quick, run.schedule) is None
+    assert "at risk" in "\n".join(plan.lines(slow, run, 64, 8))
+
+
+def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for key, number in (("data-7b-round1", "3"), ("model-7b-round1", "4"), ("data", "5"), ("sqsh", "6")):
+        (logs / f"{key}.jobs.json").write_text(json.dumps({"jobs": [{"key": key, "id": number}]}))
+    answer = {
+        "3": ("FAILED", "NonZeroExitCode"),
+        "4": ("COMPLETED", "None"),
+        "5": ("RUNNING", "None"),
+    }
+    monkeypatch.setattr(slurm, "jobs", lambda ids: queued(**answer))
+    assert [(row.key, row.state, row.note) for row in status.stages(tmp_path)] == [
+        ("data-7b-round1", "FAILED", "NonZeroExitCode"),
+        ("data", "RUNNING", ""),
+    ]
+
+
+def test_array_and_accounting(monkeypatch):
+    """The most telling task stands for an array; accounting fills in what the controller forgot."""
+    rows = [
+        Queued("9_0", "COMPLETED", "", "c"),
+        Queued("9_2", "COMPLETED", "", "c"),
+        Queued("10_0", "FAILED", "x", "c"),
+        Queued("10_1", "RUNNING", "", "c"),
+        Queued("10_2", "PENDING", "", "c"),
+        Queued("11", "COMPLETED", "", "t"),
+    ]
+    told = [
+        Queued("7", "TIMEOUT", "", "t"),
+        Queued("8", "RUNNING", "", "t"),  # accounting missed its end
+        Queued("9_0", "PENDING", "", "c"),  # and is behind here
+        Queued("9_1", "FAILED", "exit code 1", "c"),
+    ]
+    asked = []
+    monkeypatch.setattr(slurm, "queue", lambda: rows)
+    monkeypatch.setattr(slurm, "history", lambda ids: asked.extend(ids) or told)
+    found = slurm.jobs(["7", "8", "9", "10", "11"])
+    assert {i: row.state for i, row in found.items()} == {
+        "7": "TIMEOUT",
+        "9": "FAILED",
+        "10": "RUNNING",
+        "11": "COMPLETED",
+    }
+    assert asked == ["7", "8", "9"]
+    monkeypatch.setattr(slurm, "queue", lambda: rows[:1] + rows[5:])
+    monkeypatch.setattr(slurm, "history", lambda ids: [])
+    assert {i: row.state for i, row in slurm.jobs(["9"]).items()} == {"9": "COMPLETED"}

@@ -1,0 +1,211 @@
+"""Columns in, lines and reasons out: each rule of the recipe against its plainest reading."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from omr import recipe
+from omr.data import json_lines, prompts, rows
+from tests.data.awkward import ENDINGS, NO_RATES, RATES, TEXTS
+
+CORPUS = recipe.CORPORA["openmathreasoning"]
+OLYMPIADS = CORPUS.olympiad_sources
+
+
+def batch(**columns):
+    """A batch of the published columns; those not given are all alike."""
+    size = len(next(iter(columns.values())))
+    given = {name: columns.get(name, [name] * size) for name in rows.TEXTS}
+    arrays = [v if isinstance(v, pa.Array) else pa.array(v, pa.string()) for v in given.values()]
+    flags = pa.array(columns.get("used_in_kaggle", [True] * size), pa.bool_())
+    return pa.RecordBatch.from_arrays([*arrays, flags], names=list(rows.COLUMNS))
+
+
+def rename(schema, old, new):
+    index = schema.get_field_index(old)
+    return schema.set(index, schema.field(index).with_name(new))
+
+
+SCHEMA = pa.schema([(name, pa.string()) for name in rows.TEXTS] + [("used_in_kaggle", pa.bool_())])
+
+
+@pytest.mark.parametrize(
+    "schema, fault",
+    [
+        (SCHEMA, None),
+        (SCHEMA.set(0, pa.field("expected_answer", pa.large_string())), None),
+        (SCHEMA.set(1, pa.field("problem_type", pa.dictionary(pa.int32(), pa.string()))), None),
+        (pa.schema(list(reversed(list(SCHEMA)))), None),
+        (SCHEMA.remove(5), "column problem is missing"),
+        (rename(SCHEMA, "generated_solution", "solution"), "column generated_solution is missing"),
+        (SCHEMA.set(5, pa.field("problem", pa.int64())), "column problem is int64, not text"),
+        (SCHEMA.set(5, pa.field("problem", pa.binary())), "column problem is binary, not text"),
+        (SCHEMA.set(8, pa.field("used_in_kaggle", pa.string())), "column used_in_kaggle is string, not true"),
+        (SCHEMA.append(pa.field("extra", pa.string())), "column extra is not in the published schema"),
+    ],
+)
+def test_schema(schema, fault):
+    said = rows.schema_fault(schema)
+    assert said is None if fault is None else said.startswith(fault)
+
+
+def test_the_filter_reads_pass_rates_as_float_does():
+    sources = [*OLYMPIADS, "MATH_training_set", None]
+    table = [(source, rate) for source in sources for rate in (*RATES, *NO_RATES)]
+    tally = rows.Tally()
+    mask, bad = rows.candidates(
+        CORPUS, batch(problem_source=[s for s, _ in table], pass_rate_72b_tir=[r for _, r in table]), tally
+    )
+    expected = [source in OLYMPIADS and RATES.get(rate, False) for source, rate in table]
+    assert mask.tolist() == expected
+    # Only an olympiad's rate is read, so only there can it be wrong.
+    wrong = [n for n, (source, rate) in enumerate(table) if source in OLYMPIADS and rate in NO_RATES]
+    assert [entry.row for entry in bad] == wrong
+    assert {entry.reason for entry in bad} == {
+        "pass rate is null, no number",
+        *(f"pass rate is {rate!r}, no number" for rate in NO_RATES if rate is not None),
+    }
+    others = len(RATES) + len(NO_RATES)
+    over = sum(not stays for rate, stays in RATES.items() if rate != "n/a")
+    assert tally.dropped == {"source": 2 * others, "pass rate n/a": 2, "pass rate": 2 * over}
+
+
+def test_executions_as_the_recipe_reads_them():
+    solutions = [f"text {ending}" for ending in ENDINGS]
+    counts, bad, two_digits = rows.executions(pa.array(solutions))
+    expected = list(ENDINGS.values())
+    assert [entry.row for entry in bad] == [n for n, count in enumerate(expected) if count is None]
+    assert {entry.reason for entry in bad} == {"the solution has neither ending of tool use"}
+    good = [n for n, count in enumerate(expected) if count is not None]
+    assert counts[good].tolist() == [expected[n] for n in good]
+    assert two_digits == 5  # 10 to 14
+
+
+def test_executions_against_the_published_lines():
+    """The seed's own expression, as far as Python can evaluate it."""
+    for ending, expected in ENDINGS.items():
+        try:
+            if "Remaining code executions: " not in ending:
+                assert "You have run out of code executions!" in ending
+                count = 1
+            else:
+                count = int(ending.split("Remaining code executions: ")[1].split()[0][0]) + 1
+        except (AssertionError, IndexError, ValueError):
+            count = None
+        assert count == expected, ending
+
+
+def test_executions_of_a_slice():
+    """A batch that is a view into a longer one has offsets of its own."""
+    column = pa.array(["Remaining code executions: 9", "Remaining code executions: 3 x", "no", None]).slice(
+        1, 1
+    )
+    counts, bad, _ = rows.executions(column)
+    assert counts.tolist() == [4] and not bad
+
+
+def test_unreadable_rows():
+    broken = pa.array([b"good", b"\xff\xfe", b"caf\xc3\xa9", b"cut \xe2\x82", None], pa.binary()).view(
+        pa.string()
+    )
+    found = rows.unreadable(batch(problem=broken, expected_answer=["1", "2", "3", "4", "5"]))
+    assert [(entry.row, entry.reason) for entry in found] == [
+        (1, "problem is not UTF-8"),
+        (3, "problem is not UTF-8"),
+        (4, "problem is null"),
+    ]
+    found = rows.unreadable(batch(generated_solution=["a", None], problem_type=[None, "b"]))
+    assert [(entry.row, entry.reason) for entry in found] == [(1, "generated_solution is null")]
+    surrogate = pa.array([b"\xed\xa0\x80"], pa.binary()).view(pa.string())
+    assert [entry.reason for entry in rows.unreadable(batch(inference_mode=surrogate))] == [
+        "inference_mode is not UTF-8"
+    ]
+
+
+COMPILED = prompts.Compiled(
+    ('<|user|>\n"say" \\boxed{} 100% %b up to ', " calls\n\n", "<|end|>\n"),
+    (prompts.COUNT, prompts.PROBLEM),
+    "%s>",
+    '<|im_end|>\n"\\',
+)
+SIMPLE = prompts.Compiled(("<", ">"), (prompts.PROBLEM,), "", "!")
+
+
+def expected_rows(table, compiled, counts):
+    """The same in plain Python."""
+    for number, row in enumerate(table.to_pylist()):
+        values = {prompts.PROBLEM: row["problem"], prompts.COUNT: None if counts is None else counts[number]}
+        yield {
+            **{name: row[name] for name in rows.COLUMNS[:5]},
+            "input": compiled.input(values),
+            "output": compiled.output(row["generated_solution"]),
+            "inference_mode": row["inference_mode"],
+            "used_in_kaggle": row["used_in_kaggle"],
+        }
+
+
+@pytest.mark.parametrize("compiled, counts", [(COMPILED, list(range(1, 13))), (SIMPLE, None)])
+def test_lines_are_what_json_writes(compiled, counts):
+    texts = list(TEXTS)
+    table = batch(
+        expected_answer=texts,
+        problem_type=texts[::-1],
+        generation_model=[None, *texts[1:]],
+        pass_rate_72b_tir=[*texts[:-1], None],
+        problem=texts[3:] + texts[:3],
+        generated_solution=texts[5:] + texts[:5],
+        used_in_kaggle=[True, False, None] * 4,
+    )
+    formatter = rows.Formatter(compiled)
+    made = json_lines.text(formatter.lines(table, None if counts is None else np.array(counts)))
+    expected = list(expected_rows(table, compiled, counts))
+    assert made == b"".join(rows.dump(row) for row in expected)
+    lines = made.split(b"\n")[:-1]
+    assert [json.loads(line) for line in lines] == expected
+    keys = (*rows.COLUMNS[:5], "input", "output", "inference_mode", "used_in_kaggle")
+    assert all(tuple(json.loads(line)) == keys for line in lines)
+    assert len(lines) == len(texts) and not any(b"\r" in line for line in lines)
+
+
+def test_lines_without_nulls_take_the_fast_way():
+    table = batch(problem=list(TEXTS), generated_solution=list(TEXTS))
+    formatter = rows.Formatter(SIMPLE)
+    [taken] = formatter.lines(table, None)
+    assert isinstance(taken, json_lines.Columns)
+    expected = [rows.dump(row) for row in expected_rows(table, SIMPLE, None)]
+    assert json_lines.text([taken]) == b"".join(expected)
+    assert formatter.lines(table.slice(0, 0), None) == []
+    assert json_lines.text(formatter.lines(table.slice(2, 3), None)) == b"".join(expected[2:5])
+
+
+def test_a_prompt_that_is_not_exact_fills_every_row_itself():
+    class Shouting:
+        def fill(self, values):
+            return f"{values['problem'].upper()} {values.get(prompts.COUNT)}"
+
+        def format_assistant_response(self, content):
+            return content[::-1]
+
+    inexact = prompts.Compiled(("never",), (), "", "", exact=False)
+    formatter = rows.Formatter(inexact, Shouting())
+    table = batch(problem=["a", "b"], generated_solution=["xy", "zw"])
+    made = [
+        json.loads(line) for line in json_lines.text(formatter.lines(table, np.array([3, 4]))).splitlines()
+    ]
+    assert [(row["input"], row["output"]) for row in made] == [("A 3", "yx"), ("B 4", "wz")]
+    made = [json.loads(line) for line in json_lines.text(formatter.lines(table, None)).splitlines()]
+    assert [row["input"] for row in made] == ["A None", "B None"]
+
+
+def test_texts_however_they_are_stored():
+    stored = pa.RecordBatch.from_arrays(
+        [pa.array(["a", None], pa.large_string()), pa.array(["x", "x"]).dictionary_encode()], names=["p", "q"]
+    )
+    assert rows.plain(stored).to_pydict() == {"p": ["a", None], "q": ["x", "x"]}
+    assert {str(kind) for kind in rows.plain(stored).schema.types} == {"string"}
+
+
+def test_the_prompt_table_asks_for_counts_of_tir_alone():
+    assert [prompt.execution_count for prompt in CORPUS.prompts.values()] == [False, True, False]

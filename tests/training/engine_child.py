@@ -1,0 +1,114 @@
+"""What runs in the forked processes of the engine's tests, imported there alone.
+
+A fork server imports this once, with torch and TRL; each training is then a fork, and may be killed.
+"""
+
+import os
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import json
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import trl.trainer.sft_trainer  # noqa: F401
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+from transformers.models.qwen2 import modeling_qwen2  # noqa: F401
+
+from omr import files, manifest, recipe
+from omr.data import prompts
+from omr.run import request as runs
+from omr.tiny import corpus
+from omr.training.trl import engine, plan, trainer
+from omr.workspace import Workspace
+
+
+def sft_rows(count):
+    """Rows of an SFT file, of written-out solutions."""
+    prompt = prompts.TinyPrompt("tiny/math", corpus.tokenizer())
+    for row in corpus.split_rows("cot", count):
+        given = prompt.fill({"problem": row["problem"]})
+        yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}
+
+
+def prepare(root, rows=100, **changes):
+    """A workspace with base, data and the frozen request of micro's round 1; `changes` are of the plan."""
+    workspace, run = Workspace(Path(root)), recipe.run("micro")
+    base, data = workspace.model("micro"), workspace.data("tiny", "round1")
+    corpus.write_base(base)
+    listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in base.iterdir()}
+    manifest.write(base, {}, files=listed)
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in sft_rows(rows)))
+    manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=rows)
+    folder = workspace.run(run)
+    request = runs.freeze(folder, runs.request(run, workspace, engine="trl"))["request"]
+    values = {**vars(plan.plan(run, request)), **changes}
+    plan.write(folder, plan.Plan(**values))
+
+
+def train(root, log, kill=None, largest_file=None, **environ):
+    """One session of training; its words go to `log`. `kill`: the file operation to die in."""
+    with open(log, "a") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    os.environ.update(environ)
+    if kill:
+        die_in_save(kill)
+    if largest_file:  # a disk that is full, as far as a test can have one
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    folder = Workspace(Path(root)).run(recipe.run("micro"))
+    code = engine.main(str(folder.root))
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def die_in_save(number):
+    """SIGKILL this process in the `number`th file operation of its saves, a written file cut in half."""
+    seen = 0
+
+    def dying(function, target=None):
+        def wrapped(*args, **kwargs):
+            nonlocal seen
+            seen += 1
+            if seen != number:
+                return function(*args, **kwargs)
+            if target is not None:
+                function(*args, **kwargs)
+                path = Path(target(*args, **kwargs))
+                os.truncate(path, path.stat().st_size // 2)
+            print(f"dies in operation {number}: {getattr(function, '__name__', function)}", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return wrapped
+
+    second = lambda first, path, *more, **named: path  # noqa: E731
+    torch.save = dying(torch.save, second)
+    import transformers.modeling_utils as modeling
+
+    modeling.safe_save_file = dying(modeling.safe_save_file, second)
+    shutil.copyfile = dying(shutil.copyfile, second)
+    from transformers.trainer_callback import TrainerState
+
+    TrainerState.save_to_json = dying(TrainerState.save_to_json, second)
+    from omr.run import checkpoints
+
+    checkpoints.write_json = dying(checkpoints.write_json, lambda path, value: path)
+    trainer.write_json = dying(trainer.write_json, lambda path, value: path)
+    os.fsync = dying(os.fsync)
+    Path.rename = dying(Path.rename)
+    # Only what happens within the first save counts.
+    whole, seen = checkpoints.saving, -(10**9)
+
+    def saving(*args, **kwargs):
+        nonlocal seen
+        seen = max(seen, 0)
+        return whole(*args, **kwargs)
+
+    checkpoints.saving = saving
