@@ -1,1 +1,1 @@
-"""NeMo-RL as the engine: its configuration and keys, the checks of both, its driver, prepared data, one machine."""
+"""NeMo-RL as the engine: its configuration and keys, their checks, its driver, prepared data, one machine."""
