@@ -3,15 +3,16 @@
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.models import average
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "VERIFY", "DRY_RUN", "FORCE")
-def main(verify: bool, dry_run: bool, force: bool, **words: str | int | None) -> None:
+@cli.run_options
+@cli.options("VERIFY", "DRY_RUN", "FORCE")
+def main(run: recipe.Run, verify: bool, dry_run: bool, force: bool) -> None:
     """Average a trained run's steps into final/."""
-    run, workspace = cli.the_run(**words), cli.workspace()
+    workspace = cli.workspace()
     if dry_run:
         click.echo("\n".join(average.plan(run, workspace)))
         return

@@ -3,17 +3,17 @@
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.cluster import slurm
 from omr.run import events
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "DRY_RUN")
-def main(dry_run: bool, **words: str | int | None) -> None:
+@cli.run_options
+@cli.options("DRY_RUN")
+def main(run: recipe.Run, dry_run: bool) -> None:
     """Cancel every live job of the run: what waits first, so that nothing starts in between."""
     slurm.need()
-    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     folder = cli.workspace().run(run)
     live = slurm.live_with_comment(str(folder.root))
     ids = list(dict.fromkeys(row.job for row in sorted(live, key=lambda row: row.state != "PENDING")))

@@ -10,16 +10,16 @@ import shlex
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.models import convert
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "ENGINE", "DRY_RUN")
+@cli.run_options
+@cli.options("ENGINE", "DRY_RUN")
 @click.option("--step", type=int, help="The step to convert (default: all that are averaged).")
-def main(step: int | None, engine: str | None, dry_run: bool, **words: str | int | None) -> None:
+def main(run: recipe.Run, step: int | None, engine: str | None, dry_run: bool) -> None:
     """Convert checkpoints of a run."""
-    run = cli.the_run(**words)
     workspace = cli.workspace()
     for number in [step] if step else run.schedule.averaged:
         target = workspace.run(run).hf_step(number)

@@ -9,28 +9,26 @@ from pathlib import Path
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.evaluation import stage
 
 
 @click.command()
-@cli.options(
-    "MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "PROBLEMS", "MAX_TOKENS", "JSON", "DRY_RUN", "FORCE"
-)
+@cli.run_options
+@cli.options("PROBLEMS", "MAX_TOKENS", "JSON", "DRY_RUN", "FORCE")
 @click.option(
     "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Ask this model."
 )
 def main(
+    run: recipe.Run,
     problems: str | None,
     max_tokens: int | None,
     json: bool,
     dry_run: bool,
     force: bool,
     folder: Path | None,
-    **words: str | int | None,
 ) -> None:
     """Answer held-out problems with the model that a run started from, and with the one it ended with."""
-    run = cli.the_run(**words)
     workspace = cli.workspace()
     asked = stage.questions(run, Path(problems) if problems else None, max_tokens)
     models = {"alone": folder} if folder else stage.stations(run, workspace.run(run))

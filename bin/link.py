@@ -6,14 +6,15 @@ import sys
 
 import click
 
-from omr import cli, recipe, settings
+from omr import cli, settings
 from omr.cluster import link
 from omr.errors import OmrError
+from omr.request import TrainRequest
 from omr.run import events
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES")
+@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", *cli.TRAINING)
 @click.option("--stage", help="Run a plain stage: its secrets come from .env here.")
 @click.option("--complete", is_flag=True, help="Before the stage: prove that the training is complete.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -21,23 +22,25 @@ def main(stage: str | None, complete: bool, command: tuple[str, ...], **words: s
     """Do one job's work, with the secrets of .env in the environment alone."""
     if stage and not complete:
         sys.exit(link.run_stage(stage, command))
-    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
+    attempt = _attempt(cli.train_request(**words))
+    if stage:
+        sys.exit(link.after_training(attempt) or link.run_stage(stage, command))
+    sys.exit(link.run_link(attempt, command))
+
+
+def _attempt(request: TrainRequest) -> events.Attempt:
+    """This start of this job, as Slurm's variables name it."""
     workspace = cli.workspace()
-    attempt = events.Attempt(
-        run,
-        workspace.run(run),
+    return events.Attempt(
+        request,
+        workspace.run(request.run),
         workspace,
         job=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"],
         restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         link=f"{os.environ.get('LINK', '?')} of {os.environ.get('LINKS', '?')}",
-        probe=events.probe(words["engine"] or run.model.engine),
+        probe=events.probe(request.engine),
         margin=_margin(),
     )
-    if stage:
-        sys.exit(link.after_training(attempt) or link.run_stage(stage, command))
-    more = {name: words[name] for name in ("limit", "overrides")}
-    more["modes"] = recipe.modes(words["modes"])
-    sys.exit(link.run_link(attempt, command, {"engine": words["engine"] or run.model.engine, **more}))
 
 
 def _margin() -> int | None:

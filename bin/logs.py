@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.cluster import status
 from omr.errors import RequestError
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "FOLLOW")
+@cli.run_options
+@cli.options("FOLLOW")
 @click.option("--lines", default=50, help="How much of its end to show.", show_default=True)
-def main(follow: bool, lines: int, **words: str | int | None) -> None:
+def main(run: recipe.Run, follow: bool, lines: int) -> None:
     """Print the end of the newest log, then what is added to any of them."""
-    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
     folder = cli.workspace().run(run)
     there = status.logs(folder)
     if not there and not follow:

@@ -5,16 +5,17 @@ import json as json_
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.errors import OmrError, RequestError
 from omr.models import passport
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "JSON")
-def main(model: str, round: str, variant: str, name: str, steps: int, json: bool) -> None:
+@cli.run_options
+@cli.options("JSON")
+def main(run: recipe.Run, json: bool) -> None:
     """Compare base, patched model, converted steps, average and final model."""
-    run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
+    workspace = cli.workspace()
     stations, faults = passport.journey(run, workspace)
     if json:
         click.echo(json_.dumps({"stations": stations, "faults": [str(fault) for fault in faults]}, indent=2))

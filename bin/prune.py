@@ -3,15 +3,16 @@
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.run import prune
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "YES", "DRY_RUN")
-def main(model: str, round: str, variant: str, name: str, steps: int, yes: bool, dry_run: bool) -> None:
+@cli.run_options
+@cli.options("YES", "DRY_RUN")
+def main(run: recipe.Run, yes: bool, dry_run: bool) -> None:
     """List, and with YES=1 remove, deadline saves and what a finished final/ was made from."""
-    run, workspace = cli.the_run(model, round, variant, steps, name), cli.workspace()
+    workspace = cli.workspace()
     found = prune.surplus(run, workspace)
     if not found:
         click.echo(f"{workspace.run(run).root}: everything there is needed")

@@ -3,23 +3,15 @@
 
 import click
 
-from omr import cli
+from omr import cli, recipe
 from omr.reports import run_page
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "FORCE", "DRY_RUN")
-def main(
-    model: str | None,
-    round: str,
-    variant: str | None,
-    name: str | None,
-    steps: int | None,
-    force: bool,
-    dry_run: bool,
-) -> None:
+@cli.run_options
+@cli.options("FORCE", "DRY_RUN")
+def main(run: recipe.Run, force: bool, dry_run: bool) -> None:
     """Write runs/…/report.html from what the run left."""
-    run = cli.the_run(model, round, variant, steps, name)
     folder = cli.workspace().run(run)
     if dry_run:
         click.echo(f"would write {folder.report}")

@@ -10,47 +10,50 @@ import os
 import click
 
 from omr import cli, settings
-from omr.cluster import submit
+from omr.cluster import slurm, submit
+from omr.request import TrainRequest
 from omr.training import stage
 
 
 @click.command()
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "GPUS")
-@cli.options("DEADLINE", "NODES", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
+@cli.train_options
+@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
 @click.option(
     "--train-only", "--train_only", is_flag=True, help="Neither convert nor average: a link's part."
 )
 def main(
+    request: TrainRequest,
+    deadline: str | None,
     num_training_jobs: int,
     launcher: str,
     eval: bool,
     verify: bool,
     dry_run: bool,
     force: bool,
-    **words: str | int | None,
+    train_only: bool,
 ) -> None:
     """Train a run of the recipe."""
-    cli.heed(nodes=words["nodes"], gpus=words["gpus"])
-    run = cli.the_run(*(words[name] for name in ("model", "round", "variant", "steps", "name")))
-    said = stage.words(run, *(words[name] for name in ("engine", "modes", "limit", "overrides", "gpus")))
     workspace = cli.workspace()
-    if deadline := stage.moment(words["deadline"]):
-        os.environ["OMR_DEADLINE"] = str(min(deadline, float(os.environ.get("OMR_DEADLINE") or deadline)))
-    if words["train_only"] or stage.is_link():
-        stage.link(run, workspace, said)
+    if moment := stage.moment(deadline):
+        os.environ["OMR_DEADLINE"] = str(min(moment, float(os.environ.get("OMR_DEADLINE") or moment)))
+    if train_only or stage.is_link():
+        stage.link(request, workspace)
         return
-    where = settings.get("RUNNER") if dry_run else stage.runner(run, said)
-    if not force and stage.finished(run, workspace, said):
-        click.echo(f"{run.title}: finished already: {workspace.run(run).final}")
-    elif where == "slurm" or (where is None and said.engine == "nemo-rl"):
+    where = settings.get("RUNNER") if dry_run else stage.runner(request.run)
+    title, folder = request.run.title, workspace.run(request.run)
+    if not force and stage.finished(request, workspace):
+        click.echo(f"{title}: finished already: {folder.final}")
+    elif where == "slurm" or (where is None and request.engine == "nemo-rl"):
         if force and not dry_run:
-            stage.anew(run, workspace)
-        chain = {"links": num_training_jobs, "evaluate": eval, "launcher": launcher, "dry_run": dry_run}
-        submit.dispatch(run, workspace, said.request, say=click.echo, **chain)
+            submit.clear(request.run, folder)
+        how = submit.Submission(num_training_jobs, eval, launcher, dry_run)
+        submit.dispatch(request, workspace, how, click.echo)
     elif dry_run:
-        click.echo("\n".join(stage.describe(run, workspace, said)))
+        click.echo("\n".join(stage.describe(request, workspace)))
     else:
-        stage.here(run, workspace, said, force=force, verify=verify, say=click.echo)
+        if folder.jobs_json.exists() and slurm.available():
+            slurm.refuse_second(folder.root, title)
+        stage.train_locally(request, workspace, force=force, verify=verify, say=click.echo)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """What every script in bin/ shares: the user's words as click options, and one line for each failure."""
 
 import errno
-import os
+import functools
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from omr import recipe, settings
 from omr.errors import OmrError, RequestError
 from omr.files import writable
+from omr.request import TrainRequest
 from omr.workspace import Workspace
 
 
@@ -46,6 +48,9 @@ def options(*names: str) -> Callable:
 
 
 FLAGS = ("EVAL", "VERIFY", "FOLLOW", "JSON", "DRY_RUN", "FORCE", "YES")
+# What names a run, and what else a training is asked with.
+RUN = ("MODEL", "ROUND", "VARIANT", "NAME", "STEPS")
+TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS")
 NUMBERS = ("SEED", "STEPS", "LIMIT", "NUM_TRAINING_JOBS", "NODES", "GPUS", "WORKERS", "SHARDS", "MAX_TOKENS")
 
 
@@ -67,13 +72,6 @@ class _Number(click.ParamType):
         return number
 
 
-def heed(**words: object) -> None:
-    """Options from the command line become the settings of their name, for what reads those."""
-    for name, value in words.items():
-        if value is not None:
-            os.environ[name.upper()] = str(value)
-
-
 def workspace() -> Workspace:
     """The workspace that the settings name; refused when it cannot be written."""
     root = Path(settings.get("WORKSPACE") or "").expanduser().absolute()
@@ -88,7 +86,45 @@ def check_name(name: str | None) -> str | None:
     return name
 
 
-def the_run(
+def run_options(function: Callable | None = None, *, optional: bool = False) -> Callable:
+    """The five words that name a run; the command gets `run`, a recipe.Run (None: no MODEL)."""
+    if function is None:
+        return functools.partial(run_options, optional=optional)
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        words = {name.lower(): given.pop(name.lower()) for name in RUN}
+        run = None if optional and not words["model"] else _run(**words)
+        return function(run=run, **given)
+
+    return options(*RUN)(command)
+
+
+def train_options(function: Callable) -> Callable:
+    """The words of a training; the command gets `request`, a checked TrainRequest."""
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        words = {name.lower(): given.pop(name.lower()) for name in (*RUN, *TRAINING)}
+        return function(request=train_request(**words), **given)
+
+    return options(*RUN, *TRAINING)(command)
+
+
+def train_request(
+    model: str | None, round: str, variant: str | None, steps: int | None, name: str | None, **words: Any
+) -> TrainRequest:
+    """The words of a training, checked: those that name its run, and in `words` those of TRAINING."""
+    return TrainRequest.of(_run(model, round, variant, steps, name), **words)
+
+
+def requests_of_all_rounds(model: str | None, variant: str | None, **words: Any) -> list[TrainRequest]:
+    """A request for each round that the recipe has for a model; VARIANT is round 2's."""
+    rounds = recipe.model(model).rounds
+    return [train_request(model, str(number), variant if number == 2 else None, **words) for number in rounds]
+
+
+def _run(
     model: str | None, round: str, variant: str | None, steps: int | None, name: str | None
 ) -> recipe.Run:
     """The run that the user's words name; STEPS changes the result, so it needs a NAME."""

@@ -220,6 +220,27 @@ class Run:
         """Plain values for run.json."""
         return {**asdict(self), "key": self.key}
 
+    @classmethod
+    def from_dict(cls, values: dict) -> "Run":
+        """What `as_dict` gave, read back from JSON, where tuples have become lists."""
+        model, round_row = dict(values["model"]), dict(values["round"])
+        base, schedules = model.pop("base"), model.pop("schedules")
+        model["rounds"], round_row["filtered"] = tuple(model["rounds"]), tuple(round_row["filtered"])
+        return cls(
+            Model(
+                base=Pin(**base) if base else None,
+                schedules={key: _schedule(each) for key, each in schedules.items()},
+                **model,
+            ),
+            Round(**round_row),
+            _schedule(values["schedule"]),
+            values["name"],
+        )
+
+
+def _schedule(values: dict) -> Schedule:
+    return Schedule(**{**values, "averaged": tuple(values["averaged"])})
+
 
 def sequence_divisor(tensor: int, context: int) -> int:
     """What sequences are padded to a multiple of, as NeMo-Skills computes it from the parallel sizes."""

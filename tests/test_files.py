@@ -11,7 +11,8 @@ import pytest
 
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.run import checkpoints, request
+from omr.request import TrainRequest
+from omr.run import checkpoints, frozen
 from omr.settings import ROOT
 from omr.workspace import Workspace, manifest_of
 
@@ -147,33 +148,33 @@ def test_finished(tmp_path):
 def test_request_says_what_is_missing_and_freeze_what_changed(tmp_path):
     workspace, first, second = Workspace(tmp_path), recipe.run("tiny"), recipe.run("tiny", 2, "paper")
     with pytest.raises(RequestError, match="run make model MODEL=tiny first"):
-        request.request(first, workspace, engine="trl")
+        frozen.inputs(TrainRequest.of(first), workspace)
     with pytest.raises(RequestError, match="run make train MODEL=tiny ROUND=1 first"):
-        request.request(second, workspace, engine="trl")
+        frozen.inputs(TrainRequest.of(second), workspace)
     for model in (workspace.model("tiny"), workspace.run(first).final):
         model.mkdir(parents=True)
         manifest.write(model, {}, files={"config.json": {"size": 2, "sha256": "00"}})
     with pytest.raises(RequestError, match="run make data DATASET=tiny ROUND=1 first"):
-        request.request(first, workspace, engine="trl")
+        frozen.inputs(TrainRequest.of(first), workspace)
     with pytest.raises(RequestError, match="run make data DATASET=tiny ROUND=2 VARIANT=paper first"):
-        request.request(second, workspace, engine="trl")
-    data = request.data_of(first, workspace)
+        frozen.inputs(TrainRequest.of(second), workspace)
+    data = frozen.data_of(first, workspace)
     data.parent.mkdir(parents=True)
     data.write_text("row\n")
     manifest.write(data, {}, sha256="11", size=4, rows=1)
-    wanted = request.request(first, workspace, engine="trl", gpus=0)
+    wanted = frozen.inputs(TrainRequest.of(first, gpus=0), workspace)
     folder = workspace.run(first)
-    assert request.freeze(folder, wanted) == request.freeze(folder, wanted)
+    assert frozen.freeze(folder, wanted) == frozen.freeze(folder, wanted)
     manifest.write(data, {}, sha256="22", size=4, rows=1)
     with pytest.raises(
         RequestError, match=r"was started with another request: data\.sha256 was 11, is 22; ask"
     ):
-        request.freeze(folder, request.request(first, workspace, engine="trl", gpus=0))
+        frozen.freeze(folder, frozen.inputs(TrainRequest.of(first, gpus=0), workspace))
 
 
 def test_a_named_round_2_starts_from_its_own_round_1_where_there_is_one(tmp_path):
     workspace = Workspace(tmp_path)
     run = recipe.run("tiny", 2, steps=8, name="smoke")
-    assert request.base_of(run, workspace) == tmp_path / "runs/tiny/round1/final"
+    assert frozen.base_of(run, workspace) == tmp_path / "runs/tiny/round1/final"
     (tmp_path / "runs/tiny/round1-smoke/final").mkdir(parents=True)
-    assert request.base_of(run, workspace) == tmp_path / "runs/tiny/round1-smoke/final"
+    assert frozen.base_of(run, workspace) == tmp_path / "runs/tiny/round1-smoke/final"

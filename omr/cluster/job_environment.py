@@ -1,4 +1,4 @@
-"""What a run's jobs are given: the machine's facts, the run's words, the engine's file.
+"""What a run's jobs are given: the machine's facts and the run's words.
 
 A job gets a small environment of named, harmless words; secrets stay in .env (mode 600) and are read on
 the node.
@@ -6,15 +6,15 @@ the node.
 
 import os
 import sys
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-from omr import manifest, recipe, settings
+from omr import manifest, settings
 from omr.cluster import chain
 from omr.cluster.chain import Job, Site
 from omr.errors import RequestError
-from omr.run import request as runs
-from omr.training.nemo_rl import checks, config
+from omr.request import TrainRequest
+from omr.run import frozen
+from omr.training.nemo_rl import config, prepared_data
 from omr.workspace import Workspace
 
 # What a job needs to find itself; everything else it gets by name from our settings.
@@ -41,13 +41,12 @@ ENGINE_NAMES = (
 )
 
 
-def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None) -> Site:
-    """The machine facts, from the settings; `asked` are the words of a run beside those that name it."""
+def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
+    """The machine facts, from the settings; with a `request`, its size and the words that name it."""
     get = settings.get
-    nodes, gpus = size(run)
     return Site(
-        nodes=nodes,
-        gpus=gpus,
+        nodes=request.job_nodes if request else int(get("NODES") or 1),
+        gpus=request.job_gpus if request else int(get("GPUS") or 0),
         account=get("ACCOUNT"),
         partition=get("PARTITION"),
         cpu_partition=get("CPU_PARTITION"),
@@ -55,37 +54,8 @@ def site(run: recipe.Run | None, workspace: Workspace, asked: dict | None = None
         time=get("TIME"),
         container=get("CONTAINER"),
         python=sys.executable,
-        words={**words(workspace), **(of_run(run, asked) if run and asked else {})},
+        words={**words(workspace), **(request.words() if request else {})},
     )
-
-
-def size(run: recipe.Run | None) -> tuple[int, int]:
-    """Nodes of a training job, and GPUs of each: what was said, else the recipe's."""
-    gpus = settings.get("GPUS")
-    return (
-        int(settings.get("NODES") or (run.model.nodes if run else 1)),
-        int(gpus) if gpus is not None else (run.model.gpus if run else 0),
-    )
-
-
-def of_run(run: recipe.Run, asked: dict) -> dict[str, str]:
-    """The words that name a run, as its jobs read them again."""
-    plain = run.schedule == recipe.run(*_names(run)).schedule
-    named = {
-        "MODEL": run.model.name,
-        "ROUND": str(run.round.number),
-        "VARIANT": run.round.variant,
-        "NAME": run.name,
-        "STEPS": None if plain else str(run.schedule.steps),
-        "LIMIT": asked["limit"] and str(asked["limit"]),
-        "MODES": ",".join(asked["modes"]),
-        "OVERRIDES": asked["overrides"],
-    }
-    return {name: value for name, value in named.items() if value}
-
-
-def _names(run: recipe.Run) -> tuple:
-    return run.model.name, run.round.number, run.round.variant
 
 
 def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -147,60 +117,7 @@ def kept_secrets() -> list[str]:
     return [name for name in settings.secrets() if name not in exported]
 
 
-def prepared(run: recipe.Run, workspace: Workspace, words: dict) -> bool:
-    """Is the engine's form of the training data there already?"""
-    from omr.training.nemo_rl import prepared_data
-
-    origin = manifest.read(runs.data_of(run, workspace, words["modes"]))
-    return origin is not None and prepared_data.finished(workspace, origin["sha256"], words["limit"])
-
-
-def engine_file(
-    run: recipe.Run,
-    workspace: Workspace,
-    words: dict,
-    *,
-    base: Path | None = None,
-    data: Path | None = None,
-    secrets: Collection[str] | None = None,
-) -> tuple[Path, str] | None:
-    """nemo_rl.yaml and its text; None for the one-box engine, which writes its own.
-
-    `base` and `data` where they are still to be made, else what the run starts from now; `secrets` are the
-    names of those that the engine will have, by default a job's.
-    """
-    if words["engine"] != "nemo-rl":
-        return None
-    folder, (nodes, gpus) = workspace.run(run), size(run)
-    wandb = None
-    if "WANDB_API_KEY" in (kept_secrets() if secrets is None else secrets):
-        named = {"project": settings.get("WANDB_PROJECT"), "entity": settings.get("WANDB_ENTITY")}
-        wandb = {key: value for key, value in named.items() if value}
-    values = config.config(
-        run,
-        folder,
-        base or runs.base_of(run, workspace),
-        data or runs.data_of(run, workspace, words["modes"]),
-        nodes=nodes,
-        gpus=gpus,
-        overrides=words["overrides"],
-        wandb=wandb,
-        engine_root=settings.get("NEMO_RL") or config.FOLDER,
-    )
-    return folder.engine_yaml("nemo-rl"), config.text(values, run, words["overrides"])
-
-
-def check_engine(file: tuple[Path, str] | None, run: recipe.Run, request: dict) -> None:
-    """A RequestError where the file's text cannot train this request, or is not what the run began with."""
-    import yaml
-
-    if file is None:
-        return
-    path, text = file
-    rows, limit = request["data"]["rows"], request["limit"]
-    checks.rows(run, min(rows, limit or rows), yaml.safe_load(text))
-    if path.exists() and (changed := checks.changes(path.read_text(), text)):
-        raise RequestError(
-            f"{path}: the run began with other values: {'; '.join(changed)}; remove the file to go on with"
-            " the new ones, or set NAME=… for a run of its own"
-        )
+def prepared(request: TrainRequest, workspace: Workspace) -> bool:
+    """Is NeMo-RL's form of the training data there already?"""
+    origin = manifest.read(frozen.data_of(request.run, workspace, request.modes))
+    return origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)

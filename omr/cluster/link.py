@@ -12,18 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omr import settings
-from omr.cluster import job_environment, nodes, slurm, supervise
+from omr.cluster import nodes, slurm, submit, supervise
 from omr.errors import OmrError
-from omr.files import read_json
-from omr.run import events, lease
-from omr.run import request as runs
+from omr.run import events, frozen, lease
 from omr.run.events import Attempt
+from omr.run.frozen import FrozenRun
 from omr.training import preflight
-from omr.training.nemo_rl import checks
+from omr.training.nemo_rl import checks, engine_file
 from omr.workspace import RunFolder
 
 
-def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
+def run_link(attempt: Attempt, command: Sequence[str]) -> int:
     """The whole life of a link; returns its exit code."""
     run, folder = attempt.run, attempt.folder
     _recorded(attempt)
@@ -42,7 +41,7 @@ def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
         return 1
     entry = {"job": attempt.job, "restart": attempt.restart, "began": time.time()}
     try:
-        _prove(attempt, words)
+        _prove(attempt)
         nodes.prove(folder)
         start = _mend(attempt, past)
     except nodes.Fault as fault:
@@ -51,7 +50,7 @@ def run_link(attempt: Attempt, command: Sequence[str], words: dict) -> int:
         return trip(attempt, f"refused: {error}")
     events.note(folder, chain=events.chain(folder), attempts=[*past, {**entry, "from": start}])
     attempt.say(f"trains on from step {start}" if start else "trains from the start")
-    code, seconds = supervise.run(attempt, held, command, inherit(attempt, words))
+    code, seconds = supervise.run(attempt, held, command, inherit(attempt))
     if not held.holds:
         print(f"another job has taken over {folder.root}; this one ends", flush=True)
         return 1
@@ -114,54 +113,54 @@ def _fate(job: str) -> str:
     return "killed, or its node was lost"
 
 
-def _prove(attempt: Attempt, words: dict) -> None:
+def _prove(attempt: Attempt) -> None:
     """Everything that can be known in seconds on this node; raises an OmrError of one line."""
     run, folder, known = attempt.run, attempt.folder, events.read(attempt.folder)
     preflight.secrets_file()
     preflight.image(os.environ.get("CONTAINER"))
-    wanted = runs.request(run, attempt.workspace, **words)
-    request = runs.freeze(folder, wanted)["request"]
-    how = preflight.data(request["data"], known.get("data"), settings.on("VERIFY"))
+    began = frozen.freeze(folder, frozen.inputs(attempt.request, attempt.workspace))
+    how = preflight.data(began.data, known.get("data"), settings.on("VERIFY"))
     if how == preflight.WHOLE:
-        events.note(folder, data=preflight.fingerprint(Path(request["data"]["path"])))
-    preflight.base(request["base"], run.model, "patched" if run.round.number == 1 else "final")
+        events.note(folder, data=preflight.fingerprint(began.data.path))
+    preflight.base(began.base, run)
     preflight.disk(folder.root, run.model)
-    if words["engine"] == "nemo-rl":
-        _prove_engine(attempt, request, words)
+    if began.engine == "nemo-rl":
+        _prove_engine(attempt, began)
     print(f"data proved by {how}; base, image and disk are as they must be", flush=True)
 
 
-def _prove_engine(attempt: Attempt, request: dict, words: dict) -> None:
+def _prove_engine(attempt: Attempt, began: FrozenRun) -> None:
     """What NeMo-RL reads is what the run was submitted with: its file, and the prepared data."""
     from omr.training.nemo_rl import prepared_data
 
-    path, text = file = job_environment.engine_file(attempt.run, attempt.workspace, words)
+    file = submit.engine_file_of(attempt.request, attempt.workspace)
+    path = file.path
     if not path.exists():
         raise OmrError(f"{path}: is gone; make train writes it again")
-    if changed := checks.changes(path.read_text(), text, but=("logger",)):
+    if changed := checks.changes(path.read_text(), file.text, but=("logger",)):
         raise OmrError(f"{path}: is not what this run reads: {'; '.join(changed)}; make train says more")
-    job_environment.check_engine(file, attempt.run, request)
-    if not prepared_data.finished(attempt.workspace, request["data"]["sha256"], words["limit"]):
-        folder = prepared_data.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
+    engine_file.check(file, began)
+    if not prepared_data.finished(attempt.workspace, began.data.sha256, began.limit):
+        folder = prepared_data.folder(attempt.workspace, began.data.sha256, began.limit)
         raise OmrError(
             f"{folder}: the prepared data is not there, or not whole; make train prepares it again"
         )
 
 
-def inherit(attempt: Attempt, words: dict) -> dict[str, str]:
+def inherit(attempt: Attempt) -> dict[str, str]:
     """What NeMo-RL would build at every start and finds made: the data set, and the converted base.
 
     The conversion cache counts only once a run has loaded from it; a half-made one is removed. Where another
     live job is at it, this run makes one of its own.
     """
-    if words["engine"] != "nemo-rl":
+    if attempt.request.engine != "nemo-rl":
         return {}
     from omr.models import convert
     from omr.training.nemo_rl import prepared_data
 
-    request = read_json(attempt.folder.run_json)["request"]
-    data = prepared_data.folder(attempt.workspace, request["data"]["sha256"], words["limit"])
-    cache = convert.cache(attempt.workspace, Path(request["base"]["path"]))
+    began = frozen.need(attempt.run, attempt.folder)
+    data = prepared_data.folder(attempt.workspace, began.data.sha256, began.limit)
+    cache = convert.cache(attempt.workspace, began.base.path)
     if not convert.cached(cache):
         try:
             lease.take(cache.with_name(f"{cache.name}.lease"), attempt.job, attempt.restart, slurm.is_active)

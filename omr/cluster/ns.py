@@ -15,7 +15,8 @@ from pathlib import Path
 from omr import files, manifest, recipe, settings
 from omr.cluster import slurm
 from omr.errors import OmrError, RequestError
-from omr.run import request
+from omr.request import TrainRequest
+from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
 
 CLUSTER = "slurm"
@@ -23,18 +24,9 @@ CLUSTER = "slurm"
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
 
 
-def argv(
-    run: recipe.Run,
-    workspace: Workspace,
-    *,
-    modes: tuple[str, ...] = recipe.SPLITS,
-    nodes: int | None = None,
-    gpus: int | None = None,
-    links: int = 1,
-    overrides: str | None = None,
-) -> list[str]:
+def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[str]:
     """The command line, as NeMo-Skills' snapshot of the recipe reads it."""
-    model, plan = run.model, run.schedule
+    run, model, plan = request.run, request.run.model, request.run.schedule
     again = run.round.number == 2
     words = [
         *("ns", "nemo_rl", "sft"),
@@ -42,11 +34,11 @@ def argv(
         f"--expname=openmathreasoning-repro-{model.name}" + (f"-{run.key}" if again or run.name else ""),
         f"--output_dir={workspace.run(run).checkpoints}",
         f"--hf_model={base_of(run, workspace)}",
-        f"--num_nodes={nodes or model.nodes}",
-        f"--num_gpus={gpus or model.gpus}",
+        f"--num_nodes={request.job_nodes}",
+        f"--num_gpus={request.job_gpus or model.gpus}",
         "--backend=megatron",
         f"--average_steps={','.join(map(str, plan.averaged))}",
-        f"--training_data={request.data_of(run, workspace, modes)}",
+        f"--training_data={frozen.data_of(run, workspace, request.modes)}",
         f"++policy.max_total_sequence_length={model.sequence_length}",
         "++policy.train_micro_batch_size=1",
         f"++policy.train_global_batch_size={model.batch}",
@@ -65,19 +57,20 @@ def argv(
     if links > 1:
         words.insert(11, f"--num_training_jobs={links}")
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
-    return [*words, *(f"++{word.lstrip('+')}" for word in shlex.split(overrides or ""))]
+    return [*words, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
 
 
 def base_of(run: recipe.Run, workspace: Workspace) -> Path:
     """What a run starts from: ours, or for round 2 the average that `ns` itself left of round 1."""
-    base = request.base_of(run, workspace)
+    base = frozen.base_of(run, workspace)
     theirs = base.parent / "checkpoints" / "final_hf_model"
     return theirs if manifest.read(base) is None and (theirs / "config.json").exists() else base
 
 
-def ready(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...]) -> None:
+def ready(request: TrainRequest, workspace: Workspace) -> None:
     """A RequestError for what `ns` would find out on the nodes, or never: lacking inputs, a chain of ours."""
-    folder, base, data = workspace.run(run), base_of(run, workspace), request.data_of(run, workspace, modes)
+    run, folder = request.run, workspace.run(request.run)
+    base, data = base_of(run, workspace), frozen.data_of(run, workspace, request.modes)
     if slurm.available():
         slurm.refuse_second(folder.root, run.title)
     if folder.jobs_json.exists():

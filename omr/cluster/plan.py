@@ -6,7 +6,8 @@ from math import ceil
 
 from omr import manifest, recipe
 from omr.files import human
-from omr.run import metrics, request
+from omr.request import TrainRequest
+from omr.run import frozen, metrics
 from omr.training.preflight import CHECKPOINT_BYTES
 from omr.workspace import Workspace
 
@@ -37,20 +38,18 @@ class Numbers:
 
 
 def numbers(
-    run: recipe.Run,
+    request: TrainRequest,
     workspace: Workspace,
-    words: dict,
-    nodes: int,
-    gpus: int,
     limit_seconds: float | None = None,
     step_seconds: float | None = None,
 ) -> Numbers:
     """Count and estimate; `step_seconds` is the speed where the caller knows it."""
+    run, nodes, gpus = request.run, request.job_nodes, request.job_gpus
     model, steps = run.model, run.schedule.steps
-    origin = manifest.read(request.data_of(run, workspace, words["modes"]))
+    origin = manifest.read(frozen.data_of(run, workspace, request.modes))
     rows = origin["rows"] if origin else None
-    if rows and words.get("limit"):
-        rows = min(rows, words["limit"])
+    if rows and request.limit:
+        rows = min(rows, request.limit)
     used = steps * model.batch
     lengths = (origin or {}).get("lengths") or {}
     per_row = lengths.get("mean") or _row_bytes(origin) / TOKEN_BYTES
@@ -98,8 +97,9 @@ def _measured(run: recipe.Run, workspace: Workspace) -> tuple[float | None, str]
     return (gaps[len(gaps) // 2], "measured in this run") if gaps else (None, "")
 
 
-def lines(found: Numbers, run: recipe.Run, nodes: int, gpus: int) -> list[str]:
+def lines(found: Numbers, request: TrainRequest) -> list[str]:
     """The numbers as a person reads them."""
+    run, nodes, gpus = request.run, request.job_nodes, request.job_gpus
     schedule = run.schedule
     rows = f"{found.rows:,} rows, {found.epochs:.2f} epochs" if found.rows else "the data is not there yet"
     long = f"{found.too_long:,} rows" if found.too_long is not None else "make data-report counts them"

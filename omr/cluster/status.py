@@ -162,7 +162,7 @@ def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
         folder = RunFolder(path.parent)
         frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
         if frozen := frozen or read_json(path).get("recipe"):
-            found.append((run_of(frozen), folder))
+            found.append((recipe.Run.from_dict(frozen), folder))
     return found
 
 
@@ -179,15 +179,6 @@ def stages(root: Path) -> list[Row]:
         for key, row in rows
         if row.state != "COMPLETED"
     ]
-
-
-def run_of(frozen: dict) -> recipe.Run:
-    """The run that a run.json was frozen from."""
-    row = frozen["round"]
-    words = (frozen["model"]["name"], row["number"], row["variant"])
-    plain = recipe.run(*words, name=frozen["name"])
-    steps = frozen["schedule"]["steps"]
-    return plain if plain.schedule.steps == steps else recipe.run(*words, steps=steps, name=frozen["name"])
 
 
 def logs(folder: RunFolder) -> list[Path]:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,33 +14,61 @@ from omr import files, manifest, recipe, settings
 from omr.cluster import chain, job_environment, slurm
 from omr.cluster.chain import Job
 from omr.errors import OmrError, RequestError, choose
-from omr.run import events
-from omr.run import request as runs
-from omr.training import preflight
+from omr.request import TrainRequest
+from omr.run import events, frozen
+from omr.training import preflight, stage
+from omr.training.nemo_rl import engine_file
+from omr.training.nemo_rl.engine_file import EngineFile
 from omr.workspace import RunFolder, Workspace
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How a training is submitted."""
+
+    links: int  # of the chain: NUM_TRAINING_JOBS
+    evaluate: bool = False  # one more job at the chain's end
+    launcher: str = "sbatch"  # or ns
+    dry_run: bool = False  # say what would be submitted and written
 
 
 def plan(
-    run: recipe.Run,
+    request: TrainRequest,
     workspace: Workspace,
-    words: dict,
-    *,
-    links: int,
-    evaluate: bool,
+    how: Submission,
     after: tuple[tuple[str, str], ...] = (),
 ) -> list[Job]:
     """The jobs that would bring this run to its end now; `after` is what the first of them waits for."""
-    engine, folder = words["engine"], workspace.run(run)
-    here = job_environment.site(run, workspace, words)
+    run, engine, folder = request.run, request.engine, workspace.run(request.run)
     trained = folder.run_json.exists() and events.complete(
         run, folder, events.probe(engine).whole(folder.checkpoints)
     )
-    prepare = engine == "nemo-rl" and not trained and not job_environment.prepared(run, workspace, words)
-    how = {"engine": engine, "links": links, "evaluate": evaluate, "prepare": prepare, "trained": trained}
-    return chain.training(run, folder, here, **how, after=after)
+    return chain.training(
+        run,
+        folder,
+        job_environment.site(workspace, request),
+        engine=engine,
+        links=how.links,
+        evaluate=how.evaluate,
+        prepare=engine == "nemo-rl" and not trained and not job_environment.prepared(request, workspace),
+        trained=trained,
+        after=after,
+    )
 
 
-def ready(run: recipe.Run, evaluate: bool, say: Callable[[str], None]) -> None:
+def engine_file_of(request: TrainRequest, workspace: Workspace, **inputs: Path) -> EngineFile | None:
+    """What the jobs' engine reads; None for the one-box engine, which writes its own.
+
+    `inputs` are `base` and `data` where they are still to be made.
+    """
+    if request.engine != "nemo-rl":
+        return None
+    return engine_file.of(request, workspace, secrets=job_environment.kept_secrets(), **inputs)
+
+
+def ready(run: recipe.Run, evaluate: bool, say: Say) -> None:
     """What is wrong before anything is written or submitted; a RequestError, or a note for `say`."""
     slurm.need()
     preflight.secrets_file()
@@ -69,49 +98,46 @@ def problems(run: recipe.Run) -> None:
         raise RequestError(f"PROBLEMS={file} is not there; correct it or leave EVAL out")
 
 
-def train(
-    run: recipe.Run,
-    workspace: Workspace,
-    words: dict,
-    *,
-    links: int,
-    evaluate: bool,
-    say: Callable[[str], None],
-    dry_run: bool = False,
-) -> None:
-    """Submit the chain of a run, or with `dry_run` say exactly what would be submitted and written.
-
-    `words` has engine, modes, limit and overrides, as runs.request takes them.
-    """
-    folder = workspace.run(run)
-    file = job_environment.engine_file(run, workspace, words)
-    jobs = plan(run, workspace, words, links=links, evaluate=evaluate)
-    if dry_run:
-        nodes, gpus = job_environment.size(run)
-        size = f"{nodes} nodes of {gpus} GPUs"
+def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
+    """Submit the chain of a run, or say exactly what would be submitted and written."""
+    run, folder = request.run, workspace.run(request.run)
+    file = engine_file_of(request, workspace)
+    jobs = plan(request, workspace, how)
+    if how.dry_run:
+        size = f"{request.job_nodes} nodes of {request.job_gpus} GPUs"
         say(f"{run.title}: {run.schedule.steps:,} steps of {run.model.batch:,} rows on {size}")
         try:
-            job_environment.check_engine(file, run, runs.request(run, workspace, **words))
+            wanted = frozen.inputs(request, workspace)
+            if file:
+                engine_file.check(file, wanted)
         except RequestError as lack:
             say(f"lacks: {lack}")
         say("")
         show(jobs, file, say)
         return
-    ready(run, evaluate, say)
-    request = runs.request(run, workspace, **words)
-    job_environment.check_engine(file, run, request)
+    ready(run, how.evaluate, say)
+    wanted = frozen.inputs(request, workspace)
+    if file:
+        engine_file.check(file, wanted)
     folder.root.mkdir(parents=True, exist_ok=True)
     with files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"):
         slurm.refuse_second(folder.root, run.title)
-        runs.freeze(folder, request)
-        know_data(folder, Path(request["data"]["path"]))
+        frozen.freeze(folder, wanted)
+        know_data(folder, wanted.data.path)
         if file:
-            files.write_text(*file)
-        environments(words["engine"])
+            files.write_text(file.path, file.text)
+        environments(request.engine)
         folder.logs.mkdir(exist_ok=True)
         ids = submit(jobs, folder.jobs_json, run, folder)
     say(f"{run.title}: submitted as {', '.join(f'{key} {i}' for key, i in ids.items())}")
     say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+
+
+def clear(run: recipe.Run, folder: RunFolder) -> None:
+    """FORCE=1 for a chain of jobs: what the run has is taken back, but not from under a chain that lives."""
+    slurm.need()
+    slurm.refuse_second(folder.root, run.title)
+    stage.clear(folder)
 
 
 def know_data(folder: RunFolder, data: Path) -> None:
@@ -124,43 +150,31 @@ def know_data(folder: RunFolder, data: Path) -> None:
         events.note(folder, data=seen)
 
 
-def dispatch(
-    run: recipe.Run,
-    workspace: Workspace,
-    words: dict,
-    *,
-    links: int,
-    evaluate: bool,
-    launcher: str,
-    say: Callable[[str], None],
-    dry_run: bool = False,
-) -> None:
-    """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by `launcher`."""
+def dispatch(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
+    """`make train` with RUNNER=slurm: nothing for a finished run, else its chain by the launcher."""
     from omr.cluster import ns
 
-    launcher = choose("LAUNCHER", launcher, ("sbatch", "ns"))
-    folder = workspace.run(run)
+    launcher = choose("LAUNCHER", how.launcher, ("sbatch", "ns"))
+    run, folder = request.run, workspace.run(request.run)
     if manifest.read(folder.final) is not None:
         say(f"{run.title} is finished: {folder.final}")
     elif launcher == "ns":
-        for word, value in (("LIMIT", words["limit"]), ("EVAL", evaluate)):
+        for word, value in (("LIMIT", request.limit), ("EVAL", how.evaluate)):
             if value:
                 raise RequestError(
                     f"{word}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
                 )
-        nodes, gpus = job_environment.size(run)
-        size = {"nodes": nodes, "gpus": gpus, "links": links}
-        argv = ns.argv(run, workspace, modes=words["modes"], overrides=words["overrides"], **size)
-        if not dry_run:
-            ns.ready(run, workspace, words["modes"])
-        ns.submit(run, workspace, argv, say, dry_run)
+        argv = ns.argv(request, workspace, how.links)
+        if not how.dry_run:
+            ns.ready(request, workspace)
+        ns.submit(run, workspace, argv, say, how.dry_run)
     else:
-        if ns.begun(folder) and not dry_run:
+        if ns.begun(folder) and not how.dry_run:
             raise RequestError(
                 f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
                 " or set NAME=… for a run of its own"
             )
-        train(run, workspace, words, links=links, evaluate=evaluate, say=say, dry_run=dry_run)
+        train(request, workspace, how, say)
 
 
 def environments(engine: str) -> None:
@@ -225,7 +239,7 @@ def submit(
     return ids
 
 
-def show(jobs: Sequence[Job], file: tuple[Path, str] | None, say: Callable[[str], None]) -> None:
+def show(jobs: Sequence[Job], file: EngineFile | None, say: Say) -> None:
     """Every command and file, as it would be; ids that Slurm gives are `<key>`, and secrets are names."""
     say(chain.picture(list(jobs)))
     ids = {job.key: f"<{job.key}>" for job in jobs}
@@ -241,16 +255,16 @@ def show(jobs: Sequence[Job], file: tuple[Path, str] | None, say: Callable[[str]
         ]
         say("\n" + " ".join([*own, shlex.join(job.argv(ids))]))
     if file:
-        say(f"\n{file[0]}:\n{file[1]}")
+        say(f"\n{file.path}:\n{file.text}")
 
 
-def stage(tier: str, script: str, args: Sequence[str], say: Callable[[str], None]) -> None:
+def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
     """Submit one stage as a job: what `make data RUNNER=slurm` does. The words are in the environment."""
     slurm.need()
     preflight.secrets_file()
     workspace = Workspace(Path(settings.get("WORKSPACE") or "").expanduser().absolute())
     name = Path(script).stem
-    here = job_environment.site(None, workspace)
+    here = job_environment.site(workspace)
     gpus = min(here.gpus, 1) if tier == "train" else 0
     logs = workspace.root / "logs"
     environments("trl" if tier == "train" else "")
@@ -272,11 +286,9 @@ def enroot(image: str) -> str:
     return f"docker://{image}" if slash else f"dockerd://{image}"
 
 
-def sqsh(
-    workspace: Workspace, source: str, target: Path, say: Callable[[str], None], dry_run: bool = False
-) -> None:
+def sqsh(workspace: Workspace, source: str, target: Path, say: Say, dry_run: bool = False) -> None:
     """Submit the import of an image to a .sqsh file on the shared file system."""
-    here, logs = job_environment.site(None, workspace), workspace.root / "logs"
+    here, logs = job_environment.site(workspace), workspace.root / "logs"
     job = Job(
         "sqsh",
         "omr-sqsh",
@@ -300,7 +312,7 @@ def _main() -> int:
     try:
         settings.load()
         tier, script, *args = sys.argv[1:]
-        stage(tier, script, args, print)
+        submit_stage(tier, script, args, print)
     except OmrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

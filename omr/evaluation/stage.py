@@ -16,7 +16,7 @@ from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.files import read_json, sha256, write_json
 from omr.progress import Progress
-from omr.run import request
+from omr.run import frozen
 from omr.training.trl import plan
 from omr.workspace import RunFolder, Workspace
 
@@ -212,7 +212,7 @@ def stations(run: recipe.Run, folder: RunFolder) -> dict[str, Path]:
 def identity(folder: Path) -> str | None:
     """Names a model's content: by its manifest, else by its files; None where there is no model."""
     if manifest.read(folder):
-        return request.identity(folder)
+        return frozen.identity(folder)
     parts = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
     names = [[path.name, sha256(path)] for path in parts]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest() if names else None

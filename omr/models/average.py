@@ -7,7 +7,8 @@ from omr import files, manifest
 from omr.errors import OmrError, listing
 from omr.models import base, finish, mean, passport, rope, weights
 from omr.recipe import Run
-from omr.run import request
+from omr.run import frozen
+from omr.run.frozen import FrozenRun
 from omr.run.sealed import steps as numbered
 from omr.training import preflight
 from omr.workspace import RunFolder, Workspace
@@ -43,15 +44,14 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
     return {step: folder.hf_step(step) for step in run.schedule.averaged}
 
 
-def inputs(run: Run, folder: RunFolder, frozen: dict) -> dict:
+def inputs(run: Run, folder: RunFolder, began: FrozenRun) -> dict:
     """What decides final/: the steps' content, the base, the data."""
     steps = {
-        str(s): request.identity(folder.hf_step(s))
+        str(s): frozen.identity(folder.hf_step(s))
         for s in run.schedule.averaged
         if folder.hf_step(s).exists()
     }
-    wanted = frozen["request"]
-    return {"steps": steps, "base": wanted["base"]["identity"], "data": wanted["data"]["sha256"]}
+    return {"steps": steps, "base": began.base.identity, "data": began.data.sha256}
 
 
 def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None:
@@ -60,7 +60,7 @@ def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None
     made = None if force else manifest.read(folder.final)
     if made is None:
         return None
-    wanted = inputs(run, folder, request.frozen(run, folder))
+    wanted = inputs(run, folder, frozen.need(run, folder))
     wanted["steps"] = {**made["inputs"]["steps"], **wanted["steps"]}
     return manifest.finished(folder.final, wanted)
 
@@ -75,7 +75,7 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
     if made := finished(run, workspace, force):
         return made
     folder = workspace.run(run)
-    frozen = request.frozen(run, folder)
+    began = frozen.need(run, folder)
     aside = folder.final.with_name(".final.partial")
     with files.lock(folder.root / ".average.lock", str(folder.final)):
         steps = sources(run, folder)
@@ -90,13 +90,13 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         _tied(aside)
         finish.settle(aside, run.model.sequence_length)
         final = passport.check(aside, run.model, "final", ("the average", averaged))
-        checked = _template(run, aside, frozen)
-        data = manifest.read(Path(frozen["request"]["data"]["path"])) or {}
-        files.write_text(aside / "README.md", finish.card(run, frozen, data, list(steps)))
+        checked = _template(aside, began.data.path)
+        data = manifest.read(began.data.path) or {}
+        files.write_text(aside / "README.md", finish.card(began, data, list(steps)))
         (aside / mean.PROGRESS).unlink()
         manifest.write(
             aside,
-            inputs(run, folder, frozen),
+            inputs(run, folder, began),
             files=base.listed(aside, written),
             averaged=read,
             checked_rows=checked,
@@ -143,8 +143,7 @@ def _tied(folder: Path) -> None:
                     )
 
 
-def _template(run: Run, aside: Path, frozen: dict) -> dict[str, int]:
-    data = Path(frozen["request"]["data"]["path"])
+def _template(aside: Path, data: Path) -> dict[str, int]:
     if not data.exists():
         print(f"{data} is gone: the chat template was not checked on its rows", file=sys.stderr)
         return {}

@@ -17,7 +17,7 @@ from omr.errors import OmrError, RequestError, listing
 from omr.models import base as model
 from omr.models import passport, rope, weights
 from omr.recipe import Run
-from omr.run import checkpoints, request, sealed
+from omr.run import checkpoints, frozen, sealed
 from omr.training import preflight
 from omr.training.nemo_rl import config as nemo_rl
 from omr.workspace import RunFolder, Workspace
@@ -65,13 +65,13 @@ def finished(folder: RunFolder, step: int) -> bool:
 def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:
     """Copy the averaged steps (or `steps` of them) of the one-box engine to hf/; returns those made anew."""
     folder = workspace.run(run)
-    frozen = request.frozen(run, folder)["request"]
+    began = frozen.need(run, folder)
     todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
     sources = {step: checkpoint(folder, step) for step in todo}
-    base = Path(frozen["base"]["path"])
+    base = began.base.path
     reference = (base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
-        if fault := checkpoints.damage(source, checkpoints.run_identity(frozen)):
+        if fault := checkpoints.damage(source, began.run_identity):
             raise OmrError(f"{source}: is damaged ({fault}); run make train again")
         parts = weights.shards(source, alone=False)
         files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))

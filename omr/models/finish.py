@@ -16,6 +16,7 @@ from omr.errors import OmrError
 from omr.files import write_json, write_text
 from omr.models import passport, rope, weights
 from omr.models.passport import MESSAGE_END
+from omr.run.frozen import FrozenRun
 
 # The recipe's prompts: ChatML, where a conversation begins with an empty system message unless it says one.
 TEMPLATE = (
@@ -130,10 +131,9 @@ def _differs(where: str, what: str, template: str, trained: str) -> None:
     )
 
 
-def card(run: recipe.Run, frozen: dict, data: dict, steps: list[int]) -> str:
+def card(began: FrozenRun, data: dict, steps: list[int]) -> str:
     """The model card (README.md): front matter for the hub, then where everything came from."""
-    model, corpus = run.model, recipe.corpus(run.model.corpus)
-    request = frozen["request"]
+    run, model, corpus = began.run, began.run.model, recipe.corpus(began.run.model.corpus)
     front = {
         "license": "apache-2.0",
         **({"base_model": model.base.repo} if model.base else {}),
@@ -143,7 +143,7 @@ def card(run: recipe.Run, frozen: dict, data: dict, steps: list[int]) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["math", "sft"],
     }
-    start, rows = request["base"], request["data"]["rows"]
+    start = began.base
     base = f"{model.base.repo} at {model.base.revision}" if model.base else "a random tiny Qwen2"
     corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else "the tiny corpus"
     patch = "max_position_embeddings 131,072, rope_theta 500,000" if model.patched else "as published"
@@ -151,15 +151,15 @@ def card(run: recipe.Run, frozen: dict, data: dict, steps: list[int]) -> str:
         "Recipe": f"OpenMathReasoning SFT, {run.title}",
         "Base": base,
         "Context": patch,
-        "Started from": f"`{Path(start['path']).name}`, identity `{start['identity'][:16]}`",
-        "Data": f"{corpus_line}; {rows:,} rows, sha256 `{request['data']['sha256'][:16]}`",
+        "Started from": f"`{start.path.name}`, identity `{start.identity[:16]}`",
+        "Data": f"{corpus_line}; {began.data.rows:,} rows, sha256 `{began.data.sha256[:16]}`",
         "Splits": _splits(data),
         "Steps": f"{run.schedule.steps:,} of {model.batch:,} rows, warmup {run.schedule.warmup:,}",
         "Learning rate": f"{model.lr:g} to {model.min_lr:g}, cosine",
-        "Engine": request["engine"],
+        "Engine": began.engine,
         "Averaged steps": ", ".join(f"{step:,}" for step in steps),
-        "Code": frozen["code"],
-        "Command": f"`{frozen['command']}`",
+        "Code": began.code,
+        "Command": f"`{began.command}`",
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())

@@ -12,7 +12,7 @@ from omr import manifest
 from omr.errors import OmrError
 from omr.models import rope, weights
 from omr.recipe import Model, Run
-from omr.run import request
+from omr.run import frozen
 from omr.workspace import Workspace
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", "tokenizer_config.json"
@@ -248,7 +248,7 @@ def journey(run: Run, workspace: Workspace) -> tuple[dict[str, dict], list[Fault
     folder, model = workspace.run(run), run.model
     found: list[Fault] = []
     stations: dict[str, dict] = {}
-    base = request.base_of(run, workspace)
+    base = frozen.base_of(run, workspace)
     start: tuple[str, dict] | None = None
     if (base / CONFIG).exists():
         recorded = (manifest.read(base) or {}).get("passport", {})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omr import recipe
 from omr.files import read_json, write_json
+from omr.request import TrainRequest
 from omr.workspace import RunFolder, Workspace
 
 
@@ -29,7 +30,7 @@ class Probe:
 class Attempt:
     """This start of this job."""
 
-    run: recipe.Run
+    request: TrainRequest
     folder: RunFolder
     workspace: Workspace
     job: str
@@ -38,6 +39,11 @@ class Attempt:
     probe: Probe
     margin: int | None = None  # seconds; None: learned
     stopped: list[str] = field(default_factory=list)  # why it was asked to stop
+
+    @property
+    def run(self) -> recipe.Run:
+        """The run that it trains."""
+        return self.request.run
 
     @property
     def who(self) -> str:

@@ -13,6 +13,7 @@ from omr import manifest, recipe, settings
 from omr.errors import OmrError
 from omr.files import human, sha256
 from omr.models import passport
+from omr.run.frozen import BaseModel, TrainingData
 from omr.workspace import manifest_of
 
 WHOLE = "whole hash"
@@ -42,27 +43,25 @@ def untouched(path: Path) -> dict | None:
     return fingerprint(path)
 
 
-def data(request: dict, seen: dict | None, verify: bool) -> str:
+def data(wanted: TrainingData, seen: dict | None, verify: bool) -> str:
     """The training file is the one that was asked for; returns how that was proved.
 
-    `request` is the `data` of run.json; `seen` its fingerprint when it was last known to be right. Sampled
+    `seen` is its fingerprint when it was last known to be right. Sampled
     blocks suffice while the modification time stands; a touched file, or VERIFY=1, has its whole hash taken.
     """
-    path = Path(request["path"])
+    path = wanted.path
     if not path.exists():
         raise OmrError(f"{path}: the training data is gone; bring it back, or make data again")
     now = fingerprint(path)
-    if now["size"] != request["size"]:
-        raise OmrError(
-            f"{path}: has {now['size']} bytes, the run was asked for with {request['size']}; {_BACK}"
-        )
+    if now["size"] != wanted.size:
+        raise OmrError(f"{path}: has {now['size']} bytes, the run was asked for with {wanted.size}; {_BACK}")
     if seen and now["blocks"] != seen["blocks"]:
         raise OmrError(f"{path}: its content changed after the run was submitted; {_BACK}")
     origin = manifest.read(path)
-    if origin is None or origin["sha256"] != request["sha256"]:
+    if origin is None or origin["sha256"] != wanted.sha256:
         raise OmrError(f"{path}: its manifest is not the one the run was asked for with; {_BACK}")
     if verify or seen is None or now["mtime"] != seen["mtime"]:
-        if sha256(path) != request["sha256"]:
+        if sha256(path) != wanted.sha256:
             raise OmrError(f"{path}: its sha256 is not the one in its manifest; {_BACK}")
         return WHOLE
     return "size, time and sampled blocks"
@@ -71,12 +70,12 @@ def data(request: dict, seen: dict | None, verify: bool) -> str:
 _BACK = "bring the old file back, or start a run of another NAME"
 
 
-def base(request: dict, model: recipe.Model, station: str) -> None:
+def base(wanted: BaseModel, run: recipe.Run) -> None:
     """The base model's files are those that were made, and agree with each other and with the recipe.
 
     Weights by their size and header, configuration and tokenizer by their hash.
     """
-    folder = Path(request["path"])
+    folder = wanted.path
     origin = manifest.read(folder)
     if origin is None:
         raise OmrError(f"{folder}: the base model is gone; bring it back, or make model again")
@@ -91,7 +90,7 @@ def base(request: dict, model: recipe.Model, station: str) -> None:
             raise OmrError(
                 f"{file}: is not the file that {folder / 'manifest.json'} lists; make the model again"
             )
-    passport.check(folder, model, station)
+    passport.check(folder, run.model, "patched" if run.round.number == 1 else "final")
 
 
 def disk(folder: Path, model: recipe.Model) -> None:

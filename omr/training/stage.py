@@ -6,16 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from omr import manifest, recipe, settings
-from omr.cluster import slurm
 from omr.errors import OmrError, RequestError, choose
-from omr.files import read_json
 from omr.models import average, convert
-from omr.run import checkpoints, lease, stopping
-from omr.run import request as runs
+from omr.request import ENGINES, TrainRequest
+from omr.run import checkpoints, frozen, lease, stopping
 from omr.settings import ROOT
 from omr.training import preflight
 from omr.training.nemo_rl import local
@@ -23,60 +21,12 @@ from omr.training.trl import memory
 from omr.training.trl import plan as trl_plan
 from omr.workspace import RunFolder, Workspace
 
-ENGINES = ("trl", "nemo-rl")
 RUNNERS = ("host", "docker", "slurm")
 HASHED = 2e9  # bytes of data that are hashed before training anyway; more of it with VERIFY=1
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Words:
-    """What a training is asked with, beside the run itself."""
-
-    engine: str
-    modes: tuple[str, ...] = recipe.SPLITS
-    limit: int | None = None
-    overrides: str | None = None
-    gpus: int | None = None
-
-    @property
-    def request(self) -> dict:
-        """Those that decide the result, as runs.request takes them."""
-        names = ("engine", "modes", "limit", "overrides")
-        return {name: getattr(self, name) for name in names}
-
-
-def words(
-    run: recipe.Run,
-    engine: str | None,
-    modes: str | None,
-    limit: int | None,
-    overrides: str | None,
-    gpus: int | None,
-) -> Words:
-    """The words checked; what changes the result and has no place in a path needs a NAME."""
-    said = Words(
-        choose("ENGINE", engine or run.model.engine, ENGINES), recipe.modes(modes), limit, overrides, gpus
-    )
-    changing = {
-        "LIMIT": limit,
-        "MODES": modes if said.modes != recipe.SPLITS else None,
-        "ENGINE": engine if said.engine != run.model.engine else None,
-        "OVERRIDES": overrides,
-    }
-    for word, value in changing.items():
-        if value and not run.name:
-            raise RequestError(
-                f"{word}={value} makes another run than the recipe's; add NAME=… to set it apart"
-            )
-    if overrides and said.engine == "trl":
-        raise RequestError(
-            "OVERRIDES are keys of NeMo-RL, and ENGINE=trl reads none; leave them out, or train with nemo-rl"
-        )
-    return said
-
-
-def runner(run: recipe.Run, said: Words) -> str:
+def runner(run: recipe.Run) -> str:
     """Where this run trains; a RequestError lists the ways for a real model when none was chosen."""
     chosen = settings.get("RUNNER")
     if chosen:
@@ -105,18 +55,18 @@ def moment(text: str | None) -> float | None:
         ) from None
 
 
-def finished(run: recipe.Run, workspace: Workspace, said: Words) -> bool:
+def finished(request: TrainRequest, workspace: Workspace) -> bool:
     """Whether final/ is there and still what would be asked for; a RequestError says what is different."""
-    folder = workspace.run(run)
+    folder = workspace.run(request.run)
     if manifest.read(folder.final) is None:
         return False
-    average.finished(run, workspace)
+    average.finished(request.run, workspace)
     try:
-        wanted = runs.request(run, workspace, **said.request)
+        wanted = frozen.inputs(request, workspace)
     except RequestError:
         return True  # what it was made from is gone since; it is finished all the same
-    frozen = read_json(folder.run_json)["request"]
-    if different := manifest.changes(frozen, runs.plain(wanted)):
+    began = frozen.need(request.run, folder)
+    if different := manifest.changes(began.request_json(), wanted.request_json()):
         raise RequestError(
             f"{folder.final} is finished, from another request: {'; '.join(different)};"
             " FORCE=1 trains anew, NAME=… beside it"
@@ -139,32 +89,23 @@ def clear(folder: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def anew(run: recipe.Run, workspace: Workspace) -> None:
-    """FORCE=1 for a chain of jobs: what the run has is taken back, but not from under a chain that lives."""
-    slurm.need()
-    folder = workspace.run(run)
-    slurm.refuse_second(folder.root, run.title)
-    clear(folder)
-
-
-def begin(run: recipe.Run, workspace: Workspace, said: Words) -> trl_plan.Plan:
+def begin(request: TrainRequest, workspace: Workspace) -> trl_plan.Plan:
     """Freeze the request and write what the engine reads."""
-    folder = workspace.run(run)
-    wanted = runs.request(run, workspace, **said.request)
-    preflight.base(wanted["base"], run.model, "patched" if run.round.number == 1 else "final")
-    request = runs.freeze(folder, wanted)["request"]
-    planned = trl_plan.plan(run, request, said.gpus)
+    run, folder = request.run, workspace.run(request.run)
+    wanted = frozen.inputs(request, workspace)
+    preflight.base(wanted.base, run)
+    planned = trl_plan.plan(frozen.freeze(folder, wanted), request.gpus)
     trl_plan.write(folder, planned)
     return planned
 
 
-def link(run: recipe.Run, workspace: Workspace, said: Words) -> bool:
+def link(request: TrainRequest, workspace: Workspace) -> bool:
     """The training alone, in this process of a chain's link or of torchrun; True when it is complete."""
     from omr.training.trl import engine as trl_engine
 
     if int(os.environ.get("RANK", "0")) == 0:
-        begin(run, workspace, said)
-    return trl_engine.train(workspace.run(run)).complete
+        begin(request, workspace)
+    return trl_engine.train(workspace.run(request.run)).complete
 
 
 def is_link() -> bool:
@@ -172,16 +113,16 @@ def is_link() -> bool:
     return bool(os.environ.get(lease.VARIABLE) or os.environ.get("WORLD_SIZE"))
 
 
-def describe(run: recipe.Run, workspace: Workspace, said: Words) -> list[str]:
+def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
     """What training here would do, as far as that is known; nothing is written."""
-    folder, plan = workspace.run(run), run.schedule
-    file = folder.engine_yaml(said.engine)
-    lines = [f"{run.title}: {said.engine} on this machine, in {folder.root}"]
+    run, folder, plan = request.run, workspace.run(request.run), request.run.schedule
+    file = folder.engine_yaml(request.engine)
+    lines = [f"{run.title}: {request.engine} on this machine, in {folder.root}"]
     try:
-        if said.engine == "nemo-rl":
+        if request.engine == "nemo-rl":
             local.need(run)
-        request = runs.request(run, workspace, **said.request)
-        text = trl_plan.text(trl_plan.plan(run, request, said.gpus)) if said.engine == "trl" else ""
+        wanted = frozen.inputs(request, workspace)
+        text = trl_plan.text(trl_plan.plan(wanted, request.gpus)) if request.engine == "trl" else ""
         lines += [f"write  {file}", *text.splitlines()]
     except RequestError as error:
         lines.append(f"lacks  {error}")
@@ -193,37 +134,38 @@ def describe(run: recipe.Run, workspace: Workspace, said: Words) -> list[str]:
     ]
 
 
-def here(run: recipe.Run, workspace: Workspace, said: Words, *, force: bool, verify: bool, say: Say) -> None:
+def train_locally(
+    request: TrainRequest, workspace: Workspace, *, force: bool, verify: bool, say: Say
+) -> None:
     """Train on this machine, convert, average and finish; goes on where an earlier attempt ended."""
-    folder, steps = workspace.run(run), run.schedule.steps
-    said = replace(said, gpus=_gpus(run, said))
-    if said.engine == "nemo-rl":
+    run, folder, steps = request.run, workspace.run(request.run), request.run.schedule.steps
+    request = replace(request, gpus=_gpus(request))
+    if request.engine == "nemo-rl":
         local.need(run)
-    wanted = runs.request(run, workspace, **said.request)
-    if said.engine == "trl":
-        memory.check(trl_plan.plan(run, wanted, said.gpus), max(1, said.gpus))
-    if folder.jobs_json.exists() and slurm.available():
-        slurm.refuse_second(folder.root, run.title)
+    wanted = frozen.inputs(request, workspace)
+    if request.engine == "trl":
+        memory.check(trl_plan.plan(wanted, request.gpus), max(1, request.gpus))
     if force:
         clear(folder)
-    if said.engine == "nemo-rl":
-        reached = local.here(run, workspace, said.request, said.gpus, say)
+    if request.engine == "nemo-rl":
+        reached = local.train(request, workspace, say)
     else:
-        reached = _one_box(run, workspace, said, verify)
+        reached = _one_box(request, workspace, verify)
     if reached < steps:
         say(f"{run.title}: saved step {reached} of {steps}; run the same command again to go on")
     else:
         say(f"{run.title}: trained {steps} steps; the final model is {folder.final}")
 
 
-def _one_box(run: recipe.Run, workspace: Workspace, said: Words, verify: bool) -> int:
+def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:
     """Train, convert and average with the one-box engine; returns the step that was reached."""
-    folder = workspace.run(run)
-    planned = begin(run, workspace, said)
-    if verify or planned.data["size"] < HASHED:
-        preflight.data(planned.data, None, verify=True)
+    run, folder = request.run, workspace.run(request.run)
+    begin(request, workspace)
+    data = frozen.need(run, folder).data
+    if verify or data.size < HASHED:
+        preflight.data(data, None, verify=True)
     if not checkpoints.complete(folder.checkpoints):
-        reached = _train(run, folder, max(1, said.gpus))
+        reached = _train(run, folder, max(1, request.gpus))
         if reached < run.schedule.steps:
             return reached
     convert.from_trl(run, workspace)
@@ -231,11 +173,11 @@ def _one_box(run: recipe.Run, workspace: Workspace, said: Words, verify: bool) -
     return run.schedule.steps
 
 
-def _gpus(run: recipe.Run, said: Words) -> int:
+def _gpus(request: TrainRequest) -> int:
     """GPUS, else every visible one for a real model; the tiny recipe trains on the CPU."""
-    if said.gpus is not None:
-        return said.gpus
-    return len(memory.gpu_memory()) if run.model.gpus else 0
+    if request.gpus is not None:
+        return request.gpus
+    return len(memory.gpu_memory()) if request.run.model.gpus else 0
 
 
 def _train(run: recipe.Run, folder: RunFolder, processes: int) -> int:

@@ -3,15 +3,17 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from omr import manifest, recipe
-from omr.cluster import job_environment, link, nodes
+from omr.cluster import link, nodes, submit
 from omr.errors import OmrError
 from omr.models import convert
-from omr.run import events, lease, request, sealed
+from omr.request import TrainRequest
+from omr.run import events, frozen, lease, sealed
 from omr.training.nemo_rl import prepared_data
 from omr.workspace import RunFolder, Workspace
 
@@ -43,7 +45,7 @@ def chain(tmp_path, monkeypatch):
         monkeypatch.setattr(link.slurm, name, getattr(slurm, name))
     monkeypatch.setattr(link.slurm, "is_active", lambda job: slurm.active)
     monkeypatch.setattr(link.slurm, "can_do_without", lambda nodes: slurm.spare)
-    monkeypatch.setattr(link, "_prove", lambda attempt, words: None)
+    monkeypatch.setattr(link, "_prove", lambda attempt: None)
     monkeypatch.setattr(link.nodes, "prove", lambda folder: None)
     folder = Workspace(tmp_path).run(RUN)
     folder.logs.mkdir(parents=True)
@@ -59,9 +61,9 @@ def chain(tmp_path, monkeypatch):
 
         monkeypatch.setattr(link.supervise, "run", engine)
         attempt = events.Attempt(
-            RUN, folder, Workspace(tmp_path), job, restart, f"{int(job) - 6} of 3", probe
+            TrainRequest.of(RUN), folder, Workspace(tmp_path), job, restart, f"{int(job) - 6} of 3", probe
         )
-        return link.run_link(attempt, ["engine"], {"engine": "trl", "limit": None, "overrides": None})
+        return link.run_link(attempt, ["engine"])
 
     go.slurm, go.folder = slurm, folder
     go.story = lambda: folder.story.read_text()
@@ -108,7 +110,7 @@ def test_another_live_job_keeps_the_run(chain):
 
 
 def test_a_refusal_cancels_the_rest(chain, monkeypatch):
-    def refuse(attempt, words):
+    def refuse(attempt):
         raise OmrError("the data changed")
 
     monkeypatch.setattr(link, "_prove", refuse)
@@ -186,24 +188,25 @@ def submitted(tmp_path, monkeypatch):
     data.parent.mkdir()
     data.write_text("{}\n")
     manifest.write(data, {}, sha256="00ff", size=3, rows=10_000)
-    words = {"engine": "nemo-rl", "modes": recipe.SPLITS, "limit": None, "overrides": None}
-    attempt = events.Attempt(run, space.run(run), space, "7", 0, "1 of 2", None)
-    path, text = job_environment.engine_file(run, space, words)
+    request = TrainRequest.of(run, nodes=2, gpus=8)
+    attempt = events.Attempt(request, space.run(run), space, "7", 0, "1 of 2", None)
+    file = submit.engine_file_of(request, space)
+    path = file.path
     path.parent.mkdir(parents=True)
-    path.write_text(text)
+    path.write_text(file.text)
     made = prepared_data.folder(space, "00ff", None)
     made.mkdir(parents=True)
     (made / "data-00000-of-00001.arrow").write_bytes(b"0123456789")
     manifest.write(made, prepared_data.inputs("00ff", None), files={"data-00000-of-00001.arrow": 10})
 
     def prove(**changed):
-        given = {**words, **changed}
-        link._prove_engine(attempt, request.request(run, space, **given), given)
+        given = replace(request, **changed)
+        link._prove_engine(replace(attempt, request=given), frozen.inputs(given, space))
 
     def inherit(job="7"):
         monkeypatch.setattr(attempt, "job", job)
-        request.freeze(attempt.folder, request.request(run, space, **words))
-        return link.inherit(attempt, words)
+        frozen.freeze(attempt.folder, frozen.inputs(request, space))
+        return link.inherit(attempt)
 
     prove.path, prove.prepared, prove.data = path, made, data
     prove.inherit, prove.base, prove.space = inherit, base, space

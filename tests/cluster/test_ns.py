@@ -8,6 +8,7 @@ import pytest
 from omr import recipe
 from omr.cluster import ns
 from omr.errors import RequestError
+from omr.request import TrainRequest
 from omr.workspace import Workspace
 
 WORKSPACE = Workspace(Path("/workspace"))
@@ -44,11 +45,15 @@ TABLE = {
 }
 
 
+def argv(run, space=WORKSPACE, links=1, **words):
+    return ns.argv(TrainRequest.of(run, **words), space, links)
+
+
 @pytest.mark.parametrize("model", TABLE)
 def test_round_1_is_the_recipe_s_own(model):
     lr, min_lr, tp, cp = TABLE[model]
     wanted = shlex.split(ROUND_1.format(model=model, lr=lr, min_lr=min_lr, tp=tp, cp=cp))
-    assert ns.argv(recipe.run(model, 1), WORKSPACE) == wanted
+    assert argv(recipe.run(model, 1)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_round_1_is_the_recipe_s_own(model):
     ],
 )
 def test_round_2_is_corrected(variant, key, steps, warmup, period, averaged):
-    first, second = ns.argv(recipe.run("7b", 1), WORKSPACE), ns.argv(recipe.run("7b", 2, variant), WORKSPACE)
+    first, second = argv(recipe.run("7b", 1)), argv(recipe.run("7b", 2, variant))
     assert [word for word in second if word not in first] == [
         f"--expname=openmathreasoning-repro-7b-{key}",
         f"--output_dir=/workspace/runs/7b/{key}/checkpoints",
@@ -75,7 +80,7 @@ def test_round_2_is_corrected(variant, key, steps, warmup, period, averaged):
 
 
 def test_links_and_size():
-    words = ns.argv(recipe.run("7b", 1), WORKSPACE, nodes=2, gpus=4, links=4, overrides="a.b=1 ++c=2")
+    words = argv(recipe.run("7b", 1, name="x"), links=4, nodes=2, gpus=4, overrides="a.b=1 ++c=2")
     assert {"--num_training_jobs=4", "--num_nodes=2", "--num_gpus=4"} < set(words)
     assert words[-2:] == ["++a.b=1", "++c=2"]
 
@@ -114,7 +119,7 @@ def test_submit_writes_the_cluster_file_and_runs_ns(tmp_path, monkeypatch):
     tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$NEMO_SKILLS_CONFIG_DIR" "$@" > {seen}\n')
     tool.chmod(0o755)
     space, run = Workspace(tmp_path), recipe.run("7b", 1)
-    words = ns.argv(run, space)
+    words = argv(run, space)
     with pytest.raises(RequestError, match="ns is not installed"):
         monkeypatch.setenv("PATH", "/nonexistent")
         ns.submit(run, space, words, print)
@@ -148,28 +153,28 @@ def test_round_2_starts_where_round_1_really_ended(tmp_path, ours, theirs, base)
         finished(first.final)
     if theirs:
         finished(first.checkpoints / "final_hf_model", "config.json")
-    assert f"--hf_model={first.root / base}" in ns.argv(recipe.run("7b", 2), space)
+    assert f"--hf_model={first.root / base}" in argv(recipe.run("7b", 2), space)
 
 
 def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(ns.slurm, "available", lambda: False)
     space, run = Workspace(tmp_path), recipe.run("7b", 2)
     with pytest.raises(RequestError, match="final is not there"):
-        ns.ready(run, space, recipe.SPLITS)
+        ns.ready(TrainRequest.of(run), space)
     finished(space.run(recipe.run("7b", 1)).checkpoints / "final_hf_model", "config.json")
     with pytest.raises(RequestError, match=r"round2\.jsonl is not there, or not finished; run make data"):
-        ns.ready(run, space, recipe.SPLITS)
+        ns.ready(TrainRequest.of(run), space)
     data = space.data("openmathreasoning", "round2")
     data.parent.mkdir()
     data.touch()
     data.with_suffix(".manifest.json").write_text("{}")
-    ns.ready(run, space, recipe.SPLITS)
+    ns.ready(TrainRequest.of(run), space)
     space.run(run).root.mkdir(parents=True)
     space.run(run).jobs_json.write_text("{}")
     with pytest.raises(RequestError, match="begun with LAUNCHER=sbatch"):
-        ns.ready(run, space, recipe.SPLITS)
+        ns.ready(TrainRequest.of(run), space)
 
 
 def test_an_override_with_spaces_stays_one_word():
-    words = ns.argv(recipe.run("7b", 1), WORKSPACE, overrides="'logger.wandb.notes=two words' a=1")
+    words = argv(recipe.run("7b", 1, name="x"), overrides="'logger.wandb.notes=two words' a=1")
     assert words[-2:] == ["++logger.wandb.notes=two words", "++a=1"]

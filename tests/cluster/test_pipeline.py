@@ -7,10 +7,10 @@ import re
 import pytest
 
 from omr import manifest, recipe, settings
-from omr.cluster import job_environment, pipeline, slurm, status, submit
+from omr.cluster import pipeline, slurm, status, submit
 from omr.errors import OmrError, RequestError
-from omr.run import events, request
-from omr.training import stage
+from omr.request import TrainRequest
+from omr.run import events, frozen
 from omr.workspace import Workspace
 
 
@@ -28,8 +28,8 @@ def rounds(model="7b", **more):
     return [recipe.run(model, number, **more) for number in recipe.model(model).rounds]
 
 
-def asked(engine="nemo-rl", **more):
-    return {"engine": engine, "modes": recipe.SPLITS, "limit": None, "overrides": None, **more}
+def requests(runs_=None, **more):
+    return [TrainRequest.of(run, **more) for run in runs_ or rounds()]
 
 
 def done(path, **facts):
@@ -65,14 +65,14 @@ def cluster(monkeypatch):
 
 def make(space, evaluate=False, said=None, runs_=None, **more):
     lines = []
-    words = asked(**(said or {}))
-    pipeline.make(runs_ or rounds(), space, words, links=2, evaluate=evaluate, say=lines.append, **more)
+    how = submit.Submission(2, evaluate, **more)
+    pipeline.make(requests(runs_, **(said or {})), space, how, lines.append)
     return "\n".join(lines)
 
 
 def test_parts(space):
     def left(evaluate=False):
-        return [(kind, run.key) for kind, run in pipeline.parts(rounds(), space, asked(), evaluate)]
+        return [(part.kind, part.run.key) for part in pipeline.parts(requests(), space, evaluate)]
 
     both = [("data", "round1"), ("train", "round1"), ("data", "round2"), ("train", "round2")]
     assert left() == [("model", "round1"), *both]
@@ -128,7 +128,7 @@ def test_round_2_of_a_graph_starts_from_its_own_round_1(space, cluster, name, pl
     assert base == str(space.run(rounds(**more)[0]).final)
     # And that is what its first link will ask for, once it stands.
     done(space.run(rounds(**more)[0]).final, files={})
-    assert str(request.base_of(rounds(**more)[1], space)) == base
+    assert str(frozen.base_of(rounds(**more)[1], space)) == base
 
 
 def test_one_refused_job_takes_back_all(space, cluster):
@@ -185,7 +185,8 @@ def ready(space, cluster):
 
     def go(said=None, evaluate=False, **more):
         lines = []
-        submit.train(run, space, asked(**(said or {})), links=2, evaluate=evaluate, say=lines.append, **more)
+        how = submit.Submission(2, evaluate, **more)
+        submit.train(TrainRequest.of(run, **(said or {})), space, how, lines.append)
         return "\n".join(lines)
 
     go.folder, go.run = space.run(run), run
@@ -197,7 +198,7 @@ def test_a_submission_is_written_down(ready, cluster):
     listed = json.loads(ready.folder.jobs_json.read_text())
     assert [job["key"] for job in listed["jobs"]] == ["prepare", "train-1", "train-2", "convert", "average"]
     assert [job["id"] for job in listed["jobs"]] == ["101", "102", "103", "104", "105"]
-    assert "submitted as prepare 101" in said and status.run_of(listed["recipe"]) == ready.run
+    assert "submitted as prepare 101" in said and recipe.Run.from_dict(listed["recipe"]) == ready.run
     assert ready.folder.run_json.exists() and ready.folder.engine_yaml("nemo-rl").exists()
 
 
@@ -257,9 +258,9 @@ def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
     row = slurm.Queued("9", "RUNNING", "", "omr", comment=str(ready.folder.root))
     with monkeypatch.context() as patch, pytest.raises(RequestError, match="has a chain already"):
         patch.setattr(slurm, "queue", lambda: [row])
-        stage.anew(ready.run, space)
+        submit.clear(ready.run, ready.folder)
     assert ready.folder.checkpoint(750).exists()
-    stage.anew(ready.run, space)
+    submit.clear(ready.run, ready.folder)
     assert not ready.folder.checkpoints.exists() and not ready.folder.links_json.exists()
     ready()
 
@@ -298,7 +299,7 @@ def test_wandb_is_on_where_the_jobs_have_its_key(ready, tmp_path, monkeypatch):
     env = tmp_path / "env"
     env.write_text("WANDB_API_KEY=s3cret\n")
     env.chmod(0o600)
-    _, text = job_environment.engine_file(ready.run, Workspace(tmp_path / "w"), asked())
+    text = submit.engine_file_of(TrainRequest.of(ready.run), Workspace(tmp_path / "w")).text
     assert "wandb_enabled: true" in text and "s3cret" not in text
 
 
@@ -318,11 +319,11 @@ def test_no_secret_is_in_what_a_job_is_submitted_with(ready, cluster, tmp_path, 
 
 
 def test_launchers_do_not_mix(ready, space, cluster, monkeypatch):
-    how = {"links": 1, "evaluate": False, "say": print}
+    limited = TrainRequest(ready.run, "nemo-rl", limit=5)
     with pytest.raises(RequestError, match="LIMIT: LAUNCHER=ns knows no such thing"):
-        submit.dispatch(ready.run, space, asked(limit=5), **how, launcher="ns")
+        submit.dispatch(limited, space, submit.Submission(1, launcher="ns"), print)
     (ready.folder.root / "ns").mkdir(parents=True)
     (ready.folder.root / "ns" / "slurm.yaml").write_text("")
     with pytest.raises(RequestError, match="begun with LAUNCHER=ns"):
-        submit.dispatch(ready.run, space, asked(), **how, launcher="sbatch")
+        submit.dispatch(TrainRequest.of(ready.run), space, submit.Submission(1), print)
     assert not cluster.jobs

@@ -8,6 +8,7 @@ import pytest
 from omr import manifest, recipe
 from omr.cluster import plan, slurm, status
 from omr.cluster.slurm import Queued
+from omr.request import TrainRequest
 from omr.training.nemo_rl import config
 from omr.workspace import Workspace
 
@@ -122,24 +123,26 @@ def test_every_run_is_found_again(folder, tmp_path):
     assert all(run == RUN for run, _ in status.runs(tmp_path) if run.name)
 
 
-def asked(**more):
-    return {"engine": "nemo-rl", "modes": recipe.SPLITS, "limit": None, "overrides": None, **more}
+def numbers(run, space, **words):
+    """What a plan says; `words` are of the request, but for what is known of the speed."""
+    known = {key: words.pop(key) for key in ("step_seconds", "limit_seconds") if key in words}
+    return plan.numbers(TrainRequest(run, "nemo-rl", **words), space, **known)
 
 
 def test_plan_counts(tmp_path):
     space, run = Workspace(tmp_path), recipe.run("7b", 2)
-    found = plan.numbers(run, space, asked(), 64, 8, step_seconds=20, limit_seconds=4 * 3600)
+    found = numbers(run, space, step_seconds=20, limit_seconds=4 * 3600)
     assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
     assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
     data = space.data("openmathreasoning", "round2")
     data.parent.mkdir()
     data.write_text("x")
     manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="0")
-    found = plan.numbers(run, space, asked(), 64, 8)
+    found = numbers(run, space)
     assert found.epochs == pytest.approx(6.144) and "guess" in found.speed_from
     assert found.tokens == pytest.approx(3000 * 1024 * 20_000 / plan.TOKEN_BYTES)
-    assert plan.numbers(run, space, asked(limit=10_000), 2, 8).epochs == pytest.approx(307.2)
-    shown = "\n".join(plan.lines(found, run, 64, 8))
+    assert numbers(run, space, limit=10_000, nodes=2).epochs == pytest.approx(307.2)
+    shown = "\n".join(plan.lines(found, TrainRequest.of(run)))
     assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
     assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
 
@@ -155,13 +158,13 @@ def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
 
 def test_plan_says_what_a_lost_node_can_cost(tmp_path):
     space, run = Workspace(tmp_path), recipe.run("7b", 1)
-    slow = plan.numbers(run, space, asked(), 64, 8, step_seconds=20)
+    slow = numbers(run, space, step_seconds=20)
     text = plan.at_risk(slow, run.schedule)
     assert "a save every 42 hours" in text and "save_period=300 " in text
     assert run.schedule.save_period % 300 == 0
-    quick = plan.numbers(run, space, asked(), 64, 8, step_seconds=0.9)
+    quick = numbers(run, space, step_seconds=0.9)
     assert plan.at_risk(quick, run.schedule) is None
-    assert "at risk" in "\n".join(plan.lines(slow, run, 64, 8))
+    assert "at risk" in "\n".join(plan.lines(slow, TrainRequest.of(run)))
 
 
 def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):

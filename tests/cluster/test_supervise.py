@@ -9,6 +9,7 @@ import pytest
 
 from omr import recipe
 from omr.cluster import supervise
+from omr.request import TrainRequest
 from omr.run import events, lease
 from omr.workspace import RunFolder
 
@@ -55,7 +56,9 @@ def test_usr2_looks_again_and_term_ends(tmp_path, monkeypatch):
     times = iter([1000.0, 1000.0, 500.0])
     monkeypatch.setattr(supervise.slurm, "end_time", lambda job, **_: next(times))
     monkeypatch.setattr(supervise.time, "time", lambda: 450.0)
-    given = events.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100)
+    given = events.Attempt(
+        TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100
+    )
     ends = supervise._Ends(given, {})
     assert ends.deadline == 900 and supervise._reason([], ends) is None
     assert supervise._reason(["SIGUSR2"], ends) is None
@@ -69,7 +72,7 @@ def test_the_controller_may_be_away(tmp_path, monkeypatch):
         raise supervise.OmrError("squeue failed")
 
     monkeypatch.setattr(supervise.slurm, "end_time", away)
-    given = events.Attempt(RUN, RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
+    given = events.Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
     ends = supervise._Ends(given, {})
     assert ends.deadline is None and not ends.late()
 
@@ -84,7 +87,7 @@ def attempt(tmp_path, monkeypatch):
     probe = events.Probe(
         lambda path: sorted(int(p.name[5:]) for p in path.glob("step_*")), lambda path: [], False
     )
-    made = events.Attempt(RUN, folder, None, "7", 0, "1 of 2", probe, margin=60)
+    made = events.Attempt(TrainRequest.of(RUN), folder, None, "7", 0, "1 of 2", probe, margin=60)
     made.held = lease.take(folder.lease, "7", 0, lambda job: False)
     return made
 

@@ -8,7 +8,7 @@ import pytest
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.evaluation import stage
-from omr.run import request
+from omr.run import frozen
 from omr.tiny import corpus
 from omr.workspace import Workspace
 
@@ -178,7 +178,7 @@ def test_round_2_begins_where_round_1_ended(trained, asked, monkeypatch):
     shutil.rmtree(base)
     station(base, seed=3)
     result, _ = make(trained, asked, run=second)
-    assert result["before"]["identity"] == request.identity(base) != first["after"]["identity"]
+    assert result["before"]["identity"] == frozen.identity(base) != first["after"]["identity"]
 
 
 def test_any_model_folder_may_be_asked(trained, asked, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from omr import files, manifest, recipe
 from omr.models import base as model
 from omr.models import convert
-from omr.run import checkpoints, request
+from omr.request import TrainRequest
+from omr.run import checkpoints, frozen
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
 
@@ -79,7 +80,7 @@ def trained_once(tmp_path_factory):
     manifest.write(data, {"modes": list(recipe.SPLITS)}, **facts)
     folder = workspace.run(run)
     folder.root.mkdir(parents=True)
-    request.freeze(folder, request.request(run, workspace, engine="trl"))
+    frozen.freeze(folder, frozen.inputs(TrainRequest.of(run), workspace))
     identity = checkpoints.run_identity(files.read_json(folder.run_json)["request"])
     for step in run.schedule.averaged:
         with checkpoints.saving(folder.checkpoints, step, identity) as aside:

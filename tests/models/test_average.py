@@ -11,7 +11,7 @@ import pytest
 from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.models import average, mean, weights
-from omr.run import request
+from omr.run import frozen
 from omr.settings import ROOT
 from omr.training import preflight
 from tests.models.kit import HEAD, TAIL, at_once, save, write_shard
@@ -61,10 +61,10 @@ def test_round_2_starts_from_it(trained):
     workspace, run = trained
     average.make(run, workspace)
     second = recipe.run("tiny", 2)
-    assert request.base_of(second, workspace) == workspace.run(run).final
-    before = request.identity(workspace.run(run).final)
+    assert frozen.base_of(second, workspace) == workspace.run(run).final
+    before = frozen.identity(workspace.run(run).final)
     (workspace.run(run).final / "README.md").write_text("another card")
-    assert request.identity(workspace.run(run).final) == before
+    assert frozen.identity(workspace.run(run).final) == before
 
 
 def test_dry_run(trained):

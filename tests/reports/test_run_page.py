@@ -8,7 +8,8 @@ import pytest
 from omr import manifest, recipe
 from omr.errors import RequestError
 from omr.reports import pages, run_page
-from omr.run import request
+from omr.request import TrainRequest
+from omr.run import frozen
 from omr.workspace import Workspace
 
 SPLITS = {"cot": {"read": 12, "kept": 8, "dropped": {"source": 3, "pass rate <i>": 1}, "rejected": {}}}
@@ -29,7 +30,7 @@ def run(tmp_path):
     data.write_text("row\n")
     manifest.write(data, {"seed": 5}, sha256="11ee", size=4, rows=8, splits=SPLITS)
     folder = workspace.run(run)
-    request.freeze(folder, request.request(run, workspace, engine="trl"))
+    frozen.freeze(folder, frozen.inputs(TrainRequest.of(run), workspace))
     return run, folder
 
 

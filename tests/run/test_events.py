@@ -5,6 +5,7 @@ import json
 import pytest
 
 from omr import recipe
+from omr.request import TrainRequest
 from omr.run import events
 from omr.workspace import RunFolder
 
@@ -121,7 +122,7 @@ def test_tidy_keeps_what_is_averaged_and_the_newest_two(tmp_path):
 
 
 def test_the_story_has_a_line_for_each_event(tmp_path, capsys):
-    given = events.Attempt(RUN, RunFolder(tmp_path), None, "7", 1, "2 of 4", None)
+    given = events.Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 1, "2 of 4", None)
     given.say("trains on from step 8")
     line = (tmp_path / "story.txt").read_text()
     assert line.endswith(" link 2 of 4, job 7, start 2: trains on from step 8\n")

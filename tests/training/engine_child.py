@@ -23,7 +23,8 @@ from transformers.models.qwen2 import modeling_qwen2  # noqa: F401
 
 from omr import files, manifest, recipe
 from omr.data import prompts
-from omr.run import request as runs
+from omr.request import TrainRequest
+from omr.run import frozen
 from omr.tiny import corpus
 from omr.training.trl import engine, plan, trainer
 from omr.workspace import Workspace
@@ -48,8 +49,8 @@ def prepare(root, rows=100, **changes):
     data.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in sft_rows(rows)))
     manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=rows)
     folder = workspace.run(run)
-    request = runs.freeze(folder, runs.request(run, workspace, engine="trl"))["request"]
-    values = {**vars(plan.plan(run, request)), **changes}
+    began = frozen.freeze(folder, frozen.inputs(TrainRequest.of(run), workspace))
+    values = {**vars(plan.plan(began)), **changes}
     plan.write(folder, plan.Plan(**values))
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from omr import files, manifest, recipe
 from omr.errors import RequestError
+from omr.request import TrainRequest
+from omr.run.frozen import BaseModel, FrozenRun, TrainingData
 from omr.settings import ROOT
 from omr.tiny import corpus
 from omr.training import stage
@@ -23,6 +25,7 @@ from omr.training.trl import plan as trl_plan
 from omr.workspace import Workspace
 
 RUNS = {name: recipe.run(name) for name in ("tiny", "7b")}
+DATA = TrainingData(Path("/d"), "0", 1, 1)
 SMOKE = recipe.run("7b", name="smoke")
 
 
@@ -37,8 +40,7 @@ def bin_(script, *words, **environ):
 
 
 def words(run=RUNS["tiny"], **said):
-    names = ("engine", "modes", "limit", "overrides", "gpus")
-    return stage.words(run, *(said.get(name) for name in names))
+    return TrainRequest.of(run, **said)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +87,13 @@ def test_where_it_trains(monkeypatch, run, chosen, where):
     monkeypatch.delenv("RUNNER", raising=False)
     if chosen:
         monkeypatch.setenv("RUNNER", chosen)
-    assert stage.runner(RUNS[run], words(RUNS[run])) == where
+    assert stage.runner(RUNS[run]) == where
 
 
 def test_a_real_model_is_not_trained_just_anywhere(monkeypatch):
     monkeypatch.delenv("RUNNER", raising=False)
     with pytest.raises(RequestError) as refused:
-        stage.runner(RUNS["7b"], words(RUNS["7b"]))
+        stage.runner(RUNS["7b"])
     for way in ("RUNNER=slurm", "RUNNER=docker", "RUNNER=host ENGINE=trl NAME="):
         assert way in str(refused.value)
 
@@ -159,8 +161,8 @@ def test_a_dry_run_needs_little_and_writes_nothing(tmp_path, model):
 
 
 def plan_of(folder, **changes):
-    request = {"base": {"path": str(folder)}, "data": {"rows": 1}, "limit": None}
-    return trl_plan.Plan(**{**vars(trl_plan.plan(RUNS["7b"], request, 0)), **changes})
+    began = FrozenRun(RUNS["7b"], "trl", BaseModel(folder, "0"), DATA, None, None)
+    return trl_plan.Plan(**{**vars(trl_plan.plan(began, 0)), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -222,12 +224,7 @@ def test_gpus_are_asked_for_by_name_or_number(tmp_path, monkeypatch):
 
 def test_the_plan_is_read_as_it_was_written(tmp_path):
     folder = Workspace(tmp_path).run(RUNS["tiny"])
-    request = {
-        "base": {"path": "/b"},
-        "data": {"path": "/d", "sha256": "0", "size": 1, "rows": 1},
-        "limit": 3,
-    }
-    planned = trl_plan.plan(RUNS["tiny"], request)
+    planned = trl_plan.plan(FrozenRun(RUNS["tiny"], "trl", BaseModel(Path("/b"), "0"), DATA, 3, None))
     folder.root.mkdir(parents=True)
     trl_plan.write(folder, planned)
     assert trl_plan.read(folder) == planned

@@ -5,18 +5,19 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from omr import settings
-from omr.cluster import job_environment
 from omr.errors import OmrError, RequestError
 from omr.files import lock, write_text
 from omr.models import average, convert
 from omr.recipe import Run
-from omr.run import events, sealed, stopping
-from omr.run import request as runs
+from omr.request import TrainRequest
+from omr.run import events, frozen, sealed, stopping
+from omr.run.frozen import FrozenRun
 from omr.settings import ROOT
-from omr.training.nemo_rl import prepared_data
+from omr.training.nemo_rl import engine_file, prepared_data
 from omr.workspace import RunFolder, Workspace
 
 SCRIPT = Path("examples", "run_sft.py")
@@ -38,15 +39,16 @@ def complete(run: Run, folder: RunFolder) -> bool:
     return events.complete(run, folder, sealed.whole(folder.checkpoints))
 
 
-def here(run: Run, workspace: Workspace, words: dict, gpus: int, say: Callable[[str], None]) -> int:
+def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None]) -> int:
     """Train until the end or until asked to stop, convert and average; returns the step that was reached."""
-    home, folder = need(run), workspace.run(run)
-    if not gpus:
+    run, folder = request.run, workspace.run(request.run)
+    home = need(run)
+    if not request.gpus:
         raise RequestError(f"{run.title}: NeMo-RL needs GPUs, and none is visible here; choose RUNNER=slurm")
-    request = runs.freeze(folder, runs.request(run, workspace, **words))["request"]
+    began = frozen.freeze(folder, frozen.inputs(request, workspace))
     if not complete(run, folder):
         with lock(folder.root / ".train.lock", str(folder.root)):
-            _train(run, workspace, words, request, gpus, home, say)
+            _train(request, workspace, began, home, say)
     reached = max(sealed.whole(folder.checkpoints), default=0)
     if complete(run, folder):
         for step in run.schedule.averaged:
@@ -57,27 +59,23 @@ def here(run: Run, workspace: Workspace, words: dict, gpus: int, say: Callable[[
 
 
 def _train(
-    run: Run,
+    request: TrainRequest,
     workspace: Workspace,
-    words: dict,
-    request: dict,
-    gpus: int,
+    began: FrozenRun,
     home: Path,
     say: Callable[[str], None],
 ) -> None:
     """One session of the engine; an OmrError if it left no new checkpoint."""
-    folder = workspace.run(run)
-    prepared = prepared_data.make(workspace, Path(request["data"]["path"]), words["limit"])
-    os.environ.update(NODES="1", GPUS=str(gpus))  # nemo_rl.yaml is written for this size
-    file = job_environment.engine_file(run, workspace, words, secrets=settings.secrets())
-    job_environment.check_engine(file, run, request)
-    path, text = file
-    write_text(path, text)
+    run, folder = request.run, workspace.run(request.run)
+    prepared = prepared_data.make(workspace, began.data.path, request.limit)
+    file = engine_file.of(replace(request, nodes=1), workspace, secrets=settings.secrets())
+    engine_file.check(file, began)
+    write_text(file.path, file.text)
     for line in sealed.mend(folder.checkpoints):
         say(line)
     start = max(sealed.whole(folder.checkpoints), default=0)
     say(f"training goes on from step {start}" if start else "training begins")
-    cache = convert.cache(workspace, Path(request["base"]["path"]))
+    cache = convert.cache(workspace, began.base.path)
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
         if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
@@ -95,8 +93,8 @@ def _train(
                     "RAY_AUTH_TOKEN_PATH": str(token),
                     "RAY_USAGE_STATS_ENABLED": "0",
                 }
-                driver = ["uv", "run", "--no-sync", "python", str(ROOT / "omr" / "nemo_driver.py")]
-                code = subprocess.run([*driver, "--config", str(path)], cwd=home, env=environ).returncode
+                driver = ["uv", "run", "--no-sync", "python", str(ROOT / "omr/training/nemo_rl/driver.py")]
+                code = subprocess.run([*driver, "--config", str(file.path)], cwd=home, env=environ).returncode
         finally:
             token.unlink(missing_ok=True)
     if max(sealed.whole(folder.checkpoints), default=0) <= start:

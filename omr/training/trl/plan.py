@@ -8,8 +8,7 @@ import yaml
 
 from omr.errors import OmrError
 from omr.files import write_text
-from omr.recipe import Run
-from omr.run import checkpoints
+from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
 
 THREADS = 2  # on a CPU; another number adds up in another order, and gives other last bits
@@ -47,15 +46,16 @@ class Plan:
         return step % self.save_period == 0 or step == self.steps
 
 
-def plan(run: Run, request: dict, gpus: int | None = None) -> Plan:
-    """The engine's numbers of a run and its frozen request; 0 GPUs: on the CPU (default: the recipe's)."""
+def plan(frozen: FrozenRun, gpus: int | None = None) -> Plan:
+    """The engine's numbers of a frozen run; 0 GPUs: on the CPU (default: the recipe's)."""
+    run = frozen.run
     model, schedule = run.model, run.schedule
     gpu = bool(model.gpus if gpus is None else gpus)
     return Plan(
         title=run.title,
-        identity=checkpoints.run_identity(request),
-        model=request["base"]["path"],
-        data={**request["data"], "limit": request["limit"]},
+        identity=frozen.run_identity,
+        model=str(frozen.base.path),
+        data={**frozen.request_json()["data"], "limit": frozen.limit},
         steps=schedule.steps,
         warmup=schedule.warmup,
         save_period=schedule.save_period,

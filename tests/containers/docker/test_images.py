@@ -18,7 +18,8 @@ import pytest
 from omr import files, recipe
 from omr.containers import run as container
 from omr.models import convert
-from omr.run import request
+from omr.request import TrainRequest
+from omr.run import frozen
 from omr.tiny import model
 from omr.workspace import Workspace
 
@@ -115,7 +116,7 @@ def trained(root: Path) -> None:
     workspace, train = Workspace(root), recipe.run("tiny", 1)
     folder = workspace.run(train)
     folder.root.mkdir(parents=True)
-    request.freeze(folder, request.request(train, workspace, engine="trl"))
+    frozen.freeze(folder, frozen.inputs(TrainRequest.of(train), workspace))
     for step in train.schedule.averaged:
         with files.building(folder.hf_step(step)) as aside:
             shutil.copytree(workspace.model("tiny"), aside, dirs_exist_ok=True)

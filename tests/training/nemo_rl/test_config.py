@@ -10,7 +10,7 @@ import yaml
 
 from omr import recipe
 from omr.errors import RequestError
-from omr.run import request
+from omr.run import frozen
 from omr.training.nemo_rl import checks, config, keys
 from omr.workspace import Workspace
 
@@ -26,7 +26,7 @@ RUNS = pytest.mark.parametrize("run", TEN, ids=lambda run: f"{run.model.name}-{r
 
 
 def written(run, **more):
-    base, data = request.base_of(run, WORKSPACE), request.data_of(run, WORKSPACE)
+    base, data = frozen.base_of(run, WORKSPACE), frozen.data_of(run, WORKSPACE)
     return config.config(run, WORKSPACE.run(run), base, data, **more)
 
 

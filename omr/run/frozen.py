@@ -1,0 +1,169 @@
+"""run.json: what a run folder was started with, and that nothing of it changed since."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr import manifest, recipe
+from omr.errors import OmrError, RequestError
+from omr.files import read_json, write_json
+from omr.request import TrainRequest
+from omr.workspace import RunFolder, Workspace
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The model folder that a run starts from."""
+
+    path: Path
+    identity: str  # hex digest, see `identity`
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The SFT file that a run reads."""
+
+    path: Path
+    sha256: str
+    size: int  # bytes
+    rows: int
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """Everything that decides a run's result, with the code and the command that began it."""
+
+    run: recipe.Run
+    engine: str
+    base: BaseModel
+    data: TrainingData
+    limit: int | None  # at most so many of the data's rows
+    overrides: str | None  # keys of NeMo-RL that the user set
+    code: str = ""  # the commit of this toolkit
+    command: str = ""
+
+    def request_json(self) -> dict:
+        """What decides the result, as plain JSON values: the `request` of run.json."""
+        values = {
+            "recipe": self.run.as_dict(),
+            "engine": self.engine,
+            "base": {"path": str(self.base.path), "identity": self.base.identity},
+            "data": {
+                "path": str(self.data.path),
+                "sha256": self.data.sha256,
+                "size": self.data.size,
+                "rows": self.data.rows,
+            },
+            "limit": self.limit,
+            "overrides": self.overrides,
+        }
+        return json.loads(json.dumps(values))  # tuples are lists, as they are when read back
+
+    @property
+    def run_identity(self) -> str:
+        """Hex digest of the request. Checkpoints carry it: one of another run is never resumed from."""
+        return request_identity(self.request_json())
+
+
+def request_identity(request: dict) -> str:
+    """Hex digest of the `request` of a run.json."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def base_of(run: recipe.Run, workspace: Workspace) -> Path:
+    """The model folder a run starts from: the patched base, or for round 2 round 1's final model.
+
+    A named round 2 starts from the round 1 of the same NAME where there is one, else from the plain one.
+    """
+    if run.round.number == 1:
+        return workspace.model(run.model.name)
+    first = recipe.run(run.model.name, 1, steps=run.schedule.steps if run.name else None, name=run.name)
+    named = workspace.run(first).final
+    return named if named.exists() else workspace.run(recipe.run(run.model.name, 1)).final
+
+
+def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] = recipe.SPLITS) -> Path:
+    """The SFT file a run trains on: the one of its NAME where there is one, else the plain one."""
+    named = workspace.data(run.model.corpus, run.round.key, modes, run.name)
+    return named if named.exists() else workspace.data(run.model.corpus, run.round.key, modes)
+
+
+def identity(model: Path) -> str:
+    """Hex digest of a finished model folder, from the hashes in its manifest; its card does not count."""
+    origin = manifest.read(model)
+    if origin is None:
+        raise RequestError(f"{model}: is not a finished model; make it first")
+    content = {name: entry for name, entry in origin["files"].items() if name != "README.md"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
+    """What the request would train with now; a RequestError names what is missing and how to make it."""
+    run = request.run
+    words = f"MODEL={run.model.name}"
+    base, data = base_of(run, workspace), data_of(run, workspace, request.modes)
+    if manifest.read(base) is None:
+        if run.round.number == 2:
+            raise RequestError(
+                f"{base}: round 1's final model is not there; run make train {words} ROUND=1 first"
+            )
+        raise RequestError(f"{base}: the base model is not there; run make model {words} first")
+    origin = manifest.read(data)
+    if origin is None:
+        variant = f" VARIANT={run.round.variant}" if run.round.number == 2 else ""
+        target = f"make data DATASET={run.model.corpus} ROUND={run.round.number}{variant}"
+        raise RequestError(f"{data}: the training data is not there; run {target} first")
+    return FrozenRun(
+        run,
+        request.engine,
+        BaseModel(base, identity(base)),
+        TrainingData(data, origin["sha256"], origin["size"], origin["rows"]),
+        request.limit,
+        request.overrides,
+    )
+
+
+def read(folder: RunFolder) -> FrozenRun | None:
+    """What `freeze` wrote when the run began, None where it did not; damage is an OmrError."""
+    if not folder.run_json.exists():
+        return None
+    values = read_json(folder.run_json)
+    try:
+        request, base, data = values["request"], values["request"]["base"], values["request"]["data"]
+        return FrozenRun(
+            recipe.Run.from_dict(request["recipe"]),
+            request["engine"],
+            BaseModel(Path(base["path"]), base["identity"]),
+            TrainingData(Path(data["path"]), data["sha256"], data["size"], data["rows"]),
+            request["limit"],
+            request.get("overrides"),
+            values["code"],
+            values["command"],
+        )
+    except (KeyError, TypeError) as error:
+        raise OmrError(
+            f"{folder.run_json}: is no frozen request ({error}); FORCE=1 trains the run anew"
+        ) from None
+
+
+def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
+    """What the run was trained with; a RequestError where it was not trained."""
+    frozen = read(folder)
+    if frozen is None:
+        raise RequestError(f"{folder.root}: was not trained; run make train MODEL={run.model.name} first")
+    return frozen
+
+
+def freeze(folder: RunFolder, wanted: FrozenRun) -> FrozenRun:
+    """Write run.json, or check that it says the same; a RequestError names what changed since."""
+    if frozen := read(folder):
+        if different := manifest.changes(frozen.request_json(), wanted.request_json()):
+            raise RequestError(
+                f"{folder.root} was started with another request: {'; '.join(different)};"
+                " ask for the same again, or set NAME=… for a run of its own"
+            )
+        return frozen
+    origin = {"code": manifest.code_revision(), "command": manifest.command()}
+    write_json(folder.run_json, {"request": wanted.request_json(), **origin})
+    return read(folder)

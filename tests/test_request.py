@@ -1,0 +1,50 @@
+"""What a training is asked with is checked at one door, whichever script asks."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from omr import recipe
+from omr.request import TrainRequest
+from omr.settings import ROOT
+
+
+@pytest.mark.parametrize("script", ["train", "plan", "pipeline", "prepare"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"OVERRIDES": "sft.seed=7"}, "OVERRIDES=sft.seed=7 makes another run than the recipe's; add NAME="),
+        ({"ENGINE": "foo"}, "ENGINE=foo is unknown; choose trl or nemo-rl"),
+        ({"ENGINE": "trl"}, "ENGINE=trl makes another run than the recipe's; add NAME="),
+        ({"LIMIT": "10"}, "LIMIT=10 makes another run than the recipe's; add NAME="),
+        ({"STEPS": "20"}, "STEPS=20 makes another run than the recipe's; add NAME="),
+        ({"NAME": "x", "ENGINE": "trl", "OVERRIDES": "a=1"}, "OVERRIDES are keys of NeMo-RL"),
+    ],
+)
+def test_no_script_lets_another_run_under_the_recipes_name(tmp_path, script, words, told):
+    environ = {"PATH": os.environ["PATH"], "OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(tmp_path)}
+    command = [sys.executable, ROOT / "bin" / f"{script}.py", "--model", "7b"]
+    done = subprocess.run(command, env=environ | words, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and told in done.stderr
+    assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        TrainRequest.of(recipe.run("7b")),
+        TrainRequest.of(recipe.run("7b", 2, "paper", name="x"), modes="tir,cot", limit=5),
+        TrainRequest.of(recipe.run("tiny", steps=40, name="short")),
+        TrainRequest.of(recipe.run("1.5b", name="hot"), overrides="sft.seed=7", engine="nemo-rl"),
+    ],
+    ids=lambda request: request.run.title,
+)
+def test_a_job_that_reads_the_words_asks_for_the_same(request_):
+    words = {name.lower(): value for name, value in request_.words().items()}
+    steps = int(words["steps"]) if "steps" in words else None
+    limit = int(words["limit"]) if "limit" in words else None
+    run = recipe.run(words["model"], words["round"], words.get("variant"), steps, words.get("name"))
+    again = TrainRequest.of(run, modes=words["modes"], limit=limit, overrides=words.get("overrides"))
+    assert again == request_
