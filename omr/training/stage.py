@@ -18,7 +18,7 @@ from omr.settings import ROOT
 from omr.training import preflight
 from omr.training.nemo_rl import local
 from omr.training.trl import memory
-from omr.training.trl import plan as trl_plan
+from omr.training.trl.config import EngineConfig, engine_config, to_yaml, write_config
 from omr.workspace import RunFolder, Workspace
 
 RUNNERS = ("host", "docker", "slurm")
@@ -89,14 +89,14 @@ def clear(folder: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def begin(request: TrainRequest, workspace: Workspace) -> trl_plan.Plan:
+def begin(request: TrainRequest, workspace: Workspace) -> EngineConfig:
     """Freeze the request and write what the engine reads."""
     run, folder = request.run, workspace.run(request.run)
     wanted = frozen.inputs(request, workspace)
     preflight.base(wanted.base, run)
-    planned = trl_plan.plan(frozen.freeze(folder, wanted), request.gpus)
-    trl_plan.write(folder, planned)
-    return planned
+    config = engine_config(frozen.freeze(folder, wanted), request.gpus)
+    write_config(folder, config)
+    return config
 
 
 def link(request: TrainRequest, workspace: Workspace) -> bool:
@@ -122,7 +122,7 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
         if request.engine == "nemo-rl":
             local.need(run)
         wanted = frozen.inputs(request, workspace)
-        text = trl_plan.text(trl_plan.plan(wanted, request.gpus)) if request.engine == "trl" else ""
+        text = to_yaml(engine_config(wanted, request.gpus)) if request.engine == "trl" else ""
         lines += [f"write  {file}", *text.splitlines()]
     except RequestError as error:
         lines.append(f"lacks  {error}")
@@ -144,7 +144,7 @@ def train_locally(
         local.need(run)
     wanted = frozen.inputs(request, workspace)
     if request.engine == "trl":
-        memory.check(trl_plan.plan(wanted, request.gpus), max(1, request.gpus))
+        memory.check(engine_config(wanted, request.gpus), max(1, request.gpus))
     if force:
         clear(folder)
     if request.engine == "nemo-rl":

@@ -21,7 +21,7 @@ from omr.settings import ROOT
 from omr.tiny import corpus
 from omr.training import stage
 from omr.training.trl import memory
-from omr.training.trl import plan as trl_plan
+from omr.training.trl.config import EngineConfig, engine_config, read_config, write_config
 from omr.workspace import Workspace
 
 RUNS = {name: recipe.run(name) for name in ("tiny", "7b")}
@@ -162,7 +162,7 @@ def test_a_dry_run_needs_little_and_writes_nothing(tmp_path, model):
 
 def plan_of(folder, **changes):
     began = FrozenRun(RUNS["7b"], "trl", BaseModel(folder, "0"), DATA, None, None)
-    return trl_plan.Plan(**{**vars(trl_plan.plan(began, 0)), **changes})
+    return EngineConfig(**{**vars(engine_config(began, 0)), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -224,13 +224,13 @@ def test_gpus_are_asked_for_by_name_or_number(tmp_path, monkeypatch):
 
 def test_the_plan_is_read_as_it_was_written(tmp_path):
     folder = Workspace(tmp_path).run(RUNS["tiny"])
-    planned = trl_plan.plan(FrozenRun(RUNS["tiny"], "trl", BaseModel(Path("/b"), "0"), DATA, 3, None))
+    planned = engine_config(FrozenRun(RUNS["tiny"], "trl", BaseModel(Path("/b"), "0"), DATA, 3, None))
     folder.root.mkdir(parents=True)
-    trl_plan.write(folder, planned)
-    assert trl_plan.read(folder) == planned
-    assert planned.data["limit"] == 3
+    write_config(folder, planned)
+    assert read_config(folder) == planned
+    assert planned.data.limit == 3
     assert (planned.gpu, planned.packed) == (False, False)
-    assert [step for step in range(1, 401) if planned.saved(step)] == list(range(20, 401, 20))
+    assert [step for step in range(1, 401) if planned.saves(step)] == list(range(20, 401, 20))
 
 
 @pytest.fixture(scope="module")

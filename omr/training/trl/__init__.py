@@ -1,1 +1,6 @@
-"""The one-box engine, on TRL's SFTTrainer: plan, memory, rows, trainer."""
+"""The one-box engine (ENGINE=trl): TRL's SFTTrainer on this machine, in one process or in one for each GPU.
+
+`make train` calls `config.engine_config` and `config.write_config` (a frozen run becomes <run>/trl.yaml),
+`memory.check` (refuses what cannot fit) and `engine.train` (reads trl.yaml and trains, or goes on).
+The way of a row: sft_file (read) -> batches (which rows, grouped how) -> feed (tokens) -> trainer (loss).
+"""

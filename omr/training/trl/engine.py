@@ -1,38 +1,49 @@
-"""The one-box engine: TRL's SFTTrainer, fed as NeMo-RL feeds its own, killed and resumed without a trace.
+"""The one-box engine: trains a run from <run>/trl.yaml with TRL's SFTTrainer, and resumes it after any end.
 
-It reads <run>/trl.yaml (written by plan.py) and nothing else of the request. A step's batch counts
-rows of the SFT file, however many micro-batches they make; the loss is the sum over output tokens by their
-number in the whole batch, over all processes, as NeMo-RL normalises it. Run it alone or under torchrun.
+A step's batch counts rows of the SFT file, however many micro-batches they make. The loss is the sum over the
+output's tokens divided by their number in the whole batch, over all processes: NeMo-RL normalises it so. A
+killed and resumed training gives the same bytes as an undisturbed one on the CPU. Runs alone or under torchrun.
 
-Environment: OMR_DEADLINE (seconds since the epoch by which saving must begin), OMR_STOP (a file that asks for
-the same now, as SIGTERM and SIGUSR2 do), OMR_LEASE (omr/run/lease.py), OMR_STEP_DELAY (seconds, for tests).
+Environment: OMR_DEADLINE (seconds since the epoch by which the last save must have ended), OMR_STOP (a file
+whose appearance asks to save and stop, as SIGTERM and SIGUSR2 do), OMR_LEASE (omr/run/lease.py),
+OMR_STEP_DELAY (seconds that each step waits, for tests).
 """
 
 import contextlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from omr import libraries
 from omr.errors import OmrError
 from omr.files import lock
 from omr.run import checkpoints, lease, stopping
-from omr.training.trl import plan as trl_plan
-from omr.training.trl import trainer as trl_trainer
-from omr.training.trl.process_group import World, agree, leaving
-from omr.training.trl.rows import Feed, Order, Rows, packed, padded
+from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
+from omr.training.trl.config import EngineConfig, read_config
+from omr.training.trl.feed import BatchFeed
+from omr.training.trl.process_group import ProcessGroup
+from omr.training.trl.sft_file import SftFile
+from omr.training.trl.stop_rule import StopRule
 from omr.workspace import RunFolder
 
-LOOKED_AT = 1000  # rows whose length is counted before training
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROWS_LOOKED_AT = 1000  # whose length is counted before training
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session of training ended."""
+    """How far a session of training came."""
 
-    step: int
-    steps: int
+    step: int  # that was saved last
+    steps: int  # of the whole run
 
     @property
     def complete(self) -> bool:
@@ -40,132 +51,147 @@ class Outcome:
         return self.step >= self.steps
 
 
-def train(folder: RunFolder, say: Callable[[str], None] = print) -> Outcome:
-    """Train the run of `folder` to its end, or until it is asked to stop; resumes by itself.
+def train(folder: RunFolder, say: Say = print) -> Outcome:
+    """Train the run of `folder` to its end, or until it is asked to stop; goes on from its newest checkpoint.
 
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
     """
-    trl_plan.share_cores()
-    world = World.of_environment()
-    # Under a lease that decides who may write: the lock of an orphan, which is ending, must not hold it up.
-    alone = world.first and lease.VARIABLE not in os.environ
-    held = lock(folder.root / ".train.lock", str(folder.root)) if alone else contextlib.nullcontext()
-    with held, leaving(world), stopping.by_flag() as asked:
-        start = _newest(folder, world, say)  # the others wait here until the first one's files are written
-        plan = trl_plan.read(folder)
-        if start >= plan.steps:
-            return Outcome(start, plan.steps)
-        _quiet()
-        trainer = _trainer(folder, plan, world, start, asked, say)
-        from torch import OutOfMemoryError
-
-        try:
-            trainer.train(resume_from_checkpoint=str(folder.checkpoint(start)) if start else None)
-        except OutOfMemoryError:
-            raise OmrError(
-                f"{plan.title}: the GPU's memory ran out; choose RUNNER=slurm or a smaller MODEL"
-            ) from None
-        finally:
-            trainer.close()
-        return Outcome(trainer.state.global_step, plan.steps)
+    libraries.let_threads_sleep()
+    processes = ProcessGroup.from_environment()
+    with _run_lock(folder, processes), contextlib.closing(processes), stopping.by_flag() as signals:
+        start = _newest_checkpoint(folder, processes, say)
+        config = read_config(folder)
+        if start >= config.steps:
+            return Outcome(start, config.steps)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
+        libraries.quiet()
+        return _train_from(start, folder, config, processes, StopRule(signals), say)
 
 
-def _newest(folder: RunFolder, world: World, say: Callable[[str], None]) -> int:
-    """The step to go on from; the first process mends the folder before the others look."""
-    if world.first:
+def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextManager[None]:
+    """The lock that keeps a second training out, for the first process of one that has no lease.
+
+    Under a lease, the lease decides who may write: an orphan that still holds the lock, while it ends, must not
+    hold up the job that took over.
+    """
+    if processes.is_first and lease.VARIABLE not in os.environ:
+        return lock(folder.root / ".train.lock", str(folder.root))
+    return contextlib.nullcontext()
+
+
+def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> int:
+    """The step to go on from, 0 for none. The others wait here until the first process has mended the folder."""
+    start = 0
+    if processes.is_first:
         for line in checkpoints.mend(folder.checkpoints):
             say(line)
-        there = checkpoints.whole(folder.checkpoints)
-        start = max(there, default=0)
-        if world.size > 1:
-            agree(start)
+        start = max(checkpoints.whole(folder.checkpoints), default=0)
+    start = processes.broadcast(start)
+    if processes.is_first:
         say(f"training goes on from step {start}" if start else "training begins")
-        return start
-    return agree(None)
+    return start
 
 
-def _quiet() -> None:
-    """No warnings and bars of the libraries: what a person must know is said by us."""
-    import warnings
-
-    import transformers
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module="torch|transformers|trl|accelerate")
-
-
-def _trainer(
-    folder: RunFolder,
-    plan: trl_plan.Plan,
-    world: World,
+def _train_from(
     start: int,
-    asked: list[str],
-    say: Callable[[str], None],
-) -> object:
-    """The trainer of a run, ready at step `start`."""
+    folder: RunFolder,
+    config: EngineConfig,
+    processes: ProcessGroup,
+    stop_rule: StopRule,
+    say: Say,
+) -> Outcome:
+    """Load the model, the data and the checkpoint of step `start`, and train the steps after it."""
+    import torch
+
+    from omr.training.trl.trainer import Session, Trainer
+
+    gpu = config.gpu and torch.cuda.is_available()
+    if not gpu:
+        torch.set_num_threads(config.threads)
+    model, tokenizer = _load_model(Path(config.model), gpu)
+    file = _open_data(folder, config, processes)
+    feed = _feed(file, config, tokenizer, start, processes)
+    if processes.is_first:
+        _report_over_length(feed, say)
+    trainer = Trainer(model, Session(folder, config, feed, processes, stop_rule, gpu))
+    try:
+        trainer.train(resume_from_checkpoint=str(folder.checkpoint(start)) if start else None)
+    except torch.OutOfMemoryError:
+        raise OmrError(
+            f"{config.title}: the GPU's memory ran out; choose RUNNER=slurm or a smaller MODEL"
+        ) from None
+    finally:
+        trainer.close()
+    return Outcome(trainer.state.global_step, config.steps)
+
+
+def _load_model(base: Path, gpu: bool) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The model, with fp32 weights also where a GPU computes in bf16, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import is_flash_attn_2_available
 
-    gpu = plan.gpu and torch.cuda.is_available()
-    if not gpu:
-        torch.set_num_threads(plan.threads)
-    base = Path(plan.model)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.float32,  # master weights; a GPU computes in bf16
-        attn_implementation=_attention(gpu),
+        dtype=torch.float32,
+        attn_implementation="flash_attention_2" if gpu and is_flash_attn_2_available() else "sdpa",
         use_safetensors=True,
         trust_remote_code=False,
     )
-    rows = _rows(folder, plan, world)
-    cut = (
-        packed(plan.sequence_length)
-        if plan.packed
-        else padded(max(trl_plan.CPU_TOKENS, plan.sequence_length))
-    )
-    steps = range(start, plan.steps)
-    order = Order(len(rows), plan.batch)
-    feed = Feed(rows, order, tokenizer, plan.sequence_length, cut, steps, world.rank, world.size)
-    if world.first:
-        seen, over = feed.over_length(LOOKED_AT)
-        if over:
-            say(
-                f"{over:,} of {seen:,} rows looked at have over {plan.sequence_length:,} tokens:"
-                " they count in a batch and train nothing, as NeMo-RL has it"
-            )
-    return trl_trainer.make_class()(folder, plan, world, model, tokenizer, feed, gpu, asked)
+    return model, tokenizer
 
 
-def _attention(gpu: bool) -> str:
-    from transformers.utils import is_flash_attn_2_available
-
-    return "flash_attention_2" if gpu and is_flash_attn_2_available() else "sdpa"
-
-
-def _rows(folder: RunFolder, plan: trl_plan.Plan, world: World) -> Rows:
-    path, index = Path(plan.data["path"]), folder.root / f"rows-{plan.data['sha256'][:12]}.npy"
-    if path.stat().st_size != plan.data["size"]:
+def _open_data(folder: RunFolder, config: EngineConfig, processes: ProcessGroup) -> SftFile:
+    """The SFT file, of the size and rows that the run was begun with; an OmrError says what is different."""
+    data = config.data
+    path, index = Path(data.path), folder.root / f"rows-{data.sha256[:12]}.npy"
+    if path.stat().st_size != data.size:
         raise OmrError(
-            f"{path}: has {path.stat().st_size} bytes, this run was begun with {plan.data['size']};"
+            f"{path}: has {path.stat().st_size} bytes, this run was begun with {data.size};"
             " bring the old file back, or set NAME=… for a run of its own"
         )
-    if world.size > 1 and not world.first:
-        agree(None)
-    rows = Rows(path, index, plan.data["limit"])
-    if world.size > 1 and world.first:
-        agree(len(rows))
-    if rows.found != plan.data["rows"]:
+    if not processes.is_first:
+        processes.broadcast()  # until the first one has made the index
+    file = SftFile(path, index, data.limit)
+    if processes.is_first:
+        processes.broadcast()
+    if file.rows_in_file != data.rows:
         raise OmrError(
-            f"{path}: has {rows.found} rows, its manifest says {plan.data['rows']}; make data again"
+            f"{path}: has {file.rows_in_file} rows, its manifest says {data.rows}; make data again"
         )
-    return rows
+    return file
+
+
+def _feed(
+    file: SftFile,
+    config: EngineConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    start: int,
+    processes: ProcessGroup,
+) -> BatchFeed:
+    """The batches of the steps after `start`."""
+    length = config.sequence_length
+    if config.packed:
+        group_rows = partial(packed_groups, tokens=length)
+    else:
+        group_rows = partial(padded_groups, tokens=max(PADDED_TOKENS, length))
+    order = EpochOrder(len(file), config.batch, config.seed)
+    return BatchFeed(file, order, tokenizer, length, group_rows, range(start, config.steps), processes)
+
+
+def _report_over_length(feed: BatchFeed, say: Say) -> None:
+    """Say how many of the first rows are too long to be trained, where some are."""
+    seen, over = feed.count_over_length(ROWS_LOOKED_AT)
+    if over:
+        say(
+            f"{over:,} of {seen:,} rows looked at have over {feed.sequence_length:,} tokens:"
+            " they count in a batch and train nothing, as NeMo-RL has it"
+        )
 
 
 def main(root: str) -> int:
-    """One process of torchrun: `python -m omr.training.trl.engine RUN_FOLDER`."""
+    """Train the run folder `root` in this process; returns the exit code."""
     try:
         train(RunFolder(Path(root)))
     except OmrError as error:
@@ -174,9 +200,9 @@ def main(root: str) -> int:
     return 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # one process of torchrun: python -m omr.training.trl.engine RUN_FOLDER
     code = main(sys.argv[1])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of torch's libraries can abort a process on its long way out, and a finished training with it.
+    # torch's threads can abort a process that exits in the usual way, and a finished training would fail.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Does a one-box training fit into memory? Answered before anything is written or loaded."""
+"""Whether a one-box training fits into memory, answered before anything is written or loaded."""
 
 import os
 import shutil
@@ -8,15 +8,16 @@ from pathlib import Path
 from omr.errors import RequestError
 from omr.files import human
 from omr.models import rope, weights
-from omr.training.trl.plan import CPU_TOKENS, Plan, recomputes
+from omr.training.trl.batches import PADDED_TOKENS
+from omr.training.trl.config import EngineConfig, recomputes
 
-STATE = 16  # bytes a parameter: fp32 weights, gradients, and Adam's two moments
-BUCKETS = 4  # more of them where several processes average their gradients
-CHUNK = 1 << 30  # bytes that the loss works in, however large the vocabulary
+STATE = 16  # bytes a parameter: weight, gradient and Adam's two moments, 4 each
+REDUCTION = 4  # bytes a parameter: copies of the gradients while several processes average them
+LOSS = 1 << 30  # bytes that the loss works in at most, however large the vocabulary: it goes by parts
 
 
 def parameters(folder: Path) -> int:
-    """Numbers in a model folder's weights; a tied head that is stored too counts once more."""
+    """How many numbers a model folder's weights hold. A tied head that is stored too counts once more."""
     return sum(
         (tensor.end - tensor.start) // weights.SIZES[tensor.dtype]
         for part in weights.shards(folder)
@@ -24,56 +25,59 @@ def parameters(folder: Path) -> int:
     )
 
 
-def needed(plan: Plan, processes: int) -> int:
-    """Bytes that each process needs: an estimate from above, within about a third."""
-    folder = Path(plan.model)
-    config = rope.parse(folder / "config.json")
+def needed(config: EngineConfig, processes: int) -> int:
+    """Bytes that each of the processes needs: an upper estimate, at most about a third too high."""
+    folder = Path(config.model)
+    shape = rope.parse(folder / "config.json")
     count = parameters(folder)
-    width, inner, layers = (config[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    tokens = plan.sequence_length if plan.gpu else max(plan.sequence_length, CPU_TOKENS)
-    number = 2 if plan.gpu else 4  # bytes
-    # What a layer keeps for its backward pass: some 16 vectors of the width, 4 of the inner width.
+    width, inner, layers = (shape[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    tokens = config.sequence_length if config.gpu else max(config.sequence_length, PADDED_TOKENS)
+    number = 2 if config.gpu else 4  # bytes: bf16 or fp32
+    # What a layer keeps for its backward pass: some 16 vectors of the width and 4 of the inner width a token.
     layer = tokens * (16 * width + 4 * inner) * number
-    kept = layers * tokens * width * 4 + layer if recomputes(count) else layers * layer
-    head = min(CHUNK, 3 * tokens * config["vocab_size"] * 4)
-    mask = 4 * tokens * tokens if plan.packed else 0  # which token may look at which, without flash attention
-    return count * (STATE + (BUCKETS if processes > 1 else 0)) + kept + head + mask
+    activations = layers * tokens * width * 4 + layer if recomputes(count) else layers * layer
+    loss = min(LOSS, 3 * tokens * shape["vocab_size"] * 4)
+    # Which token of packed rows may look at which: a matrix, where flash attention is not installed.
+    mask = 4 * tokens * tokens if config.packed else 0
+    return count * (STATE + (REDUCTION if processes > 1 else 0)) + activations + loss + mask
 
 
-def free(plan: Plan) -> tuple[int, str]:
-    """Bytes that are free to this run, of the smallest GPU or of the whole machine, and what that is."""
-    if plan.gpu:
+def free(config: EngineConfig) -> tuple[int, str]:
+    """Free bytes of the smallest GPU or of the whole machine, and which of the two, in words for a message."""
+    if config.gpu:
         gpus = gpu_memory()
         return (min(gpus), "of each GPU's memory") if gpus else (0, "of GPU memory")
     import psutil
 
-    found = psutil.virtual_memory().available
+    available = psutil.virtual_memory().available
     limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
     if limit.exists() and used.exists() and (most := limit.read_text().strip()).isdigit():
-        found = min(found, int(most) - int(used.read_text()))
-    return found, "of memory"
+        available = min(available, int(most) - int(used.read_text()))
+    return available, "of memory"
 
 
 def gpu_memory() -> list[int]:
-    """Free bytes of each GPU that this process may use; empty without any."""
+    """Free bytes of each GPU that this process may use, by nvidia-smi; empty without any."""
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=uuid,index,memory.free", "--format=csv,noheader,nounits"]
-    asked = subprocess.run(query, capture_output=True, text=True)
-    rows = [[cell.strip() for cell in line.split(",")] for line in asked.stdout.splitlines()]
-    found = {key: int(row[2]) << 20 for row in rows if len(row) == 3 and row[2].isdigit() for key in row[:2]}
+    answer = subprocess.run(query, capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
+    rows = [row for row in rows if len(row) == 3]
+    # CUDA_VISIBLE_DEVICES names a GPU by its uuid or its index; nvidia-smi counts memory in MiB.
+    memory = {key: int(row[2]) << 20 for row in rows if row[2].isdigit() for key in row[:2]}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    named = [row[1] for row in rows if len(row) == 3] if visible is None else visible.split(",")
-    return [found[name.strip()] for name in named if name.strip() in found]
+    names = [row[1] for row in rows] if visible is None else visible.split(",")
+    return [memory[name.strip()] for name in names if name.strip() in memory]
 
 
-def check(plan: Plan, processes: int) -> None:
-    """A RequestError if the training cannot fit; says how much it needs and what is there."""
-    each = needed(plan, processes)
-    there, what = free(plan)
-    wanted = each if plan.gpu else each * processes
-    if wanted > there:
+def check(config: EngineConfig, processes: int) -> None:
+    """Raise a RequestError with both numbers where the training needs more memory than is free."""
+    each = needed(config, processes)
+    available, what = free(config)
+    wanted = each if config.gpu else each * processes
+    if wanted > available:
         raise RequestError(
-            f"{plan.title} needs about {human(wanted)} {what} with ENGINE=trl, {human(there)} is free;"
+            f"{config.title} needs about {human(wanted)} {what} with ENGINE=trl, {human(available)} is free;"
             " choose RUNNER=slurm, a smaller MODEL, or a machine that has it"
         )

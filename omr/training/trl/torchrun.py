@@ -1,6 +1,6 @@
-"""python -m omr.training.trl.torchrun COUNT SCRIPT [ARG…]: torchrun without its page about a failure.
+"""torchrun without its page of text about a failed worker: python -m omr.training.trl.torchrun COUNT SCRIPT [ARG…]
 
-The worker that fails has said in one line why; this exits with its code.
+The worker that failed has said why in one line; this exits with that worker's code.
 """
 
 import logging

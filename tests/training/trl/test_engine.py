@@ -16,24 +16,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.engine_kit import Forks, Run
+from tests.training.trl.engine_kit import ForkServer, MicroRun
 
 SAVE_LIMIT = 60  # operations of a save that are killed at most; a save has fewer
 
 
 @pytest.fixture(scope="module")
-def forks():
-    return Forks()
+def fork_server():
+    return ForkServer()
 
 
 @pytest.fixture
-def fresh(forks, tmp_path):
-    return Run(tmp_path, forks)
+def fresh(fork_server, tmp_path):
+    return MicroRun(tmp_path, fork_server)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(forks, tmp_path_factory):
-    run = Run(tmp_path_factory.mktemp("undisturbed"), forks).prepare()
+def undisturbed(fork_server, tmp_path_factory):
+    run = MicroRun(tmp_path_factory.mktemp("undisturbed"), fork_server).prepare()
     assert run.train() == 0, run.said()
     return run
 

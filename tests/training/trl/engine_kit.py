@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 def _call(name, args, kwargs):
-    getattr(importlib.import_module("tests.training.engine_child"), name)(*args, **kwargs)
+    getattr(importlib.import_module("tests.training.trl.engine_child"), name)(*args, **kwargs)
 
 
-class Forks:
-    """Calls functions of tests/training/engine_child.py, each in a process of its own."""
+class ForkServer:
+    """Calls functions of tests/training/trl/engine_child.py, each in a process of its own."""
 
     def __init__(self):
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.training.engine_child"])
+        self.context.set_forkserver_preload(["tests.training.trl.engine_child"])
 
     def start(self, name, *args, **kwargs):
         process = self.context.Process(target=_call, args=(name, args, kwargs))
@@ -32,28 +32,28 @@ class Forks:
         return process.exitcode
 
 
-class Run:
+class MicroRun:
     """A micro run in a workspace of its own."""
 
-    def __init__(self, root, forks):
-        self.root, self.forks, self.log = Path(root), forks, Path(root, "log.txt")
+    def __init__(self, root, fork_server):
+        self.root, self.fork_server, self.log = Path(root), fork_server, Path(root, "log.txt")
         self.folder = self.root / "runs" / "micro" / "round1"
         self.checkpoints = self.folder / "checkpoints"
 
     def prepare(self, **changes):
-        assert self.forks.call("prepare", str(self.root), **changes) == 0
+        assert self.fork_server.call("prepare", str(self.root), **changes) == 0
         return self
 
     def train(self, **options):
-        return self.forks.call("train", str(self.root), str(self.log), **options)
+        return self.fork_server.call("train", str(self.root), str(self.log), **options)
 
     def start(self, **options):
-        return self.forks.start("train", str(self.root), str(self.log), **options)
+        return self.fork_server.start("train", str(self.root), str(self.log), **options)
 
     def copy(self, root):
         """The same run at another place; it still reads the data and the base of this one."""
         shutil.copytree(self.folder, Path(root) / "runs" / "micro" / "round1")
-        return Run(root, self.forks)
+        return MicroRun(root, self.fork_server)
 
     def said(self):
         return self.log.read_text()

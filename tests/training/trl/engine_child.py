@@ -1,4 +1,4 @@
-"""What runs in the forked processes of the engine's tests, imported there alone.
+"""What the engine's tests run in processes of their own; imported in those alone.
 
 A fork server imports this once, with torch and TRL; each training is then a fork, and may be killed.
 """
@@ -26,23 +26,25 @@ from omr.data import prompts
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.tiny import corpus
-from omr.training.trl import engine, plan, trainer
+from omr.tiny.model import tokenizer, write_base
+from omr.training.trl import engine, trainer
+from omr.training.trl.config import EngineConfig, engine_config, write_config
 from omr.workspace import Workspace
 
 
 def sft_rows(count):
     """Rows of an SFT file, of written-out solutions."""
-    prompt = prompts.TinyPrompt("tiny/math", corpus.tokenizer())
+    prompt = prompts.TinyPrompt("tiny/math", tokenizer())
     for row in corpus.split_rows("cot", count):
         given = prompt.fill({"problem": row["problem"]})
         yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}
 
 
 def prepare(root, rows=100, **changes):
-    """A workspace with base, data and the frozen request of micro's round 1; `changes` are of the plan."""
+    """A workspace with base, data and the frozen request of micro's round 1; `changes` are of the engine's configuration."""
     workspace, run = Workspace(Path(root)), recipe.run("micro")
     base, data = workspace.model("micro"), workspace.data("tiny", "round1")
-    corpus.write_base(base)
+    write_base(base)
     listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in base.iterdir()}
     manifest.write(base, {}, files=listed)
     data.parent.mkdir(parents=True)
@@ -50,12 +52,11 @@ def prepare(root, rows=100, **changes):
     manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=rows)
     folder = workspace.run(run)
     began = frozen.freeze(folder, frozen.inputs(TrainRequest.of(run), workspace))
-    values = {**vars(plan.plan(began)), **changes}
-    plan.write(folder, plan.Plan(**values))
+    write_config(folder, EngineConfig(**{**vars(engine_config(began)), **changes}))
 
 
 def train(root, log, kill=None, largest_file=None, **environ):
-    """One session of training; its words go to `log`. `kill`: the file operation to die in."""
+    """One session of training; what it prints goes to `log`. `kill`: the file operation to die in."""
     with open(log, "a") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)

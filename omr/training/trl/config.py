@@ -1,0 +1,112 @@
+"""What the one-box engine reads, <run>/trl.yaml: made from a frozen run, written and read back."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import yaml
+
+from omr.errors import OmrError
+from omr.files import write_text
+from omr.run.frozen import FrozenRun
+from omr.workspace import RunFolder
+
+RECOMPUTE_FROM = 1e8  # parameters
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """The SFT file that is trained on."""
+
+    path: str
+    sha256: str  # hex digest
+    size: int  # bytes
+    rows: int  # in the whole file
+    limit: int | None  # train on the first so many rows; None: on all
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """trl.yaml. Rates, decay and seed are those of the recipe and of NeMo-Skills' sft.yaml."""
+
+    title: str  # the run's name in messages
+    identity: str  # hex digest of the frozen request; every checkpoint carries it
+    model: str  # folder of the model that training starts from
+    data: DataFile
+    steps: int  # optimiser steps
+    warmup: int  # steps in which the learning rate rises from 0 to `lr`
+    save_period: int  # steps from one checkpoint to the next
+    averaged: tuple[int, ...]  # steps whose checkpoints become final/
+    batch: int  # rows of the SFT file in an optimiser step, over all processes
+    sequence_length: int  # tokens; a longer row is not trained
+    lr: float  # highest learning rate
+    min_lr: float  # learning rate at the end of its cosine
+    gpu: bool  # train on GPUs; False: on the CPU
+    packed: bool  # set rows end to end, which a GPU wants; False: pad them, which a CPU wants
+    betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
+    eps: float = 1e-8  # of AdamW
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient: NeMo-RL's Megatron default
+    seed: int = 42
+    threads: int = 2  # on a CPU; another number adds up in another order, and the last bits differ
+
+    def saves(self, step: int) -> bool:
+        """Whether the schedule has a checkpoint after this step."""
+        return step % self.save_period == 0 or step == self.steps
+
+
+def engine_config(frozen: FrozenRun, gpus: int | None = None) -> EngineConfig:
+    """The configuration of a frozen run. `gpus`: how many it trains on, 0 is the CPU, None the recipe's."""
+    run = frozen.run
+    model, schedule = run.model, run.schedule
+    gpu = bool(model.gpus if gpus is None else gpus)
+    data = frozen.data
+    return EngineConfig(
+        title=run.title,
+        identity=frozen.run_identity,
+        model=str(frozen.base.path),
+        data=DataFile(str(data.path), data.sha256, data.size, data.rows, frozen.limit),
+        steps=schedule.steps,
+        warmup=schedule.warmup,
+        save_period=schedule.save_period,
+        averaged=schedule.averaged,
+        batch=model.batch,
+        sequence_length=model.sequence_length,
+        lr=model.lr,
+        min_lr=model.min_lr,
+        gpu=gpu,
+        packed=gpu,
+    )
+
+
+def to_yaml(config: EngineConfig) -> str:
+    """The text of trl.yaml."""
+    values = json.loads(json.dumps(asdict(config)))  # YAML has no tuples
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def write_config(folder: RunFolder, config: EngineConfig) -> None:
+    """Write trl.yaml, whole or not at all."""
+    write_text(folder.engine_yaml("trl"), to_yaml(config))
+
+
+def read_config(folder: RunFolder) -> EngineConfig:
+    """Read trl.yaml. An OmrError says that it is damaged."""
+    path = folder.engine_yaml("trl")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        typed = {
+            "data": DataFile(**values["data"]),
+            "averaged": tuple(values["averaged"]),
+            "betas": tuple(values["betas"]),
+        }
+        return EngineConfig(**{**values, **typed})
+    except (yaml.YAMLError, TypeError, KeyError):
+        raise OmrError(f"{path}: is damaged; remove it and run make train again") from None
+
+
+def recomputes(parameters: float) -> bool:
+    """Whether a model of so many parameters computes its activations again in the backward pass.
+
+    That takes a third more time and saves most of the memory beside the weights: a large model needs it.
+    """
+    return parameters > RECOMPUTE_FROM

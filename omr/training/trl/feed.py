@@ -1,0 +1,96 @@
+"""The batches of a training as token ids, tokenised in a thread while the step before them trains."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict
+
+from omr.training.trl.batches import EpochOrder
+from omr.training.trl.process_group import ProcessGroup
+from omr.training.trl.sft_file import SftFile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+AHEAD = 2  # steps that are tokenised while one trains
+NO_LOSS = -100  # the label of a token that is not trained on: what torch's cross entropy ignores
+
+
+class EncodedRow(TypedDict):
+    """A row as transformers' models take it; both lists are of the same length."""
+
+    input_ids: list[int]
+    labels: list[int]  # the token itself, or NO_LOSS
+
+
+@dataclass
+class StepBatch:
+    """What one process trains at one step."""
+
+    step: int  # from 0
+    micro_batches: list[list[EncodedRow]]
+    trained_tokens: int  # tokens with a loss
+    tokens: int  # all tokens
+    rows_over_length: int  # rows that count in the batch and are too long to be trained
+
+
+@dataclass
+class BatchFeed:
+    """One process's part of each step's batch. Iterating gives a StepBatch for each of `steps`, in order."""
+
+    file: SftFile
+    order: EpochOrder
+    tokenizer: "PreTrainedTokenizerBase"
+    sequence_length: int  # tokens; a longer row is left out
+    group_rows: Callable[[Sequence[int]], list[list[int]]]  # lengths in tokens -> micro-batches of indices
+    steps: range
+    processes: ProcessGroup = ProcessGroup(rank=0, size=1)
+
+    def encode(self, numbers: Sequence[int]) -> list[EncodedRow]:
+        """Rows of the file by number: input and output are tokenised apart, with no token added.
+
+        The loss is on the output alone.
+        """
+        texts = [self.file[n] for n in numbers]
+        encoded = [
+            self.tokenizer(list(part), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            for part in zip(*texts, strict=True)
+        ]
+        return [
+            {"input_ids": [*prompt, *response], "labels": [NO_LOSS] * len(prompt) + response}
+            for prompt, response in zip(*encoded, strict=True)
+        ]
+
+    def count_over_length(self, count: int) -> tuple[int, int]:
+        """How many of the file's first rows (at most `count`) were looked at, and how many are too long."""
+        seen = min(count, len(self.file))
+        lengths = [len(row["input_ids"]) for row in self.encode(range(seen))]
+        return seen, sum(length > self.sequence_length for length in lengths)
+
+    def batch(self, step: int) -> StepBatch:
+        """This process's part of a step's batch, in micro-batches."""
+        mine = self.order.rows_of(step)[self.processes.rank :: self.processes.size]
+        encoded = self.encode(mine) if mine else []
+        fitting = [row for row in encoded if 1 < len(row["input_ids"]) <= self.sequence_length]
+        lengths = [len(row["input_ids"]) for row in fitting]
+        return StepBatch(
+            step,
+            micro_batches=[[fitting[n] for n in group] for group in self.group_rows(lengths)],
+            # A row's first token has no loss: nothing stands before it to predict it from.
+            trained_tokens=sum(label != NO_LOSS for row in fitting for label in row["labels"][1:]),
+            tokens=sum(lengths),
+            rows_over_length=len(encoded) - len(fitting),
+        )
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        steps, pool = iter(self.steps), ThreadPoolExecutor(max_workers=1)
+        try:
+            pending = deque(pool.submit(self.batch, step) for step in islice(steps, AHEAD))
+            while pending:
+                ready = pending.popleft().result()
+                pending.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                yield ready
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

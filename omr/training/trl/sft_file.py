@@ -1,0 +1,69 @@
+"""Rows of an SFT file by number, also of one that is larger than memory.
+
+An index of line offsets (8 bytes a row) is made once and memory-mapped; a row is read when it is asked for.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omr.errors import OmrError
+from omr.files import writing
+
+if TYPE_CHECKING:
+    import numpy
+
+BLOCK = 1 << 24  # bytes that are searched for line ends at a time
+
+
+class SftFile:
+    """The first `limit` rows of a JSON-lines file (None: all), counted from 0.
+
+    `index` is where the line offsets are kept. An OmrError says that it was made from another file.
+    """
+
+    def __init__(self, path: Path, index: Path, limit: int | None = None) -> None:
+        import numpy as np
+
+        self.path = path
+        if not index.exists():
+            with writing(index) as aside, aside.open("wb") as out:
+                np.save(out, _line_offsets(path))
+        self._offsets = np.load(index, mmap_mode="r", allow_pickle=False)
+        if self._offsets[-1] != path.stat().st_size:
+            raise OmrError(f"{path}: is no longer the file that {index} was made from; remove {index.name}")
+        self.rows_in_file = len(self._offsets) - 1  # whatever the limit
+        self._rows = min(limit or self.rows_in_file, self.rows_in_file)
+        self._file = path.open("rb")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, number: int) -> tuple[str, str]:
+        """`input` and `output` of a row. An OmrError names a row that does not have both as text."""
+        start, end = int(self._offsets[number]), int(self._offsets[number + 1])
+        self._file.seek(start)
+        try:
+            row = json.loads(self._file.read(end - start))
+            prompt, response = row["input"], row["output"]
+            if not (isinstance(prompt, str) and isinstance(response, str)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            raise OmrError(
+                f"{self.path}: row {number + 1} has no text for input and output; make data again"
+            ) from None
+        return prompt, response
+
+
+def _line_offsets(path: Path) -> "numpy.ndarray":
+    """Byte offset of each line's begin, and of the file's end: uint64, shape (lines + 1,)."""
+    import numpy as np
+
+    found, at = [np.zeros(1, np.uint64)], 0
+    with path.open("rb") as handle:
+        while block := handle.read(BLOCK):
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+            found.append(ends.astype(np.uint64) + np.uint64(at))
+            at += len(block)
+    offsets = np.concatenate(found)
+    return offsets if offsets[-1] == at else np.append(offsets, np.uint64(at))

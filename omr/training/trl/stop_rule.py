@@ -1,0 +1,36 @@
+"""When a training saves and stops before its last step."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr.run import lease
+
+
+@dataclass
+class StopRule:
+    """Knows how long a step and a save take, so that the last save ends before the deadline."""
+
+    signals: list[str]  # grows when a signal asks this process to stop (omr/run/stopping.py)
+    step_seconds: float = 0.0  # of the slowest step so far
+    save_seconds: float = 0.0  # of the slowest save so far
+
+    def must_stop(self) -> bool:
+        """Whether to save and stop now: asked to, or after the next step it would be too late.
+
+        Raises lease.Lost where another job has taken over the run.
+        """
+        lease.check()
+        remaining = float(os.environ.get("OMR_DEADLINE") or "inf") - time.time()
+        too_late = remaining < 2 * self.step_seconds + self.save_seconds
+        stop_file = os.environ.get("OMR_STOP")
+        return bool(self.signals or too_late or (stop_file and Path(stop_file).exists()))
+
+    def step_took(self, seconds: float) -> None:
+        """Note the seconds of a step."""
+        self.step_seconds = max(self.step_seconds, seconds)
+
+    def save_took(self, seconds: float) -> None:
+        """Note the seconds of a save."""
+        self.save_seconds = max(self.save_seconds, seconds)
