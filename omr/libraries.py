@@ -1,4 +1,4 @@
-"""Settings of torch and transformers that hold wherever this toolkit uses them; neither is imported at the top."""
+"""Settings of torch and transformers for all that this toolkit does with them."""
 
 import os
 import warnings

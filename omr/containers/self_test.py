@@ -117,13 +117,13 @@ def nemo_skills(how: str) -> Finding:
         )
     if version("nemo-skills") == "0":
         return missing("nemo-skills", "not in this image: the real corpus cannot be formatted with it")
-    from omr.tiny.model import tokenizer
+    from omr.tiny.tokenizer import tiny_tokenizer
 
     corpus = recipe.CORPORA["openmathreasoning"]
     row = {"problem": "What is 1+1?", "total_code_executions": 3}
     for split in corpus.prompts:
         try:
-            prompt = prompts.load(corpus, split, tokenizer())
+            prompt = prompts.load(corpus, split, tiny_tokenizer())
         except OmrError as error:
             return missing("nemo-skills", str(error))
         text, answer = prompt.fill(row), prompt.format_assistant_response("It is 2.")

@@ -65,10 +65,10 @@ class Compiled:
 def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> object:
     """The tokenizer whose chat template wraps the corpus's prompts: of a folder, or the tiny one."""
     if folder is None:
-        from omr.tiny import corpus as tiny
+        from omr.tiny.tokenizer import tiny_tokenizer
 
         assert corpus.prompt_tokenizer is None
-        return tiny.tokenizer()
+        return tiny_tokenizer()
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -9,6 +9,7 @@ import pytest
 from bench import corpus
 from omr.data import lengths
 from omr.tiny import corpus as tiny
+from omr.tiny.tokenizer import tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +220,7 @@ def test_what_a_tokenizer_adds_is_counted(counter, tmp_path):
 
 
 def test_the_tiny_tokenizer(tmp_path):
-    engine = tiny.tokenizer()
+    engine = tiny_tokenizer()
     lengths.export(engine, tmp_path / "tiny.json")
     texts = [row["generated_solution"] for row in tiny.split_rows("cot", 300)]
     assert lengths.Counter(tmp_path / "tiny.json").count(texts).tolist() == encoded(engine, texts)

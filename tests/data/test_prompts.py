@@ -5,14 +5,14 @@ import pytest
 from omr import recipe
 from omr.data import prompts
 from omr.errors import OmrError, RequestError
-from omr.tiny import corpus
+from omr.tiny.tokenizer import tiny_tokenizer
 from tests.data.awkward import TEXTS
 
 TINY = recipe.CORPORA["tiny"]
 
 
 def with_template(old, new):
-    tokenizer = corpus.tokenizer()
+    tokenizer = tiny_tokenizer()
     assert old in tokenizer.chat_template
     tokenizer.chat_template = tokenizer.chat_template.replace(old, new)
     return tokenizer
@@ -20,7 +20,7 @@ def with_template(old, new):
 
 @pytest.mark.parametrize("split", recipe.SPLITS)
 def test_compiled_equals_filled(split):
-    prompt = prompts.load(TINY, split, corpus.tokenizer())
+    prompt = prompts.load(TINY, split, tiny_tokenizer())
     compiled = prompts.compile(prompt)
     assert compiled.exact
     for text in TEXTS:
@@ -31,7 +31,7 @@ def test_compiled_equals_filled(split):
 
 
 def test_what_the_tiny_prompts_say():
-    cot, tir, genselect = (prompts.load(TINY, split, corpus.tokenizer()) for split in recipe.SPLITS)
+    cot, tir, genselect = (prompts.load(TINY, split, tiny_tokenizer()) for split in recipe.SPLITS)
     around = "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
     assert genselect.fill({"problem": "{x} 1"}) == around.format("{x} 1")
     assert cot.fill({"problem": "P"}).startswith("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nSolve")
@@ -71,11 +71,11 @@ def test_a_prompt_that_does_not_only_fill():
         def fill(self, values):
             return super().fill({k: v.upper() for k, v in values.items()})
 
-    shouting = Shouting("tiny/math", corpus.tokenizer())
+    shouting = Shouting("tiny/math", tiny_tokenizer())
     compiled = prompts.compile(shouting)
     with pytest.raises(OmrError, match=r"differs from its own filling of 'what'"):
         prompts.prove(compiled, shouting, [({"problem": "what"}, "answer")])
-    formatted = prompts.load(TINY, "cot", corpus.tokenizer())
+    formatted = prompts.load(TINY, "cot", tiny_tokenizer())
     formatted.user = "{problem!r}"
     assert not prompts.compile(formatted).exact
 
@@ -86,7 +86,7 @@ def test_messages_instead_of_text_are_refused():
             return [{"role": "user", "content": values["problem"]}]
 
     with pytest.raises(OmrError, match=r"to a list, not to text.*make nemo"):
-        prompts.compile(Later("tiny/math", corpus.tokenizer()))
+        prompts.compile(Later("tiny/math", tiny_tokenizer()))
 
 
 def test_without_nemo_skills(monkeypatch):
@@ -101,14 +101,14 @@ def test_without_nemo_skills(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", no_nemo)
     with pytest.raises(RequestError, match=r"run make nemo .its pinned commit 8b18f399; NEMO_SKILLS=folder"):
-        prompts.load(recipe.CORPORA["openmathreasoning"], "cot", corpus.tokenizer())
+        prompts.load(recipe.CORPORA["openmathreasoning"], "cot", tiny_tokenizer())
 
 
 @pytest.mark.nemo
 @pytest.mark.parametrize("split", recipe.SPLITS)
 def test_the_real_prompts_compile(split):
     pytest.importorskip("nemo_skills")
-    prompt = prompts.load(recipe.CORPORA["openmathreasoning"], split, corpus.tokenizer())
+    prompt = prompts.load(recipe.CORPORA["openmathreasoning"], split, tiny_tokenizer())
     compiled = prompts.compile(prompt)
     assert compiled.exact
     assert compiled.fields == (("total_code_executions",) if split == "tir" else ()) + ("problem",)

@@ -14,7 +14,7 @@ import pytest
 from bench import corpus, seeds_way
 from omr import recipe
 from omr.data import prompts
-from omr.tiny import corpus as tiny
+from omr.tiny.tokenizer import tiny_tokenizer
 from tests.data.awkward import ENDINGS, RATES, TEXTS
 from tests.data.kit import make, process
 
@@ -70,7 +70,7 @@ def test_the_tiny_corpus_row_by_row(workspace, round_key, tmp_path, monkeypatch)
     import yaml
 
     datasets.disable_progress_bars()
-    tokenizer, expected = tiny.tokenizer(), []
+    tokenizer, expected = tiny_tokenizer(), []
     for split in recipe.SPLITS:
         name = recipe.CORPORA["tiny"].prompts[split].config
         prompt = (

@@ -22,6 +22,7 @@ from omr import files, recipe
 from omr.data import formatting, rows
 from omr.settings import ROOT
 from omr.tiny import corpus as tiny
+from omr.tiny.tokenizer import tiny_tokenizer
 from tests.data.kit import environment, make, process
 from tests.data.test_same_rows import lines
 from tests.models.hub.loopback import Hub
@@ -601,7 +602,7 @@ def hub(small, tmp_path):
         shards = {f"data/{p.name}": p.read_bytes() for p in small.rglob("*.parquet")}
         server.add("dataset", real.source.repo, {**shards, "README.md": b"about"}, real.source.revision)
         folder = tmp_path / "tokenizer"
-        tiny.tokenizer().save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
         tokenizer = {p.name: p.read_bytes() for p in folder.iterdir()}
         for pin in (real.prompt_tokenizer, real.length_tokenizer):
             server.add(

@@ -10,6 +10,7 @@ from omr.errors import OmrError, RequestError
 from omr.evaluation import stage
 from omr.run import frozen
 from omr.tiny import corpus
+from omr.tiny.model import write_base
 from omr.workspace import Workspace
 
 RUN = recipe.run("tiny")
@@ -95,7 +96,7 @@ def test_a_real_model_needs_problems():
 
 def station(folder, seed=0):
     """A finished model folder: the tiny base, its end token that of a trained one."""
-    corpus.write_base(folder, seed)
+    write_base(folder, seed)
     listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in folder.iterdir()}
     manifest.write(folder, {}, files=listed)
 
@@ -183,7 +184,7 @@ def test_round_2_begins_where_round_1_ended(trained, asked, monkeypatch):
 
 def test_any_model_folder_may_be_asked(trained, asked, tmp_path):
     folder = tmp_path / "other"
-    corpus.write_base(folder, seed=4)
+    write_base(folder, seed=4)
     result, _ = stage.make(RUN, trained, asked, {"alone": folder})
     assert result["alone"]["problems"] == 3
     assert not trained.run(RUN).eval_json.exists()

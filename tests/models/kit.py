@@ -53,7 +53,7 @@ def save(folder, seed, base):
     for path in base.iterdir():
         if path.name not in ("manifest.json", "model.safetensors"):
             shutil.copyfile(path, folder / path.name)
-    save_file(tiny_model._weights(seed), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tiny_model.random_weights(seed), folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "optimizer.pt").write_bytes(b"state")
     (folder / "trainer_state.json").write_text("{}")
 

@@ -10,7 +10,7 @@ from omr.data import lengths
 from omr.errors import OmrError
 from omr.files import sha256
 from omr.reports import data_report
-from omr.tiny import corpus
+from omr.tiny.tokenizer import tiny_tokenizer
 
 LONG = "1+1=2. " * 60
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     facts = {"sha256": sha256(path), "size": path.stat().st_size, "rows": len(rows), "splits": kept}
     manifest.write(path, {}, **facts)
     engine = folder / "tokenizer.json"
-    tokenizer = corpus.tokenizer()
+    tokenizer = tiny_tokenizer()
     lengths.export(tokenizer, engine)
     count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
     true = [count(row["input"]) + count(row["output"]) for row in rows]

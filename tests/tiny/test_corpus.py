@@ -12,7 +12,8 @@ import pytest
 
 from omr import recipe
 from omr.tiny import corpus as tiny
-from omr.tiny import model as tiny_model
+from omr.tiny.model import write_base
+from omr.tiny.tokenizer import END_OF_TEXT, tiny_tokenizer
 
 CORPUS = recipe.CORPORA["tiny"]
 PUBLISHED = [
@@ -34,7 +35,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    tiny.write_base(folder)
+    write_base(folder)
     return folder
 
 
@@ -77,7 +78,7 @@ def test_the_awkward_rows_are_there(corpus):
 
 
 def test_some_rows_are_longer_than_a_training_sequence_and_round_2_keeps_enough(corpus):
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_tokenizer()
     lengths = {
         row["generated_solution"]: len(tokenizer.encode(row["generated_solution"], add_special_tokens=False))
         for row in split_of(corpus, "cot")
@@ -124,7 +125,7 @@ def test_the_bytes_follow_from_the_seed(tmp_path):
     assert first == again
     assert not set(first.values()) & set(other.values())
     first, again, other = (
-        digests(tiny.write_base(tmp_path / name, seed)) for name, seed in (("d", 0), ("e", 0), ("f", 1))
+        digests(write_base(tmp_path / name, seed)) for name, seed in (("d", 0), ("e", 0), ("f", 1))
     )
     assert first == again
     assert {name for name in first if first[name] != other[name]} == {"model.safetensors"}
@@ -147,7 +148,7 @@ def test_the_bytes_follow_from_the_seed(tmp_path):
     ],
 )
 def test_the_chat_template_is_chatml_with_a_system_message_of_its_own(messages, prompt, text):
-    shown = tiny.tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    shown = tiny_tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
     assert shown == text
 
 
@@ -163,11 +164,11 @@ TEXTS = [
 def test_text_survives_the_tokenizer_and_transformers_reads_the_same_one(base, text):
     from transformers import AutoTokenizer
 
-    ours, theirs = tiny.tokenizer(), AutoTokenizer.from_pretrained(base)
+    ours, theirs = tiny_tokenizer(), AutoTokenizer.from_pretrained(base)
     ids = ours.encode(text, add_special_tokens=False)
     assert ours.decode(ids) == text
     assert theirs.encode(text) == ids
-    assert theirs.eos_token == tiny_model.END_OF_TEXT
+    assert theirs.eos_token == END_OF_TEXT
     assert theirs.chat_template == ours.chat_template
 
 
@@ -179,8 +180,8 @@ def test_the_base_loads_and_says_its_limits_as_the_published_one_does(base):
     assert '  "rope_theta": 10000,\n' in text
     model = AutoModelForCausalLM.from_pretrained(base)
     assert 0.15e6 < model.num_parameters() < 0.3e6
-    assert len(tiny.tokenizer()) <= json.loads(text)["vocab_size"]
-    assert model.config.eos_token_id == tiny.tokenizer().eos_token_id
+    assert len(tiny_tokenizer()) <= json.loads(text)["vocab_size"]
+    assert model.config.eos_token_id == tiny_tokenizer().eos_token_id
     # A tensor that were missing or misnamed would have been made anew at random, unlike the file's.
     from safetensors.torch import load_file
 
@@ -192,8 +193,8 @@ def test_the_base_loads_and_says_its_limits_as_the_published_one_does(base):
 def test_neither_corpus_nor_base_needs_torch(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from pathlib import Path\nfrom omr.tiny import corpus as tiny\n"
-        f"tiny.write_corpus(Path({str(tmp_path / 'c')!r}), 0, {{'cot': 5, 'tir': 5, 'genselect': 5}})\n"
-        f"tiny.write_base(Path({str(tmp_path / 'b')!r}))\ntiny.tokenizer()"
+        "from pathlib import Path\nfrom omr.tiny import corpus, model, tokenizer\n"
+        f"corpus.write_corpus(Path({str(tmp_path / 'c')!r}), 0, {{'cot': 5, 'tir': 5, 'genselect': 5}})\n"
+        f"model.write_base(Path({str(tmp_path / 'b')!r}))\ntokenizer.tiny_tokenizer()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

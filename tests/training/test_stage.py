@@ -18,7 +18,7 @@ from omr.errors import RequestError
 from omr.request import TrainRequest
 from omr.run.frozen import BaseModel, FrozenRun, TrainingData
 from omr.settings import ROOT
-from omr.tiny import corpus
+from omr.tiny.model import write_base
 from omr.training import stage
 from omr.training.trl import memory
 from omr.training.trl.config import EngineConfig, engine_config, read_config, write_config
@@ -169,7 +169,7 @@ def plan_of(folder, **changes):
 def seven_b(tmp_path_factory):
     """The header and the configuration of a 7.6 B-parameter model; its file is a hole."""
     folder = tmp_path_factory.mktemp("7b")
-    corpus.write_base(folder)
+    write_base(folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,8 +1,9 @@
 """The one-box engine: trains a run from <run>/trl.yaml with TRL's SFTTrainer, and resumes it after any end.
 
 A step's batch counts rows of the SFT file, however many micro-batches they make. The loss is the sum over the
-output's tokens divided by their number in the whole batch, over all processes: NeMo-RL normalises it so. A
-killed and resumed training gives the same bytes as an undisturbed one on the CPU. Runs alone or under torchrun.
+output's tokens divided by their number in the whole batch, over all processes: NeMo-RL normalises it so. On
+the CPU a training that was killed and resumed gives the same bytes as an undisturbed one. Runs alone or under
+torchrun.
 
 Environment: OMR_DEADLINE (seconds since the epoch by which the last save must have ended), OMR_STOP (a file
 whose appearance asks to save and stop, as SIGTERM and SIGUSR2 do), OMR_LEASE (omr/run/lease.py),
@@ -71,8 +72,8 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
 def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextManager[None]:
     """The lock that keeps a second training out, for the first process of one that has no lease.
 
-    Under a lease, the lease decides who may write: an orphan that still holds the lock, while it ends, must not
-    hold up the job that took over.
+    A lease itself decides who may write: an orphan that still holds the lock while it ends must not hold up
+    the job that took over.
     """
     if processes.is_first and lease.VARIABLE not in os.environ:
         return lock(folder.root / ".train.lock", str(folder.root))
@@ -80,7 +81,7 @@ def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextMana
 
 
 def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> int:
-    """The step to go on from, 0 for none. The others wait here until the first process has mended the folder."""
+    """The step to go on from, or 0. The other processes wait here until the first has mended the folder."""
     start = 0
     if processes.is_first:
         for line in checkpoints.mend(folder.checkpoints):

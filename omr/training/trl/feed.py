@@ -46,7 +46,7 @@ class BatchFeed:
     sequence_length: int  # tokens; a longer row is left out
     group_rows: Callable[[Sequence[int]], list[list[int]]]  # lengths in tokens -> micro-batches of indices
     steps: range
-    processes: ProcessGroup = ProcessGroup(rank=0, size=1)
+    processes: ProcessGroup
 
     def encode(self, numbers: Sequence[int]) -> list[EncodedRow]:
         """Rows of the file by number: input and output are tokenised apart, with no token added.

@@ -33,7 +33,7 @@ def needed(config: EngineConfig, processes: int) -> int:
     width, inner, layers = (shape[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers"))
     tokens = config.sequence_length if config.gpu else max(config.sequence_length, PADDED_TOKENS)
     number = 2 if config.gpu else 4  # bytes: bf16 or fp32
-    # What a layer keeps for its backward pass: some 16 vectors of the width and 4 of the inner width a token.
+    # What a layer keeps for its backward pass: about 16 vectors of the width, 4 of the inner width, a token.
     layer = tokens * (16 * width + 4 * inner) * number
     activations = layers * tokens * width * 4 + layer if recomputes(count) else layers * layer
     loss = min(LOSS, 3 * tokens * shape["vocab_size"] * 4)
@@ -43,7 +43,7 @@ def needed(config: EngineConfig, processes: int) -> int:
 
 
 def free(config: EngineConfig) -> tuple[int, str]:
-    """Free bytes of the smallest GPU or of the whole machine, and which of the two, in words for a message."""
+    """Free bytes of the smallest GPU or of the whole machine, and words for which of the two."""
     if config.gpu:
         gpus = gpu_memory()
         return (min(gpus), "of each GPU's memory") if gpus else (0, "of GPU memory")

@@ -1,4 +1,6 @@
-"""torchrun without its page of text about a failed worker: python -m omr.training.trl.torchrun COUNT SCRIPT [ARG…]
+"""torchrun without its page of text about a failed worker.
+
+    python -m omr.training.trl.torchrun COUNT SCRIPT [ARG…]
 
 The worker that failed has said why in one line; this exits with that worker's code.
 """

@@ -70,7 +70,7 @@ class FeedLoader:
 
 
 class Trainer(SFTTrainer):
-    """SFTTrainer whose unit is a step's whole batch, and whose checkpoints are those of omr/run/checkpoints.py.
+    """SFTTrainer that trains a step's whole batch at a time and writes omr/run/checkpoints.py's checkpoints.
 
     The loss of a step is the sum over its trained tokens divided by their number in the whole batch, over all
     micro-batches and processes. Metrics, saving and stopping come after each step; transformers' own logging,
@@ -168,7 +168,7 @@ class Trainer(SFTTrainer):
         learning_rate: float | None = None,
         **__: object,
     ) -> None:
-        """After each step, in place of transformers' own: report it, save when it is time, stop when asked."""
+        """Replaces transformers' own after each step: report it, save when it is time, stop when asked."""
         step, config = self.state.global_step, self.session.config
         if step == self._globalstep_last_logged:
             return

@@ -121,7 +121,7 @@ def trained(root: Path) -> None:
         with files.building(folder.hf_step(step)) as aside:
             shutil.copytree(workspace.model("tiny"), aside, dirs_exist_ok=True)
             (aside / "manifest.json").unlink()
-            save_file(model._weights(step), aside / "model.safetensors", metadata={"format": "pt"})
+            save_file(model.random_weights(step), aside / "model.safetensors", metadata={"format": "pt"})
             convert.adopt(train, aside, {"checkpoint": {}})
 
 

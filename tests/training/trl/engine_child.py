@@ -26,7 +26,8 @@ from omr.data import prompts
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.tiny import corpus
-from omr.tiny.model import tokenizer, write_base
+from omr.tiny.model import write_base
+from omr.tiny.tokenizer import tiny_tokenizer
 from omr.training.trl import engine, trainer
 from omr.training.trl.config import EngineConfig, engine_config, write_config
 from omr.workspace import Workspace
@@ -34,14 +35,14 @@ from omr.workspace import Workspace
 
 def sft_rows(count):
     """Rows of an SFT file, of written-out solutions."""
-    prompt = prompts.TinyPrompt("tiny/math", tokenizer())
+    prompt = prompts.TinyPrompt("tiny/math", tiny_tokenizer())
     for row in corpus.split_rows("cot", count):
         given = prompt.fill({"problem": row["problem"]})
         yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}
 
 
 def prepare(root, rows=100, **changes):
-    """A workspace with base, data and the frozen request of micro's round 1; `changes` are of the engine's configuration."""
+    """A workspace ready to train micro's round 1; `changes` replace fields of trl.yaml."""
     workspace, run = Workspace(Path(root)), recipe.run("micro")
     base, data = workspace.model("micro"), workspace.data("tiny", "round1")
     write_base(base)

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from omr.errors import OmrError
-from omr.tiny.model import tokenizer as tiny_tokenizer
+from omr.tiny.tokenizer import tiny_tokenizer
 from omr.training.trl.batches import EpochOrder, padded_groups
 from omr.training.trl.feed import BatchFeed
 from omr.training.trl.process_group import ProcessGroup
