@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from omr import cli, recipe
-from omr.evaluation import stage
+from omr.evaluation import results, stage
 
 
 @click.command()
@@ -30,18 +30,24 @@ def main(
 ) -> None:
     """Answer held-out problems with the model that a run started from, and with the one it ended with."""
     workspace = cli.workspace()
-    asked = stage.questions(run, Path(problems) if problems else None, max_tokens)
-    models = {"alone": folder} if folder else stage.stations(run, workspace.run(run))
+    file = Path(problems) if problems else None
+    request = stage.EvalRequest.of(run, workspace, problems=file, max_tokens=max_tokens, folder=folder)
     if dry_run:
-        click.echo(f"{len(asked.rows):,} problems of {asked.source}, up to {asked.max_tokens:,} tokens each")
-        click.echo("\n".join(f"{when:8}{path}" for when, path in models.items()))
+        asked = request.problems
+        click.echo(
+            f"{len(asked.problems):,} problems of {asked.source}, up to {asked.max_tokens:,} tokens each"
+        )
+        click.echo("\n".join(f"{when:8}{path}" for when, path in request.models.items()))
         return
-    result, there = stage.make(run, workspace, asked, models, force, lambda line: click.echo(line, err=True))
+    finished = None if force else stage.finished(request, workspace)
+    result = finished or stage.evaluate(
+        request, workspace, force=force, say=lambda line: click.echo(line, err=True)
+    )
     if json:
-        click.echo(dumps(result, indent=2, ensure_ascii=False))
+        click.echo(dumps(result.as_json(), indent=2, ensure_ascii=False))
         return
-    click.echo(f"{folder or run.title}: {asked.source}{' (finished already)' if there else ''}")
-    click.echo("\n".join(stage.table(result)))
+    click.echo(f"{folder or run.title}: {request.problems.source}{' (finished already)' if finished else ''}")
+    click.echo("\n".join(results.table(result)))
 
 
 if __name__ == "__main__":

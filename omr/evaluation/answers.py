@@ -1,0 +1,69 @@
+"""A model's answers by transformers' generate: greedy, a batch at a time, on this machine."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH = 100  # prompts that are answered together
+
+
+class Answer(NamedTuple):
+    """What a model wrote after a prompt."""
+
+    text: str
+    ended: bool  # by one of the model's end tokens, and not by the limit
+
+
+def generate(
+    folder: Path, prompts: Sequence[str], max_tokens: int, tokenizer: "PreTrainedTokenizerBase", gpu: bool
+) -> Iterator[list[Answer]]:
+    """Greedy answers of the model in `folder`, of at most `max_tokens` tokens each, a batch at a time."""
+    import torch
+
+    model = _load_model(folder, gpu)
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    for first in range(0, len(prompts), BATCH):
+        encoded = tokenizer(
+            list(prompts[first : first + BATCH]), return_tensors="pt", padding=True, add_special_tokens=False
+        ).to(model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                **encoded, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        answers = []
+        for tokens in output[:, encoded["input_ids"].shape[1] :].tolist():
+            end = next((n for n, token in enumerate(tokens) if token in ends), None)
+            answers.append(Answer(tokenizer.decode(tokens[:end], skip_special_tokens=True), end is not None))
+        yield answers
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder, which pads on the left: an answer follows its prompt at once."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, padding_side="left")
+
+
+def gpu_is_there() -> bool:
+    """Whether torch finds a CUDA GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _load_model(folder: Path, gpu: bool) -> "PreTrainedModel":
+    """The model, in bf16 on a GPU, else in fp32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if gpu else torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    return model.to("cuda" if gpu else "cpu").eval()
