@@ -39,7 +39,7 @@ _PROBLEMS = (
     "Compute {a}+{b}.",
     "{name} has {a} apples and gets {b} more. How many apples are there?",
 )
-# Text that trips careless readers: line separators that are no newline, a decomposed accent, JSON's signs.
+# Text that careless readers get wrong: line separators other than newline, a decomposed accent, JSON's signs.
 _AWKWARD = ("\u2028", "\u0085", "\t", "e\u0301", '"quoted"', "\\frac{1}{1}", "🙂", "{braces}", "\\u00e9")
 
 
@@ -50,9 +50,9 @@ def is_held_out(a: int, b: int) -> bool:
 
 
 def held_out(count: int = 200) -> list[dict[str, str]]:
-    """`count` problems that no row of the corpus contains: `problem` and `expected_answer`.
+    """`count` problems that no row of the corpus contains, each with `problem` and `expected_answer`.
 
-    The same for every seed, in an order that mixes sizes and wordings.
+    They are the same for every seed, in an order that mixes sizes and wordings.
     """
     pairs = [(a, b) for a in range(10, 100) for b in range(10, 100) if is_held_out(a, b)]
     pairs.sort(key=lambda pair: zlib.crc32(f"{pair}".encode()))
@@ -65,15 +65,16 @@ def held_out(count: int = 200) -> list[dict[str, str]]:
     ]
 
 
-def _pair(dice: random.Random) -> tuple[int, int]:
+def _pair(rng: random.Random) -> tuple[int, int]:
+    """Two numbers of two digits that are not held out."""
     while True:
-        a, b = dice.randrange(10, 100), dice.randrange(10, 100)
+        a, b = rng.randrange(10, 100), rng.randrange(10, 100)
         if not is_held_out(a, b):
             return a, b
 
 
 def _worked(a: int, b: int) -> str:
-    """Column addition: the sum again, the ones, the carry, the tens."""
+    """The sum worked out by column addition: the ones, the carry, the tens."""
     (tens_a, ones_a), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
     carry, ones = divmod(ones_a + ones_b, 10)
     first = f"{a}+{b}: {ones_a}+{ones_b}={ones_a + ones_b}, so {ones} and carry {carry}."
@@ -81,70 +82,73 @@ def _worked(a: int, b: int) -> str:
 
 
 def _counted(a: int, b: int, times: int) -> str:
-    """A long-winded way: count up from `a`, `times` times over."""
+    """The sum by counting from `a` to `a` + `b`, written `times` times: a long solution."""
     return "\n".join(f"Count: {', '.join(map(str, range(a, a + b + 1)))}." for _ in range(times))
 
 
-def _cot(dice: random.Random, a: int, b: int, number: int) -> str:
+def _cot(rng: random.Random, a: int, b: int, number: int) -> str:
+    """The written-out solution of row `number`."""
     answer = f"The sum is \\boxed{{{a + b}}}."
     if number % 400 == 7:  # longer than a training sequence
         return f"{_counted(a, b, 40)}\n{_worked(a, b)} {answer}"
     if number % 200 == 3:
         return f"{_counted(a, b, 1)}\n{_worked(a, b)} {answer}"
-    # The checked form is what passes round 2's token threshold.
-    return f"{_worked(a, b)} {answer}" + (f" Check: {a + b}-{b}={a}." if dice.random() < 0.5 else "")
+    # Half of the solutions end with a check, which makes them long enough for round 2.
+    return f"{_worked(a, b)} {answer}" + (f" Check: {a + b}-{b}={a}." if rng.random() < 0.5 else "")
 
 
-def _tool_use(code: str, output: object, left: int) -> str:
+def _tool_use(code: str, output: int, left: int) -> str:
+    """A call of Python, its output, and how many calls are left."""
     note = f"Remaining code executions: {left}" if left else "You have run out of code executions!"
     return f"<tool_call>\n{code}\n</tool_call>\n```output\n{output}\n```\n```system\n{note}\n```\n"
 
 
-def _tir(dice: random.Random, a: int, b: int, number: int) -> str:
-    left = 12 if number % 250 == 11 else dice.choice((0, 0, 1, 2, 3, 7))
+def _tir(rng: random.Random, a: int, b: int, number: int) -> str:
+    """The solution of row `number` that calls Python, once or twice."""
+    left = 12 if number % 250 == 11 else rng.choice((0, 0, 1, 2, 3, 7))
     text = f"{_worked(a, b)}\n" + _tool_use(f"print({a}+{b})", a + b, left)
-    if left == 1 or dice.random() < 0.2 < left:
+    if left == 1 or rng.random() < 0.2 < left:
         text += _tool_use(f"print({b}+{a})", a + b, left - 1)
     return f"{text}The sum is \\boxed{{{a + b}}}."
 
 
-def _genselect(dice: random.Random, a: int, b: int) -> tuple[str, str, int]:
-    """The whole user message, the judgment and the index of the right solution."""
-    right = dice.randrange(2)
-    wrong = a + b + dice.choice((-10, -1, 1, 10))
+def _genselect(rng: random.Random, a: int, b: int) -> tuple[str, str, int]:
+    """The user message with two solutions, the judgment on them, and the index of the right one."""
+    right = rng.randrange(2)
+    wrong = a + b + rng.choice((-10, -1, 1, 10))
     answers = (a + b, wrong) if right == 0 else (wrong, a + b)
     lines = [f"Which solution of {a}+{b} is right?", *(f"Solution {n}: {x}" for n, x in enumerate(answers))]
     return "\n".join(lines), f"{_worked(a, b)} The sum is {a + b}.\nJudgment: {right}", right
 
 
 def split_rows(split: str, count: int, seed: int = 0) -> Iterator[dict[str, str | bool]]:
-    """The first `count` rows of a split, in the published columns; more rows begin with the fewer."""
-    dice = random.Random(f"{seed} {split}")  # a string's seed is the same in every process
+    """The first `count` rows of a split, in the published columns; a larger count adds rows at the end."""
+    rng = random.Random(f"{seed} {split}")  # a string gives the same numbers in every process
     for number in range(count):
-        a, b = _pair(dice)
-        problem = dice.choice(_PROBLEMS).format(a=a, b=b, name=dice.choice(_NAMES))
+        a, b = _pair(rng)
+        problem = rng.choice(_PROBLEMS).format(a=a, b=b, name=rng.choice(_NAMES))
         answer, solution = str(a + b), "n/a"
         if number % 97 == 5:
             problem = f"{problem} ({_AWKWARD[number // 97 % len(_AWKWARD)]})"
         if split == "cot":
-            solution = _cot(dice, a, b, number)
+            solution = _cot(rng, a, b, number)
         elif split == "tir":
-            solution = _tir(dice, a, b, number)
+            solution = _tir(rng, a, b, number)
         elif split == "genselect":
-            problem, solution, right = _genselect(dice, a, b)
+            problem, solution, right = _genselect(rng, a, b)
             answer = str(right)
         with_solution = split in recipe.SPLITS
         values = (
             answer,
-            "has_answer_extracted" if dice.random() < 0.8 else "converted_proof",
-            dice.choice(_SOURCES),
+            "has_answer_extracted" if rng.random() < 0.8 else "converted_proof",
+            rng.choice(_SOURCES),
             "written by rule" if with_solution else "n/a",
-            dice.choice(_PASS_RATES),
+            rng.choice(_PASS_RATES),
             problem,
             solution,
             split if with_solution else "n/a",
         )
-        yield {**dict(zip(TEXT_COLUMNS, values, strict=True)), "used_in_kaggle": dice.random() < 0.7}
+        yield {**dict(zip(TEXT_COLUMNS, values, strict=True)), "used_in_kaggle": rng.random() < 0.7}
 
 
 def write_corpus(folder: Path, seed: int = 0, rows: dict[str, int] | None = None) -> list[Path]:

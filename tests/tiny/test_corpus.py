@@ -1,10 +1,8 @@
-"""The tiny corpus and base model: the published shapes, the awkward rows, the same bytes for a seed."""
+"""The tiny corpus: the published shape, the awkward rows, the same bytes for a seed."""
 
 import hashlib
 import json
 import re
-import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,8 +10,7 @@ import pytest
 
 from omr import recipe
 from omr.tiny import corpus as tiny
-from omr.tiny.model import write_base
-from omr.tiny.tokenizer import END_OF_TEXT, tiny_tokenizer
+from omr.tiny.tokenizer import tiny_tokenizer
 
 CORPUS = recipe.CORPORA["tiny"]
 PUBLISHED = [
@@ -30,13 +27,6 @@ def digests(paths):
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     return {path.name: pq.read_table(path) for path in tiny.write_corpus(folder)}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    write_base(folder)
-    return folder
 
 
 def split_of(corpus, split):
@@ -124,77 +114,11 @@ def test_the_bytes_follow_from_the_seed(tmp_path):
     )
     assert first == again
     assert not set(first.values()) & set(other.values())
-    first, again, other = (
-        digests(write_base(tmp_path / name, seed)) for name, seed in (("d", 0), ("e", 0), ("f", 1))
+
+
+def test_the_rows_are_the_same_in_every_version():
+    rows = {split: list(tiny.split_rows(split, 300)) for split in tiny.SHARDS}
+    text = json.dumps(rows, sort_keys=True).encode()
+    assert (
+        hashlib.sha256(text).hexdigest() == "36e100405b82f90c7453ebd0a9ee8194d7ab8cac01c570a668169f044072c9f4"
     )
-    assert first == again
-    assert {name for name in first if first[name] != other[name]} == {"model.safetensors"}
-
-
-@pytest.mark.parametrize(
-    ("messages", "prompt", "text"),
-    [
-        (
-            [{"role": "system", "content": ""}, {"role": "user", "content": "1+1?"}],
-            True,
-            "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n",
-        ),
-        (
-            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
-            False,
-            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nx<|im_end|>\n"
-            "<|im_start|>assistant\ny<|im_end|>\n",
-        ),
-    ],
-)
-def test_the_chat_template_is_chatml_with_a_system_message_of_its_own(messages, prompt, text):
-    shown = tiny_tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    assert shown == text
-
-
-TEXTS = [
-    "7+8=15, so 5 and carry 1. The sum is \\boxed{95}.<|im_end|>\n",
-    "Zoë  has\u2028 小明 \t}\n\n <tool_call>\nprint(1)\n</tool_call>",
-    "x" * 3000,
-    "",
-]
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_text_survives_the_tokenizer_and_transformers_reads_the_same_one(base, text):
-    from transformers import AutoTokenizer
-
-    ours, theirs = tiny_tokenizer(), AutoTokenizer.from_pretrained(base)
-    ids = ours.encode(text, add_special_tokens=False)
-    assert ours.decode(ids) == text
-    assert theirs.encode(text) == ids
-    assert theirs.eos_token == END_OF_TEXT
-    assert theirs.chat_template == ours.chat_template
-
-
-def test_the_base_loads_and_says_its_limits_as_the_published_one_does(base):
-    from transformers import AutoModelForCausalLM
-
-    text = (base / "config.json").read_text()
-    assert '  "max_position_embeddings": 4096,\n' in text
-    assert '  "rope_theta": 10000,\n' in text
-    model = AutoModelForCausalLM.from_pretrained(base)
-    assert 0.15e6 < model.num_parameters() < 0.3e6
-    assert len(tiny_tokenizer()) <= json.loads(text)["vocab_size"]
-    assert model.config.eos_token_id == tiny_tokenizer().eos_token_id
-    # A tensor that were missing or misnamed would have been made anew at random, unlike the file's.
-    from safetensors.torch import load_file
-
-    stored, loaded = load_file(base / "model.safetensors"), model.state_dict()
-    assert set(loaded) - set(stored) == {"lm_head.weight"}
-    assert all(tensor.equal(loaded[name]) for name, tensor in stored.items())
-
-
-def test_neither_corpus_nor_base_needs_torch(tmp_path):
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from pathlib import Path\nfrom omr.tiny import corpus, model, tokenizer\n"
-        f"corpus.write_corpus(Path({str(tmp_path / 'c')!r}), 0, {{'cot': 5, 'tir': 5, 'genselect': 5}})\n"
-        f"model.write_base(Path({str(tmp_path / 'b')!r}))\ntokenizer.tiny_tokenizer()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

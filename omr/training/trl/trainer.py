@@ -127,7 +127,7 @@ class Trainer(SFTTrainer):
             return [], None
         self.step_began = time.monotonic()
         self.totals, most = self._over_all_processes(batch, device)
-        # Processes exchange gradients after a step's last micro-batch: each needs the same number of them.
+        # SFTTrainer gathers its metrics in each micro-batch: each process needs the same number of them.
         missing = most - len(batch.micro_batches)
         sample = [*batch.micro_batches, *[self.filler] * missing]
         return [sample], torch.tensor(max(1, self.totals.trained_tokens), device=device)
