@@ -78,7 +78,7 @@ class EvalResult:
     inputs: EvalInputs
     models: dict[str, ModelResult]  # by the names in `inputs.models`
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, str | dict]:
         """The content of eval.json."""
         results = {when: asdict(result) for when, result in self.models.items()}
         return {"questions": self.questions, "inputs": asdict(self.inputs), **results}

@@ -25,11 +25,11 @@ from omr.errors import OmrError
 from omr.files import lock
 from omr.run import checkpoints, lease, stopping
 from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
-from omr.training.trl.config import EngineConfig, read_config
+from omr.training.trl.config import read_config
 from omr.training.trl.feed import BatchFeed
 from omr.training.trl.process_group import ProcessGroup
+from omr.training.trl.session import Session, StopRule
 from omr.training.trl.sft_file import SftFile
-from omr.training.trl.stop_rule import StopRule
 from omr.workspace import RunFolder
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
             return Outcome(start, config.steps)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
         libraries.quiet()
-        return _train_from(start, folder, config, processes, StopRule(signals), say)
+        return _train(Session(folder, config, start, processes, StopRule(signals)), say)
 
 
 def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextManager[None]:
@@ -93,30 +93,23 @@ def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> 
     return start
 
 
-def _train_from(
-    start: int,
-    folder: RunFolder,
-    config: EngineConfig,
-    processes: ProcessGroup,
-    stop_rule: StopRule,
-    say: Say,
-) -> Outcome:
-    """Load the model, the data and the checkpoint of step `start`, and train the steps after it."""
+def _train(session: Session, say: Say) -> Outcome:
+    """Load the model and the data, and train the steps that are left."""
     import torch
 
-    from omr.training.trl.trainer import Session, Trainer
+    from omr.training.trl.trainer import Trainer
 
-    gpu = config.gpu and torch.cuda.is_available()
-    if not gpu:
+    config = session.config
+    if not session.gpu:
         torch.set_num_threads(config.threads)
-    model, tokenizer = _load_model(Path(config.model), gpu)
-    file = _open_data(folder, config, processes)
-    feed = _feed(file, config, tokenizer, start, processes)
-    if processes.is_first:
+    model, tokenizer = _load_model(Path(config.model), session.gpu)
+    feed = _feed(session, _open_data(session), tokenizer)
+    if session.processes.is_first:
         _report_over_length(feed, say)
-    trainer = Trainer(model, Session(folder, config, feed, processes, stop_rule, gpu))
+    trainer = Trainer(model, feed, session)
     try:
-        trainer.train(resume_from_checkpoint=str(folder.checkpoint(start)) if start else None)
+        newest = str(session.folder.checkpoint(session.start)) if session.start else None
+        trainer.train(resume_from_checkpoint=newest)
     except torch.OutOfMemoryError:
         raise OmrError(
             f"{config.title}: the GPU's memory ran out; choose RUNNER=slurm or a smaller MODEL"
@@ -143,10 +136,10 @@ def _load_model(base: Path, gpu: bool) -> "tuple[PreTrainedModel, PreTrainedToke
     return model, tokenizer
 
 
-def _open_data(folder: RunFolder, config: EngineConfig, processes: ProcessGroup) -> SftFile:
+def _open_data(session: Session) -> SftFile:
     """The SFT file, of the size and rows that the run was begun with; an OmrError says what is different."""
-    data = config.data
-    path, index = Path(data.path), folder.root / f"rows-{data.sha256[:12]}.npy"
+    data, processes = session.config.data, session.processes
+    path, index = Path(data.path), session.folder.root / f"rows-{data.sha256[:12]}.npy"
     if path.stat().st_size != data.size:
         raise OmrError(
             f"{path}: has {path.stat().st_size} bytes, this run was begun with {data.size};"
@@ -164,21 +157,16 @@ def _open_data(folder: RunFolder, config: EngineConfig, processes: ProcessGroup)
     return file
 
 
-def _feed(
-    file: SftFile,
-    config: EngineConfig,
-    tokenizer: "PreTrainedTokenizerBase",
-    start: int,
-    processes: ProcessGroup,
-) -> BatchFeed:
-    """The batches of the steps after `start`."""
-    length = config.sequence_length
+def _feed(session: Session, file: SftFile, tokenizer: "PreTrainedTokenizerBase") -> BatchFeed:
+    """The batches of the steps that are left."""
+    config, length = session.config, session.config.sequence_length
     if config.packed:
         group_rows = partial(packed_groups, tokens=length)
     else:
         group_rows = partial(padded_groups, tokens=max(PADDED_TOKENS, length))
     order = EpochOrder(len(file), config.batch, config.seed)
-    return BatchFeed(file, order, tokenizer, length, group_rows, range(start, config.steps), processes)
+    steps = range(session.start, config.steps)
+    return BatchFeed(file, order, tokenizer, length, group_rows, steps, session.processes)
 
 
 def _report_over_length(feed: BatchFeed, say: Say) -> None:

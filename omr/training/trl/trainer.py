@@ -23,26 +23,12 @@ from omr.errors import OmrError
 from omr.files import need_space, read_json, write_json
 from omr.models import weights
 from omr.run import checkpoints
-from omr.training.trl.config import EngineConfig, recomputes
+from omr.training.trl.config import recomputes
 from omr.training.trl.feed import NO_LOSS, BatchFeed, EncodedRow, StepBatch
-from omr.training.trl.process_group import ProcessGroup
 from omr.training.trl.reporter import Reporter
-from omr.training.trl.stop_rule import StopRule
-from omr.workspace import RunFolder
+from omr.training.trl.session import Session
 
 SAVED = 12  # bytes a parameter in a checkpoint: fp32 weights and Adam's two moments
-
-
-@dataclass(frozen=True)
-class Session:
-    """What one process trains, from its first step until it ends or is stopped."""
-
-    folder: RunFolder
-    config: EngineConfig
-    feed: BatchFeed
-    processes: ProcessGroup
-    stop_rule: StopRule
-    gpu: bool
 
 
 @dataclass(frozen=True)
@@ -77,9 +63,9 @@ class Trainer(SFTTrainer):
     saving and sampling are off.
     """
 
-    def __init__(self, model: PreTrainedModel, session: Session) -> None:
-        self.session = session
-        config, feed, tokenizer = session.config, session.feed, session.feed.tokenizer
+    def __init__(self, model: PreTrainedModel, feed: BatchFeed, session: Session) -> None:
+        self.feed, self.session = feed, session
+        config, tokenizer = session.config, feed.tokenizer
         parameters = sum(p.numel() for p in model.parameters())
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.collate = DataCollatorForLanguageModeling(pad, padding_free=config.packed)
@@ -98,7 +84,7 @@ class Trainer(SFTTrainer):
         self.remove_callback(PrinterCallback)
         self.reporter = None
         if session.processes.is_first:
-            self.reporter = Reporter(session.folder, config, feed.steps.start)
+            self.reporter = Reporter(session.folder, config, session.start)
             saves = sum(config.saves(step + 1) for step in feed.steps)
             need_space(
                 session.folder.root, saves * SAVED * parameters, f"{saves} checkpoints of {config.title}"
@@ -108,7 +94,7 @@ class Trainer(SFTTrainer):
 
     def get_train_dataloader(self) -> FeedLoader:
         """The feed in place of a loader of `train_dataset`."""
-        return FeedLoader(self.session.feed)
+        return FeedLoader(self.feed)
 
     def num_examples(self, dataloader: FeedLoader) -> int:
         """Rows of the whole run, which transformers keeps in its state."""

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from omr.run import lease
-from omr.training.trl.stop_rule import StopRule
+from omr.training.trl.session import StopRule
 
 
 @pytest.fixture(autouse=True)

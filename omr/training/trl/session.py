@@ -1,4 +1,4 @@
-"""When a training saves and stops before its last step."""
+"""A session of training: from the step where one process takes a run up until it ends or is stopped."""
 
 import os
 import time
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr.run import lease
+from omr.training.trl.config import EngineConfig
+from omr.training.trl.process_group import ProcessGroup
+from omr.workspace import RunFolder
 
 
 @dataclass
 class StopRule:
-    """Knows how long a step and a save take, so that the last save ends before the deadline."""
+    """When to save and stop before the last step; it learns how long a step and a save take."""
 
     signals: list[str]  # grows when a signal asks this process to stop (omr/run/stopping.py)
     step_seconds: float = 0.0  # of the slowest step so far
@@ -34,3 +37,21 @@ class StopRule:
     def save_took(self, seconds: float) -> None:
         """Note the seconds of a save."""
         self.save_seconds = max(self.save_seconds, seconds)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one process knows of the training that it is part of."""
+
+    folder: RunFolder
+    config: EngineConfig
+    start: int  # the step whose checkpoint it goes on from; 0: from the base model
+    processes: ProcessGroup
+    stop_rule: StopRule
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it trains on a GPU: the configuration asks for it, and one is there."""
+        import torch
+
+        return self.config.gpu and torch.cuda.is_available()
