@@ -7,12 +7,16 @@ before anything is installed.
 
 import os
 import re
+import sys
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # before an environment knows the package
 
 from omr import settings
 from omr.errors import OmrError
 
-MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
+MAKEFILE = ROOT / "Makefile"
 
 
 def targets() -> list[str]:

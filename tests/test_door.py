@@ -157,6 +157,7 @@ def test_an_unwritable_workspace_is_refused(stage):
 def test_the_light_environment_is_enough_to_plan(tmp_path):
     venv = tmp_path / "venv"
     environ = {**os.environ, "OMR_VENV": str(venv), "OMR_ENV_FILE": "/dev/null"}
+    del environ["PYTHONPATH"]  # the environment itself knows the package
     subprocess.run([str(ROOT / "docker/venv"), "cli"], env=environ, check=True, capture_output=True)
     installed = subprocess.run(
         [venv / "bin/pip", "list", "--format=freeze"], capture_output=True, text=True
@@ -164,7 +165,10 @@ def test_the_light_environment_is_enough_to_plan(tmp_path):
     assert "torch" not in installed and "click" in installed
     for name in sorted(p.stem for p in Path(ROOT, "bin").glob("*.py")):
         asked = subprocess.run(
-            [venv / "bin/python", ROOT / f"bin/{name}.py", "--help"], capture_output=True, text=True
+            [venv / "bin/python", ROOT / f"bin/{name}.py", "--help"],
+            env=environ,
+            capture_output=True,
+            text=True,
         )
         assert asked.returncode == 0, f"{name}: {asked.stderr}"
     dry = subprocess.run(

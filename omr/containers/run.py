@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import itertools
 import json
 import os
 import secrets
@@ -20,10 +19,10 @@ from omr import recipe, settings
 from omr.containers.mounts import OUTPUTS, Mount, mounts, paths, visible
 from omr.errors import OmrError, RequestError, choose
 from omr.files import writable
+from omr.runner import argument
 
 HOME = "/opt/omr"  # where an image keeps our files
 PYTHON = f"{HOME}/venv/bin/python"
-ENTRY = f"{HOME}/docker/entry.sh"
 STAGES = ("tools", "train")
 CODE = (
     "bin",
@@ -149,15 +148,9 @@ def stage_of(tier: str, script: str, args: list[str], environ: Mapping[str, str]
         return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
     if Path(script).name != "train.py":
         return "tools"
-    words = dict(itertools.pairwise(args)) | dict(a.split("=", 1) for a in args if "=" in a)
-    model = recipe.MODELS.get(words.get("--model") or environ.get("MODEL") or "")
-    engine = words.get("--engine") or environ.get("ENGINE") or (model.engine if model else "trl")
+    model = recipe.MODELS.get(argument("MODEL", args, environ) or "")
+    engine = argument("ENGINE", args, environ) or (model.engine if model else "trl")
     return "train" if engine == "nemo-rl" else "tools"
-
-
-def dry_run(environ: Mapping[str, str]) -> bool:
-    """Whether DRY_RUN is set to anything that means yes."""
-    return environ.get("DRY_RUN", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def names(said: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:
@@ -249,7 +242,7 @@ def main(tier: str, *command: str) -> int:
         "title": f"omr-{Path(script).stem}-{os.getpid()}-{secrets.token_hex(2)}",
     }
     engine = detect()
-    if dry_run(os.environ):
+    if settings.on("DRY_RUN"):
         print("would run: " + shlex.join(argv(engine, image(stage), inside, **given)), file=sys.stderr)
         return 0
     check_code(image(stage), labels(engine, image(stage)))
