@@ -10,13 +10,13 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # before an environment knows the package
+# This script alone runs before there is an environment that knows the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omr import settings
 from omr.errors import OmrError
 
-MAKEFILE = ROOT / "Makefile"
+MAKEFILE = settings.ROOT / "Makefile"
 
 
 def targets() -> list[str]:

@@ -1,6 +1,7 @@
 """Where a stage runs, and whether it is a dry run: decided here once, for docker/run and for RUNNER=docker.
 
-`python -m omr.runner TIER SCRIPT [ARG…]` prints two lines: RUNNER (empty where it is unset), and DRY_RUN, 1 or 0.
+`python -m omr.runner TIER SCRIPT [ARG…]` prints two lines: RUNNER (empty where it is unset);
+DRY_RUN, 1 or 0.
 """
 
 import itertools
@@ -34,8 +35,8 @@ def is_tiny(args: Sequence[str], environ: Mapping[str, str]) -> bool:
 def decide(args: Sequence[str]) -> tuple[str, bool]:
     """RUNNER and DRY_RUN of a stage with these arguments; .env is read into the environment on the way.
 
-    The tiny recipe runs where the user stands, whatever .env says of the real one, unless RUNNER is given on the
-    command line. An unknown RUNNER, or a DRY_RUN that is neither on nor off, is a RequestError.
+    The tiny recipe runs where the user stands, whatever .env says of the real one, unless RUNNER is given
+    on the command line. An unknown RUNNER, or a DRY_RUN that is neither on nor off, is a RequestError.
     """
     given = os.environ.get("RUNNER")
     settings.load()

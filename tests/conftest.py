@@ -5,5 +5,5 @@ import os
 from omr.settings import ROOT
 from tests.models.kit import trained, trained_once  # noqa: F401
 
-# Checkouts may share an environment, which knows one of them: the scripts that a test starts are to import this one.
+# Checkouts may share an environment, which knows one of them: the scripts that a test starts import this one.
 os.environ["PYTHONPATH"] = str(ROOT)

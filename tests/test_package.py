@@ -1,4 +1,4 @@
-"""The toolkit as an installed package: which code runs, what a wheel holds, and a tree without links or .git."""
+"""The toolkit as a package: which code runs, what a wheel holds, and a tree without links or .git."""
 
 import os
 import shutil
