@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make completion`: bash completion of make's targets, settings and their values, in a folder of this toolkit.
+"""`make completion`: bash completes make's targets, settings and their values, in this toolkit's folder.
 
 Once for a shell, or as a line of ~/.bashrc:
     source <(make --silent -C FOLDER completion)

@@ -39,7 +39,7 @@ def stages(run: recipe.Run) -> list[Stage]:
 
 
 def perform(stage: Stage) -> None:
-    """Run a stage as its make target would, under its heading; one that fails has said why, and ends the demo."""
+    """Run a stage as its make target would, under a heading; one that fails has said why, and ends all."""
     click.echo(f"\n── {stage.title} ──")
     sys.stdout.flush()
     begin = time.monotonic()

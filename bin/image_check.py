@@ -6,6 +6,7 @@ import sys
 import click
 
 from omr import cli
+from omr.checks import MISSING
 from omr.containers import self_test
 
 
@@ -14,9 +15,9 @@ from omr.containers import self_test
 def image_check(stage: str) -> None:
     """Test the image that this runs in."""
     failed = False
-    for finding in self_test.findings(stage):
-        click.echo(f"  {finding.state:<9} {finding.name:<17} {finding.text}")
-        failed |= finding.state == "missing"
+    for check in self_test.checks(stage):
+        click.echo(f"  {check.line()}")
+        failed |= check.state == MISSING
     sys.exit(failed)
 
 

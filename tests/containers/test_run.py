@@ -325,7 +325,6 @@ def registry(monkeypatch, tmp_path):
         return reference in known["here"]
 
     monkeypatch.setattr(settings, "pins", read)
-    monkeypatch.setattr(image, "PINS", pins)
     monkeypatch.setattr(image, "pull", pull)
     monkeypatch.setattr(image, "digests", lambda engine, reference: known["here"].get(reference))
     monkeypatch.setattr(image, "tag_digest", lambda engine, reference: known["tag"])
@@ -338,12 +337,17 @@ ENGINE = container.Engine("docker")
 EXACT = f"example.org/base@{PINNED}"
 
 
-def test_the_first_pull_writes_the_digest_down(registry, capsys):
+def test_a_base_without_a_pinned_digest_prints_the_line_to_add(registry, capsys):
     registry["pin"]("")
     registry["remote"] = {NAME: [PINNED]}
+    before = registry["pins"].read_text()
     assert image.base(ENGINE, "tools") == (EXACT, PINNED)
-    assert f"TOOLS_BASE_DIGEST={PINNED}\n" in registry["pins"].read_text()
-    assert "written to docker/pins.env" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "put it into docker/pins.env:\n" in said and f"\nTOOLS_BASE_DIGEST={PINNED}\n" in said
+    assert registry["pins"].read_text() == before
+    label = "org.opencontainers.image.base"
+    found = {f"{label}.name": NAME, f"{label}.digest": PINNED}
+    assert f"not pinned yet: add TOOLS_BASE_DIGEST={PINNED}" in image.verdict("tools", found)
 
 
 def test_a_pinned_base_is_pulled_by_its_digest(registry, capsys):

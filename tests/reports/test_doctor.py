@@ -71,5 +71,5 @@ def test_what_is_missing_ends_with_one_line_and_code_1(tmp_path):
     env = {"PATH": "/nowhere", "OMR_ENV_FILE": "/dev/null", "WORKSPACE": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 1
-    assert "MISSING  shuf" in done.stdout
+    assert "missing   shuf" in done.stdout
     assert done.stderr == "error: missing here: shuf, sed, make, flock; see the advice beside each\n"
