@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from omr import cli
-from omr.checks import MISSING
+from omr.containers.checks import MISSING
 from omr.errors import OmrError, choose
 from omr.reports.doctor import checks
 from omr.runner import RUNNERS

@@ -6,8 +6,8 @@ import sys
 import click
 
 from omr import cli
-from omr.checks import MISSING
 from omr.containers import self_test
+from omr.containers.checks import MISSING
 
 
 @click.command()

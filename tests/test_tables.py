@@ -2,7 +2,8 @@
 
 import pytest
 
-from omr import checks, tables
+from omr import tables
+from omr.containers import checks
 
 
 def test_columns_are_as_wide_as_what_is_in_them():

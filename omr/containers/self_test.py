@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omr import recipe, settings
-from omr.checks import DECLINED, OK, Check, missing, ok
+from omr.containers.checks import DECLINED, OK, Check, missing, ok
 from omr.data import prompts
 from omr.errors import OmrError
 from omr.training.nemo_rl import config, keys

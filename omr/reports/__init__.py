@@ -1,1 +1,2 @@
-"""What a person reads: pages about a run and its data, and the doctor."""
+"""What people read: `run_page.write` makes the page of a run, `data_report` measures an SFT file and writes its
+page, `doctor.checks` looks at this machine. `pages` draws; the other wings make what is reported."""

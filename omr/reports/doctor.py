@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from omr import settings
-from omr.checks import OK, Check, absent, missing, ok
+from omr.containers.checks import OK, Check, absent, missing, ok
 from omr.errors import OmrError
 from omr.files import human, writable
 
