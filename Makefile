@@ -29,7 +29,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes demo doctor completion data data-report model passport plan train average eval report \
-	status logs cancel pipeline sqsh prune nemo test test-fast lint docs lock clean
+	status logs cancel pipeline sqsh prune nemo test test-fast lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -122,6 +122,9 @@ lint: ## ruff, shellcheck, hadolint
 
 docs: ## rewrite the tables of the docs that the code already says
 	$(RUN) cli bin/docs.py
+
+picture: ## the README's picture of the demo's report, by headless Chromium
+	$(RUN) cli bin/picture.py
 
 lock: ## renew the pinned dependencies
 	@docker/lock
