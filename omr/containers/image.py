@@ -12,7 +12,19 @@ from pathlib import Path
 
 from omr import manifest, settings
 from omr.containers.build_site import SITE, prepare
-from omr.containers.run import HOME, PYTHON, STAGES, Engine, argv, ask, check_code, code_id, image, labels
+from omr.containers.run import (
+    HOME,
+    PYTHON,
+    STAGES,
+    Engine,
+    Start,
+    argv,
+    ask,
+    check_code,
+    code_id,
+    image,
+    labels,
+)
 from omr.errors import OmrError, RequestError, choose
 from omr.files import human
 
@@ -256,7 +268,7 @@ def check(engine: Engine, wanted: tuple[str, ...]) -> None:
             if engine.rootless and who == "nobody":
                 continue
             command = [PYTHON, f"{HOME}/bin/image_check.py", stage]
-            line = argv(engine, name, command, mounted=[], names=[], gpus=stage == "train", title=None)
+            line = argv(engine, Start(name, command, mounts=[], names=[], gpus=stage == "train"))
             if who == "nobody":
                 line[line.index("--user") + 1] = user
             say(f"{name}, run by {who}:")

@@ -1,2 +1,5 @@
-"""What people read: `run_page.write` makes the page of a run, `data_report` measures an SFT file and writes its
-page, `doctor.checks` looks at this machine. `pages` draws; the other wings make what is reported."""
+"""What people read, made from what the other wings left.
+
+`run_page.write` makes the page of a run, `data_report.measure` and `write` those of an SFT file, with `pages`, which
+draws; `doctor.checks` looks at this machine.
+"""

@@ -1,5 +1,6 @@
 """docker/run and `make image` against an engine that only writes down what it is asked."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -212,18 +213,18 @@ GPU = ("--gpus", "all")
 def test_kinds_of_engines(given, expected, absent, monkeypatch):
     monkeypatch.setattr(container.shutil, "which", lambda name: None)
     line = container.argv(
-        container.Engine("docker", **given), "omr:tools", ["x"], mounted=[], names=[], gpus=True, title="t"
+        container.Engine("docker", **given),
+        container.Start("omr:tools", ["x"], mounts=[], names=[], gpus=True, title="t"),
     )
     assert set(expected) <= set(line) and not set(absent) & set(line)
 
 
 def test_gpus_and_terminal_only_where_asked_for():
     given = container.Engine("docker", gpus=GPU)
-    line = container.argv(given, "i", ["x"], mounted=[], names=[], gpus=False)
+    plain = container.Start("i", ["x"], mounts=[], names=[], gpus=False)
+    line = container.argv(given, plain)
     assert not {"--gpus", "--ulimit", "--tty", "--interactive"} & set(line)
-    assert {"--tty", "--interactive"} <= set(
-        container.argv(given, "i", ["x"], mounted=[], names=[], terminal=True)
-    )
+    assert {"--tty", "--interactive"} <= set(container.argv(given, dataclasses.replace(plain, terminal=True)))
 
 
 @pytest.mark.parametrize(
