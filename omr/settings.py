@@ -164,7 +164,7 @@ def read(path: Path) -> dict[str, str]:
 def load(environ: MutableMapping[str, str] = os.environ) -> None:
     """Put what .env says into the environment where the caller has not said otherwise.
 
-    In a container a value that is merely the image's own ENV is nobody's word: .env wins over it.
+    In a container a value that is merely the image's own ENV does not count as said: .env wins over it.
     """
     if "WSL_DISTRO_NAME" in environ and environ.get("NAME") == socket.gethostname():
         del environ["NAME"]  # WSL sets it to the host's name; it names no run

@@ -117,7 +117,7 @@ def certificate_text(pip_cert: str | None) -> str:
 
 
 def nemo_source(target: Path) -> str:
-    """Where a build takes nemo-skills from: `site` (a copy here), `git`, `none` (told so) or `unreachable`.
+    """Where a build takes nemo-skills from: `site` (a copy here), `git`, `none` (as asked) or `unreachable`.
 
     It is found out before the build, because a step that fails softly inside one would be cached.
     """

@@ -257,7 +257,8 @@ def plan(wanted: tuple[str, ...]) -> Iterator[str]:
 
 
 def check(engine: Engine, wanted: tuple[str, ...]) -> None:
-    """Hold each image to docker/pins.env from outside, then let it test itself, by you and by nobody."""
+    """Compare each image's labels with docker/pins.env, then run its self-test: as the caller, and as the
+    user nobody, whom an image does not know."""
     failed = []
     for stage in wanted:
         name, found = image(stage), labels(engine, image(stage))
