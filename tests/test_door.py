@@ -49,18 +49,11 @@ def test_the_help_shows_where_a_value_comes_from(tmp_path):
     assert "hf_abc" not in shown
 
 
-EVIL = [
-    "$(shell touch {0})",
-    "$(touch {0})",
-    "`touch {0}`",
-    "'; touch {0}; '",
-    '"; touch {0}; "',
-    "$$(touch {0})",
-    "a\ntouch {0}",
-]
+EVIL = ["$(shell touch {0})", "`touch {0}`"]
+MORE_EVIL = ["$(touch {0})", "'; touch {0}; '", '"; touch {0}; "', "$$(touch {0})", "a\ntouch {0}"]
 
 
-@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("evil", [*EVIL, *(pytest.param(evil, marks=pytest.mark.slow) for evil in MORE_EVIL)])
 @pytest.mark.parametrize("where", ["command line", "environment"])
 def test_nothing_typed_is_run(tmp_path, evil, where):
     planted = tmp_path / "planted"
@@ -116,6 +109,7 @@ def script(name, *words, **environ):
         ("train", {"MODEL": "tiny", "NAME": "a/../b", "STEPS": "8"}, "NAME=a/../b is no name"),
         ("train", {"MODEL": "tiny", "ROUND": "2"}, "round 1's final model is not there; run make train"),
         ("train", {"MODEL": "7b"}, "RUNNER"),
+        ("picture", {}, "there is no report; run make demo first"),
         ("data", {"DATASET": "tiny", "FORCE": "perhaps"}, "Invalid value for '--force'"),
     ],
 )
