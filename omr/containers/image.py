@@ -161,24 +161,13 @@ def build_argv(engine: Engine, stage: str, reference: str, digest: str, nemo: st
         arguments["NEMO_RL_VERSION"] = pins["NEMO_RL_VERSION"]
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     words += [f"--build-arg={name}" for name in PROXIES if os.environ.get(name)]
-    return [
-        # podman's own format has no SHELL: what fails in a pipe would pass.
-        *(
-            engine.command,
-            "build",
-            *(["--format=docker"] if engine.podman else []),
-            "--network=host",
-            "--target",
-            stage,
-            "--tag",
-            image(stage),
-            *words,
-        ),
-        *("--file", str(part(stage)), str(settings.ROOT)),
-    ]
+    # podman's own format has no SHELL: what fails in a pipe would pass.
+    build = [engine.command, "build", *(["--format=docker"] if engine.podman else []), "--network=host"]
+    build += ["--target", stage, "--tag", image(stage), *words, "--file", str(dockerfile_path(stage))]
+    return [*build, str(settings.ROOT)]
 
 
-def part(stage: str) -> Path:
+def dockerfile_path(stage: str) -> Path:
     """Where `dockerfile(stage)` is put for the engine."""
     return SITE.with_name(f"Dockerfile.{stage}")
 
@@ -223,7 +212,7 @@ def build(engine: Engine, stage: str, nemo: str) -> str:
     """Build one image; return what it is, in a line."""
     reference, digest = base(engine, stage)
     line = build_argv(engine, stage, reference, digest, nemo)
-    part(stage).write_text(dockerfile(stage))
+    dockerfile_path(stage).write_text(dockerfile(stage))
     if subprocess.run(line, stdout=sys.stderr).returncode:
         raise OmrError(f"{image(stage)} was not built (see above); mend that and run make image again")
     return f"{image(stage)}: {sizes(engine, stage, reference)}, code {code_id()[:12]}"
