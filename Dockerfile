@@ -43,8 +43,6 @@ RUN docker/image_nemo "$NEMO_SKILLS_FROM"
 COPY docker/train.lock docker/
 ARG TOOLS_TIER
 RUN docker/venv "$TOOLS_TIER"
-# `import omr` finds our files from any folder.
-RUN echo /opt/omr >"$(echo venv/lib/python3*/site-packages)/omr.pth"
 
 FROM python AS tools
 SHELL ["/bin/bash", "-e", "-u", "-o", "pipefail", "-c"]
@@ -93,7 +91,6 @@ RUN docker/venv data
 ARG NEMO_SKILLS_FROM
 COPY docker/image_nemo docker/
 RUN docker/image_nemo "$NEMO_SKILLS_FROM"
-RUN echo /opt/omr >"$(echo venv/lib/python3*/site-packages)/omr.pth"
 
 # hadolint ignore=DL3006
 FROM ${TRAIN_BASE} AS train

@@ -28,28 +28,21 @@ endif
 
 RUN := @docker/run
 
-.PHONY: image image-check shell help recipes demo doctor data data-report model passport plan train average eval report \
-	status logs cancel pipeline sqsh prune nemo test test-fast lint docs lock clean
+.PHONY: image image-check shell help recipes demo doctor completion data data-report model passport plan train average eval report \
+	status logs cancel pipeline sqsh prune nemo test test-fast lint docs picture lock clean
 
 ##@ Start
 help: ## this page
 	@python="$(CURDIR)/.venv/bin/python"; [[ -x "$$python" ]] || python=python3; exec "$$python" bin/help.py
 
 demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 4 minutes)
-	$(RUN) data bin/data.py --dataset tiny --round 1
-	$(RUN) data bin/data_report.py --dataset tiny --round 1
-	$(RUN) data bin/data.py --dataset tiny --round 2
-	$(RUN) data bin/data_report.py --dataset tiny --round 2
-	$(RUN) data bin/model.py --model tiny
-	$(RUN) train bin/train.py --model tiny --round 1
-	$(RUN) train bin/eval.py --model tiny --round 1
-	$(RUN) data bin/report.py --model tiny --round 1
-	$(RUN) train bin/train.py --model tiny --round 2
-	$(RUN) train bin/eval.py --model tiny --round 2
-	$(RUN) data bin/report.py --model tiny --round 2
+	$(RUN) cli bin/demo.py --model tiny
 
 doctor: ## what this machine has, what is missing, and the next step
 	$(RUN) cli bin/doctor.py
+
+completion: ## bash completes targets and settings after: source <(make -s completion)
+	$(RUN) cli bin/completion.py
 
 recipes: ## the recipe table: models, rounds, rates, parallel sizes
 	$(RUN) cli bin/recipes.py
@@ -129,6 +122,9 @@ lint: ## ruff, shellcheck, hadolint
 
 docs: ## rewrite the tables of the docs that the code already says
 	$(RUN) cli bin/docs.py
+
+picture: ## the README's picture of the demo's report, by headless Chromium
+	$(RUN) cli bin/picture.py
 
 lock: ## renew the pinned dependencies
 	@docker/lock

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from omr import cli, manifest, recipe
+from omr import cli, manifest, recipe, tables
 from omr.errors import RequestError, choose
-from omr.models import hub
 from omr.reports import data_report
 
 
@@ -37,7 +36,7 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
         with tempfile.TemporaryDirectory() as folder:
             tokenizer, given = Path(folder) / "tokenizer.json", words["length_tokenizer"]
             local = Path(given).expanduser() if given else None
-            data_report.tokenizer(corpus, local, workspace.raw("tokenizers"), hub.download, tokenizer)
+            data_report.write_tokenizer(corpus, local, workspace.raw("tokenizers"), tokenizer)
             counting = {"stats": stats, "workers": data_report.cores(words["workers"])}
             made = data_report.measure(path, origin, tokenizer, longest=model.sequence_length, **counting)
         data_report.keep(path, made)
@@ -49,11 +48,7 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
         click.echo(data_report.beside(path).read_text().rstrip())
         return
     table = data_report.section(made)
-    cells = [[str(cell) for cell in row] for row in [table.header, *table.rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        click.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    click.echo("\n".join(said))
+    click.echo("\n".join([*tables.aligned(table.rows, table.header, right=True), *said]))
     click.echo(f"  page  {page}{' (finished already)' if known else ''}")
 
 

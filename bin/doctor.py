@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from omr import cli
+from omr.containers.checks import MISSING
 from omr.errors import OmrError, choose
-from omr.reports.doctor import ABSENT, MISSING, OK, checks
+from omr.reports.doctor import checks
+from omr.runner import RUNNERS
 
 
 @click.command()
@@ -17,15 +19,12 @@ from omr.reports.doctor import ABSENT, MISSING, OK, checks
 def doctor(workspace: str, runner: str | None, json: bool) -> None:
     """Look at this machine; exit code 1 when a stage would miss something."""
     if runner:
-        choose("RUNNER", runner, ("host", "docker", "slurm"))
+        choose("RUNNER", runner, RUNNERS)
     found = checks(Path(workspace).expanduser().absolute(), runner)
     if json:
         click.echo(dumps([asdict(check) for check in found], indent=2))
     else:
-        sign = {OK: "ok", MISSING: "MISSING", ABSENT: "-"}
-        for check in found:
-            advice = f"  ({check.advice})" if check.advice else ""
-            click.echo(f"{sign[check.state]:<8} {check.name:<14} {check.found}{advice}")
+        click.echo("\n".join(check.line() for check in found))
     if missing := [check.name for check in found if check.state == MISSING]:
         raise OmrError(f"missing here: {', '.join(missing)}; see the advice beside each")
 

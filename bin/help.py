@@ -7,12 +7,16 @@ before anything is installed.
 
 import os
 import re
+import sys
 from pathlib import Path
+
+# This script alone runs before there is an environment that knows the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omr import settings
 from omr.errors import OmrError
 
-MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
+MAKEFILE = settings.ROOT / "Makefile"
 
 
 def targets() -> list[str]:

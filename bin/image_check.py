@@ -7,6 +7,7 @@ import click
 
 from omr import cli
 from omr.containers import self_test
+from omr.containers.checks import MISSING
 
 
 @click.command()
@@ -14,9 +15,9 @@ from omr.containers import self_test
 def image_check(stage: str) -> None:
     """Test the image that this runs in."""
     failed = False
-    for finding in self_test.findings(stage):
-        click.echo(f"  {finding.state:<9} {finding.name:<17} {finding.text}")
-        failed |= finding.state == "missing"
+    for check in self_test.checks(stage):
+        click.echo(f"  {check.line()}")
+        failed |= check.state == MISSING
     sys.exit(failed)
 
 

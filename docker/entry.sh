@@ -23,5 +23,8 @@ if [[ -d /opt/nemo_rl_venv && ! -w /opt/nemo_rl_venv ]]; then
     export UV_NO_SYNC=${UV_NO_SYNC:-1} UV_CACHE_DIR=${UV_CACHE_DIR:-$HOME/.cache/uv}
 fi
 
+# A Slurm job runs the checkout that it was submitted from, which is mounted (OMR_ROOT), not the image's copy of it.
+[[ -z ${OMR_ROOT:-} ]] || export PYTHONPATH=$OMR_ROOT${PYTHONPATH:+:$PYTHONPATH}
+
 (($#)) || set -- bash
 exec "$root/venv/bin/python" -P -m omr.settings exec "$@"

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,10 +22,8 @@ def option(name: str, flag: bool = False, type: type | None = None) -> Callable:
     """The click option of a documented setting: `--num_training_jobs`, its environment name, its text."""
     setting = settings.SETTINGS[name]
     word = name.lower()
-    dashed = word.replace("_", "-")
-    spellings = dict.fromkeys([f"--{word}", f"--{dashed}"])
     return click.option(
-        *spellings,
+        *settings.spellings(name),
         word,
         envvar=name,
         default=False if flag else setting.default,
@@ -135,6 +134,8 @@ def _run(
 
 def main(command: click.Command) -> None:
     """Run a script's command; every foreseen failure is one line on stderr and its exit code."""
+    # Without torch, transformers advises to install it, at each import and in each worker.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         settings.load()
         command.main(standalone_mode=False)

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from omr.errors import RequestError
@@ -26,7 +27,10 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def code_revision() -> str:
-    """The repository's commit, `+dirty` when files differ from it; the image carries it as OMR_REVISION."""
+    """The repository's commit, `+dirty` when files differ from it; the image carries it as OMR_REVISION.
+
+    Of an unpacked archive, which has no repository, the version: `0.1.0 (no git)`.
+    """
     if revision := os.environ.get("OMR_REVISION"):
         return revision
 
@@ -35,9 +39,12 @@ def code_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if not (ROOT / ".git").exists():  # git would look in the folders above
+            raise FileNotFoundError
         return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        return f"{project['version']} (no git)"
 
 
 def command() -> str:

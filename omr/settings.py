@@ -1,6 +1,5 @@
 """The user's words and the machine's facts: command line, then environment, then .env, then default.
 
-`python -m omr.settings NAME…` prints the value of each, a line each, for docker/run;
 `python -m omr.settings exec COMMAND…` becomes COMMAND with .env in its environment, for docker/entry.sh.
 """
 
@@ -109,6 +108,9 @@ SETTINGS = {
         _secret("NGC_API_KEY", "key of nvcr.io, to import the training image"),
     )
 }
+# A switch, on and off: click's own words (click.types.BoolParamType).
+ON = ("1", "true", "t", "yes", "y", "on")
+OFF = ("", "0", "false", "f", "no", "n", "off")
 # Other programs' variables that a site may have to set; passed on as they are.
 FOREIGN = ("NCCL_", "UCX_", "OMP_", "CUDA_", "HF_", "WANDB_", "RAY_", "NRL_", "PIP_", "SBATCH_", "TORCH_")
 FOREIGN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -162,7 +164,7 @@ def read(path: Path) -> dict[str, str]:
 def load(environ: MutableMapping[str, str] = os.environ) -> None:
     """Put what .env says into the environment where the caller has not said otherwise.
 
-    In a container a value that is merely the image's own ENV is nobody's word: .env wins over it.
+    In a container a value that is merely the image's own ENV does not count as said: .env wins over it.
     """
     if "WSL_DISTRO_NAME" in environ and environ.get("NAME") == socket.gethostname():
         del environ["NAME"]  # WSL sets it to the host's name; it names no run
@@ -186,8 +188,22 @@ def get(name: str) -> str | None:
 
 
 def on(name: str) -> bool:
-    """Whether a switch such as VERIFY is on; `0`, `no`, `false`, `off` turn it off, as on a command line."""
-    return (get(name) or "0").lower() not in ("0", "n", "no", "f", "false", "off")
+    """Whether a switch such as VERIFY is on, by the words that click takes for one; unset is off.
+
+    Any other word is a RequestError.
+    """
+    word = (get(name) or "0").strip().lower()
+    if word in ON:
+        return True
+    if word not in OFF:
+        raise RequestError(f"{name}={get(name)} is neither on nor off; set {name}=1 or {name}=0")
+    return False
+
+
+def spellings(name: str) -> list[str]:
+    """The options of a script that set a documented setting: `--dry_run` and `--dry-run`."""
+    word = name.lower()
+    return list(dict.fromkeys([f"--{word}", f"--{word.replace('_', '-')}"]))
 
 
 def secrets() -> list[str]:
@@ -225,8 +241,6 @@ def _main() -> int:
     except OmrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for name in sys.argv[1:]:
-        print(get(name) or "")
     return 0
 
 

@@ -1,6 +1,9 @@
 # How a step starts on the nodes of an allocation; sourced by the sbatch files.
 # shellcheck shell=bash
 
+# The checkout that the job was submitted from, whichever one its environment was made for.
+export PYTHONPATH=$OMR_ROOT
+
 # Where the image keeps the environment of this toolkit's own stages.
 : "${OMR_IMAGE_PYTHON:=/opt/omr/venv/bin/python}"
 : "${OMR_IMAGE_ENTRY:=/opt/omr/docker/entry.sh}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "a workspace"
     done = make(folder, "demo")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "PyTorch was not found" not in done.stdout + done.stderr
     return Workspace(folder), done.stdout
 
 
@@ -49,6 +51,23 @@ def test_it_learns_and_says_where_everything_is(demo):
         )
     first = json.loads(workspace.run(recipe.run("tiny")).eval_json.read_text())
     assert first["before"]["accuracy"] == 0
+
+
+def test_it_tells_one_story(demo):
+    workspace, printed = demo
+    headings = re.findall(r"^── (.*) ──$", printed, re.MULTILINE)
+    assert [heading.split(":")[0] for heading in headings] == [
+        *("data", "data-report", "model", "train", "eval", "report"),
+        *("data", "data-report", "train", "eval", "report"),
+    ]
+    durations = re.findall(r"^   took (?:\d+ min )?[\d.]+ s$", printed, re.MULTILINE)
+    assert len(durations) == len(headings)
+    folder = workspace.run(recipe.run("tiny", 2))
+    assert [line.split()[:3] for line in printed.replace(str(workspace.root), "W").splitlines()[-3:]] == [
+        ["the", "report", str(folder.report).replace(str(workspace.root), "W")],
+        ["the", "model", str(folder.final).replace(str(workspace.root), "W")],
+        ["type", "next", "make"],
+    ]
 
 
 def test_round_2_starts_from_round_1s_final_model(demo):

@@ -10,7 +10,7 @@ from omr.settings import ROOT
 sys.path.insert(0, str(ROOT / "bin"))
 import docs
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", docs.BLOCKS)

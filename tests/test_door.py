@@ -49,18 +49,11 @@ def test_the_help_shows_where_a_value_comes_from(tmp_path):
     assert "hf_abc" not in shown
 
 
-EVIL = [
-    "$(shell touch {0})",
-    "$(touch {0})",
-    "`touch {0}`",
-    "'; touch {0}; '",
-    '"; touch {0}; "',
-    "$$(touch {0})",
-    "a\ntouch {0}",
-]
+EVIL = ["$(shell touch {0})", "`touch {0}`"]
+MORE_EVIL = ["$(touch {0})", "'; touch {0}; '", '"; touch {0}; "', "$$(touch {0})", "a\ntouch {0}"]
 
 
-@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("evil", [*EVIL, *(pytest.param(evil, marks=pytest.mark.slow) for evil in MORE_EVIL)])
 @pytest.mark.parametrize("where", ["command line", "environment"])
 def test_nothing_typed_is_run(tmp_path, evil, where):
     planted = tmp_path / "planted"
@@ -116,6 +109,7 @@ def script(name, *words, **environ):
         ("train", {"MODEL": "tiny", "NAME": "a/../b", "STEPS": "8"}, "NAME=a/../b is no name"),
         ("train", {"MODEL": "tiny", "ROUND": "2"}, "round 1's final model is not there; run make train"),
         ("train", {"MODEL": "7b"}, "RUNNER"),
+        ("picture", {}, "there is no report; run make demo first"),
         ("data", {"DATASET": "tiny", "FORCE": "perhaps"}, "Invalid value for '--force'"),
     ],
 )
@@ -157,6 +151,7 @@ def test_an_unwritable_workspace_is_refused(stage):
 def test_the_light_environment_is_enough_to_plan(tmp_path):
     venv = tmp_path / "venv"
     environ = {**os.environ, "OMR_VENV": str(venv), "OMR_ENV_FILE": "/dev/null"}
+    del environ["PYTHONPATH"]  # the environment itself knows the package
     subprocess.run([str(ROOT / "docker/venv"), "cli"], env=environ, check=True, capture_output=True)
     installed = subprocess.run(
         [venv / "bin/pip", "list", "--format=freeze"], capture_output=True, text=True
@@ -164,7 +159,10 @@ def test_the_light_environment_is_enough_to_plan(tmp_path):
     assert "torch" not in installed and "click" in installed
     for name in sorted(p.stem for p in Path(ROOT, "bin").glob("*.py")):
         asked = subprocess.run(
-            [venv / "bin/python", ROOT / f"bin/{name}.py", "--help"], capture_output=True, text=True
+            [venv / "bin/python", ROOT / f"bin/{name}.py", "--help"],
+            env=environ,
+            capture_output=True,
+            text=True,
         )
         assert asked.returncode == 0, f"{name}: {asked.stderr}"
     dry = subprocess.run(

@@ -104,3 +104,17 @@ def test_pins():
 def test_a_switch_can_be_off(monkeypatch, text, on):
     monkeypatch.setenv("VERIFY", text)
     assert settings.on("VERIFY") is on
+
+
+@pytest.mark.parametrize("text", ["0", "false", "F", "no", "n", "OFF", "", " no "])
+def test_every_word_that_click_takes_for_off_is_off(monkeypatch, text):
+    monkeypatch.setenv("DRY_RUN", text)
+    assert settings.on("DRY_RUN") is False
+
+
+def test_a_switch_that_is_neither_is_refused(monkeypatch):
+    monkeypatch.setenv("DRY_RUN", "perhaps")
+    with pytest.raises(
+        RequestError, match="DRY_RUN=perhaps is neither on nor off; set DRY_RUN=1 or DRY_RUN=0"
+    ):
+        settings.on("DRY_RUN")

@@ -1,1 +1,5 @@
-"""Docker and podman: the image, its build and self-test, what a stage in it sees."""
+"""Docker and podman.
+
+`image` builds the two images and has them tested, `run` runs a stage in one (docker/run calls it), `mounts`
+says which paths a container sees, on Slurm too; `checks.Check` is a line of the self-test and of the doctor.
+"""

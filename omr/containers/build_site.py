@@ -17,13 +17,8 @@ from omr.errors import RequestError
 SITE = settings.ROOT / "build" / "site"
 # pip's settings that decide where packages come from; the rest of a user's configuration stays here.
 PIP_KEYS = (
-    "index-url",
-    "extra-index-url",
-    "trusted-host",
-    "no-index",
-    "timeout",
-    "default-timeout",
-    "retries",
+    *("index-url", "extra-index-url", "trusted-host", "no-index"),
+    *("timeout", "default-timeout", "retries"),
 )
 INSIDE = "/opt/omr/build/site"  # where the Dockerfile puts the folder
 
@@ -43,7 +38,7 @@ def pip_configuration() -> dict[str, str]:
     return found | own
 
 
-def local(word: str) -> bool:
+def is_local(word: str) -> bool:
     """Whether a place that pip looks at is a folder of this machine."""
     return word.startswith(("/", ".", "~", "file:"))
 
@@ -59,32 +54,30 @@ def is_wanted(name: str, locks: str) -> bool:
 
 
 def prepare(tiers: tuple[str, ...], folder: Path = SITE) -> str:
-    """Fill the folder; return where nemo-skills comes from (see `nemo_source`).
+    """Fill the folder for a build of these tiers; return where nemo-skills comes from (see `nemo_source`).
 
-    pip.conf: mirrors as pip knows them here; ca.pem: pip's certificates and CA_BUNDLE; wheels/: what local
-    find-links folders hold for the locks of `tiers`; nemo-skills/: NEMO_SKILLS at the pinned commit.
+    pip.conf: the mirrors that pip knows here; ca.pem: pip's certificates and CA_BUNDLE; wheels/: what local
+    find-links folders hold for the tiers' locks; nemo-skills/: NEMO_SKILLS at the pinned commit.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder.chmod(0o700)
-    found = pip_configuration()
-    lines = ["[global]"]
-    for key in PIP_KEYS:
-        remote = [word for word in found.get(key, "").split() if not local(word)]
-        if remote:
-            lines.append(f"{key} = " + " ".join(remote))
-    links = found.get("find-links", "").split()
-    if copy_wheels([word for word in links if local(word)], folder / "wheels", tiers):
-        links = [f"{INSIDE}/wheels", *(w for w in links if not local(w))]
-    else:
-        links = [w for w in links if not local(w)]
-    if links:
-        lines.append("find-links = " + " ".join(links))
-    if certificates := certificate_text(found.get("cert")):
+    pip = pip_configuration()
+    links = pip.get("find-links", "").split()
+    lines = {key: _remote(pip.get(key, "").split()) for key in PIP_KEYS}
+    lines["find-links"] = _remote(links)
+    if copy_wheels([word for word in links if is_local(word)], folder / "wheels", tiers):
+        lines["find-links"].insert(0, f"{INSIDE}/wheels")
+    if certificates := certificate_text(pip.get("cert")):
         (folder / "ca.pem").write_text(certificates)
-        lines.append(f"cert = {INSIDE}/ca.pem")
-    (folder / "pip.conf").write_text("\n".join(lines) + "\n")
+        lines["cert"] = [f"{INSIDE}/ca.pem"]
+    text = "".join(f"{key} = {' '.join(words)}\n" for key, words in lines.items() if words)
+    (folder / "pip.conf").write_text(f"[global]\n{text}")
     return nemo_source(folder / "nemo-skills")
+
+
+def _remote(words: list[str]) -> list[str]:
+    return [word for word in words if not is_local(word)]
 
 
 def copy_wheels(sources: list[str], target: Path, tiers: tuple[str, ...]) -> int:
@@ -124,7 +117,7 @@ def certificate_text(pip_cert: str | None) -> str:
 
 
 def nemo_source(target: Path) -> str:
-    """Where a build takes nemo-skills from: `site` (a copy here), `git`, `none` (told so) or `unreachable`.
+    """Where a build takes nemo-skills from: `site` (a copy here), `git`, `none` (as asked) or `unreachable`.
 
     It is found out before the build, because a step that fails softly inside one would be cached.
     """

@@ -12,11 +12,22 @@ from pathlib import Path
 
 from omr import manifest, settings
 from omr.containers.build_site import SITE, prepare
-from omr.containers.run import HOME, PYTHON, STAGES, Engine, argv, ask, check_code, code_id, image, labels
+from omr.containers.run import (
+    HOME,
+    PYTHON,
+    STAGES,
+    Engine,
+    Start,
+    argv,
+    ask,
+    check_code,
+    code_id,
+    image,
+    labels,
+)
 from omr.errors import OmrError, RequestError, choose
-from omr.files import human, write_text
+from omr.files import human
 
-PINS = settings.ROOT / "docker" / "pins.env"
 PROXIES = settings.FOREIGN_NAMES
 
 
@@ -55,8 +66,8 @@ def pull(engine: Engine, reference: str) -> bool:
 def base(engine: Engine, stage: str) -> tuple[str, str]:
     """What the stage is built FROM, as a reference to give to the engine, and its digest for the label.
 
-    The pinned base must have the pinned digest; where none is pinned yet the first pull writes it down. A
-    base that a setting names is taken at its word, and that is said.
+    The pinned base must have the pinned digest; where docker/pins.env has none yet, the line to add to it is
+    printed, and what was pulled is taken. A base that a setting names is taken as it is, and that is said.
     """
     name, key = f"{stage.upper()}_BASE", f"{stage.upper()}_BASE_DIGEST"
     pins = settings.pins()
@@ -79,8 +90,8 @@ def base(engine: Engine, stage: str) -> tuple[str, str]:
         want = next(iter(digests(engine, pinned) or []), "")
         if not want:
             raise OmrError(f"{pinned} came without a digest; pull it from its registry, not from a file")
-        write_pin(key, want)
-        say(f"{stage}: base {pinned} is {want}: written to docker/pins.env, later builds refuse another")
+        say(f"{stage}: base {pinned} is not pinned yet; check its digest, and put it into docker/pins.env:")
+        say(f"{key}={want}")
         return f"{repository(pinned)}@{want}", want
     exact = f"{repository(pinned)}@{want}"
     if digests(engine, exact) is None and not pull(engine, exact):
@@ -111,14 +122,6 @@ def tag_digest(engine: Engine, reference: str) -> str | None:
     done = ask(engine.command, "manifest", "inspect", "--verbose", reference)
     match = re.search(r'"digest": "(sha256:[0-9a-f]{64})"', done.stdout) if done.returncode == 0 else None
     return match[1] if match else None
-
-
-def write_pin(key: str, value: str) -> None:
-    """Set one line of docker/pins.env."""
-    text, count = re.subn(rf"^{key}=.*$", f"{key}={value}", PINS.read_text(), flags=re.MULTILINE)
-    if count != 1:
-        raise OmrError(f"{PINS}: has no line {key}=; add it and run again")
-    write_text(PINS, text)
 
 
 # ---- the build ----
@@ -158,24 +161,13 @@ def build_argv(engine: Engine, stage: str, reference: str, digest: str, nemo: st
         arguments["NEMO_RL_VERSION"] = pins["NEMO_RL_VERSION"]
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     words += [f"--build-arg={name}" for name in PROXIES if os.environ.get(name)]
-    return [
-        # podman's own format has no SHELL: what fails in a pipe would pass.
-        *(
-            engine.command,
-            "build",
-            *(["--format=docker"] if engine.podman else []),
-            "--network=host",
-            "--target",
-            stage,
-            "--tag",
-            image(stage),
-            *words,
-        ),
-        *("--file", str(part(stage)), str(settings.ROOT)),
-    ]
+    # podman's own format has no SHELL: what fails in a pipe would pass.
+    build = [engine.command, "build", *(["--format=docker"] if engine.podman else []), "--network=host"]
+    build += ["--target", stage, "--tag", image(stage), *words, "--file", str(dockerfile_path(stage))]
+    return [*build, str(settings.ROOT)]
 
 
-def part(stage: str) -> Path:
+def dockerfile_path(stage: str) -> Path:
     """Where `dockerfile(stage)` is put for the engine."""
     return SITE.with_name(f"Dockerfile.{stage}")
 
@@ -220,7 +212,7 @@ def build(engine: Engine, stage: str, nemo: str) -> str:
     """Build one image; return what it is, in a line."""
     reference, digest = base(engine, stage)
     line = build_argv(engine, stage, reference, digest, nemo)
-    part(stage).write_text(dockerfile(stage))
+    dockerfile_path(stage).write_text(dockerfile(stage))
     if subprocess.run(line, stdout=sys.stderr).returncode:
         raise OmrError(f"{image(stage)} was not built (see above); mend that and run make image again")
     return f"{image(stage)}: {sizes(engine, stage, reference)}, code {code_id()[:12]}"
@@ -254,7 +246,8 @@ def plan(wanted: tuple[str, ...]) -> Iterator[str]:
 
 
 def check(engine: Engine, wanted: tuple[str, ...]) -> None:
-    """Hold each image to docker/pins.env from outside, then let it test itself, by you and by nobody."""
+    """Compare each image's labels with docker/pins.env, then run its self-test: as the caller, and as the
+    user nobody, whom an image does not know."""
     failed = []
     for stage in wanted:
         name, found = image(stage), labels(engine, image(stage))
@@ -265,7 +258,7 @@ def check(engine: Engine, wanted: tuple[str, ...]) -> None:
             if engine.rootless and who == "nobody":
                 continue
             command = [PYTHON, f"{HOME}/bin/image_check.py", stage]
-            line = argv(engine, name, command, mounted=[], names=[], gpus=stage == "train", title=None)
+            line = argv(engine, Start(name, command, mounts=[], names=[], gpus=stage == "train"))
             if who == "nobody":
                 line[line.index("--user") + 1] = user
             say(f"{name}, run by {who}:")
@@ -283,6 +276,8 @@ def verdict(stage: str, found: dict[str, str]) -> str:
     said = f"base {name} {digest or '(no digest)'}"
     if name != pins[key]:
         return f"{said}, in place of {pins[key]}: not checked"
-    if digest != pins.get(f"{key}_DIGEST"):
+    if not pins.get(f"{key}_DIGEST"):
+        return f"{said}, not pinned yet: add {key}_DIGEST={digest} to docker/pins.env"
+    if digest != pins[f"{key}_DIGEST"]:
         raise OmrError(f"{image(stage)}: {said}, but docker/pins.env has another; run make image again")
     return f"{said}, as pinned"

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import itertools
 import json
 import os
 import secrets
@@ -12,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from omr import recipe, settings
 from omr.containers.mounts import OUTPUTS, Mount, mounts, paths, visible
 from omr.errors import OmrError, RequestError, choose
 from omr.files import writable
+from omr.runner import argument
 
 HOME = "/opt/omr"  # where an image keeps our files
 PYTHON = f"{HOME}/venv/bin/python"
-ENTRY = f"{HOME}/docker/entry.sh"
 STAGES = ("tools", "train")
 CODE = (
     "bin",
@@ -32,8 +31,7 @@ CODE = (
     "slurm",
     "pyproject.toml",
     "LICENSE",
-)  # what an image holds of ours
-
+)  # what an image holds of this repository
 # Foreign variables that mean something to this machine alone.
 LOCAL = ("PIP_", "SBATCH_")
 
@@ -143,26 +141,21 @@ def check_code(name: str, found: Mapping[str, str]) -> None:
         )
 
 
-def stage_of(tier: str, script: str, args: list[str], environ: Mapping[str, str]) -> str:
+def stage_of(tier: str, script: str, args: Sequence[str], environ: Mapping[str, str]) -> str:
     """NeMo-RL trains in the `train` image; every other stage runs in `tools`; a shell where STAGE says."""
     if tier == "shell":
         return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
     if Path(script).name != "train.py":
         return "tools"
-    words = dict(itertools.pairwise(args)) | dict(a.split("=", 1) for a in args if "=" in a)
-    model = recipe.MODELS.get(words.get("--model") or environ.get("MODEL") or "")
-    engine = words.get("--engine") or environ.get("ENGINE") or (model.engine if model else "trl")
+    model = recipe.MODELS.get(argument("MODEL", args, environ) or "")
+    engine = argument("ENGINE", args, environ) or (model.engine if model else "trl")
     return "train" if engine == "nemo-rl" else "tools"
 
 
-def dry_run(environ: Mapping[str, str]) -> bool:
-    """Whether DRY_RUN is set to anything that means yes."""
-    return environ.get("DRY_RUN", "").lower() not in ("", "0", "false", "no", "off")
+def names(given: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:
+    """The variables that go into the container by name: those that the caller set, and every path, absolute.
 
-
-def names(said: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:
-    """The variables that go into the container by name: what the caller said, and every path made absolute.
-
+    `given` is the caller's environment, `environ` the same with what .env adds.
     What .env says is read there from the file itself, so that no value of it can be seen from outside. A path
     of this machine that the container does not have (a host's CUDA_HOME) stays here.
     """
@@ -173,10 +166,10 @@ def names(said: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mou
             return True
         if not known and (not name.startswith(settings.FOREIGN) or name.startswith(LOCAL)):
             return False
-        value = said.get(name, "")
-        return name in said and (known or not value.startswith("/") or visible(value, mounted))
+        value = given.get(name, "")
+        return name in given and (known or not value.startswith("/") or visible(value, mounted))
 
-    candidates = {*said, *paths(environ)} - {"PYTHON"}
+    candidates = {*given, *paths(environ)} - {"PYTHON"}
     return sorted(name for name in candidates if wanted(name))
 
 
@@ -197,70 +190,77 @@ def _user(engine: Engine) -> list[str]:
     return ["--user", f"{os.getuid()}:{os.getgid()}", *(f"--group-add={g}" for g in others)]
 
 
-def argv(
-    engine: Engine,
-    ref: str,
-    command: list[str],
-    *,
-    mounted: list[Mount],
-    names: list[str],
-    gpus: bool = False,
-    terminal: bool = False,
-    title: str | None = None,
-) -> list[str]:
+@dataclass(frozen=True)
+class Start:
+    """A container to start: what runs in it, and what it is given of this machine."""
+
+    image: str
+    command: list[str]
+    mounts: list[Mount]
+    names: list[str]  # variables that go in, by name
+    gpus: bool = False  # all of them, where the engine can
+    terminal: bool = False
+    title: str | None = None  # the container's name
+
+
+def argv(engine: Engine, start: Start) -> list[str]:
     """The engine's whole command line."""
     # The host's network and IPC as NeMo-RL, NCCL and Ray ask, and where there are GPUs no limit on locked
     # memory and a large stack; a rootless engine cannot raise limits and keeps the caller's.
-    gpus = gpus and bool(engine.gpus)
+    gpus = start.gpus and bool(engine.gpus)
     limits = ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"] if gpus and not engine.rootless else []
     selinux = ["--security-opt", "label=disable"] if Path("/sys/fs/selinux/enforce").exists() else []
     return [
-        *(engine.command, "run", "--rm", *(["--name", title] if title else [])),
+        *(engine.command, "run", "--rm", *(["--name", start.title] if start.title else [])),
         # A real process 1, so that signals reach the stage; podman's lives in a package of its own.
         *(["--init"] if not engine.podman or shutil.which("catatonit") else []),
-        *(["--interactive", "--tty"] if terminal else []),
+        *(["--interactive", "--tty"] if start.terminal else []),
         *("--network=host", "--ipc=host", "--pids-limit=-1", *limits),
         *("--security-opt", "no-new-privileges", *selinux),
         *_user(engine),
         *(engine.gpus if gpus else ()),
-        *(word for mount in mounted for word in _mount(mount)),
-        *(word for name in names for word in ("--env", name)),
-        *(ref, *command),
+        *(word for mount in start.mounts for word in _mount(mount)),
+        *(word for name in start.names for word in ("--env", name)),
+        *(start.image, *start.command),
     ]
 
 
 def main(tier: str, *command: str) -> int:
     """Become the container that runs a script of bin/ with its arguments, or as `shell` any command."""
-    said = dict(os.environ)
+    given = dict(os.environ)
     settings.load()  # takes WSL's NAME out of the environment too
-    said = {name: value for name, value in said.items() if name in os.environ}
-    script, args = command[0], list(command[1:])
-    stage = stage_of(tier, script, args, os.environ)
+    given = {name: value for name, value in given.items() if name in os.environ}
     env_file = settings.env_file()
-    mounted = mounts(os.environ, env_file if env_file.is_file() else None)
-    environ = {**said, **paths(os.environ), "OMR_ENV_FILE": str(env_file.absolute())}
-    forwarded = [*names(said, os.environ, mounted), *(["OMR_ENV_FILE"] if env_file.is_file() else [])]
-    inside = list(command) if tier == "shell" else [PYTHON, f"{HOME}/{script}", *args]
-    given = {
-        "mounted": mounted,
-        "names": forwarded,
-        "gpus": tier != "data",
-        "terminal": sys.stdin.isatty() and sys.stdout.isatty(),
-        "title": f"omr-{Path(script).stem}-{os.getpid()}-{secrets.token_hex(2)}",
-    }
+    environ = {**given, **paths(os.environ), "OMR_ENV_FILE": str(env_file.absolute())}
+    start = _start(tier, command, given)
     engine = detect()
-    if dry_run(os.environ):
-        print("would run: " + shlex.join(argv(engine, image(stage), inside, **given)), file=sys.stderr)
+    if settings.on("DRY_RUN"):
+        print("would run: " + shlex.join(argv(engine, start)), file=sys.stderr)
         return 0
-    check_code(image(stage), labels(engine, image(stage)))
+    check_code(start.image, labels(engine, start.image))
     writable(Path(environ["WORKSPACE"]))
     for name in OUTPUTS:
         Path(environ[name]).mkdir(parents=True, exist_ok=True)
-    if given["gpus"] and engine.note:
+    if start.gpus and engine.note:
         print(engine.note, file=sys.stderr)
-    line = argv(engine, image(stage), inside, **given)
     sys.stdout.flush()
-    os.execve(engine.command, line, environ)
+    os.execve(engine.command, argv(engine, start), environ)
+
+
+def _start(tier: str, command: Sequence[str], given: Mapping[str, str]) -> Start:
+    """The container for a stage; `given` is the environment without what .env adds to it."""
+    script, args = command[0], list(command[1:])
+    env_file = settings.env_file()
+    mounted = mounts(os.environ, env_file if env_file.is_file() else None)
+    return Start(
+        image(stage_of(tier, script, args, os.environ)),
+        list(command) if tier == "shell" else [PYTHON, f"{HOME}/{script}", *args],
+        mounted,
+        [*names(given, os.environ, mounted), *(["OMR_ENV_FILE"] if env_file.is_file() else [])],
+        gpus=tier != "data",
+        terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        title=f"omr-{Path(script).stem}-{os.getpid()}-{secrets.token_hex(2)}",
+    )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from omr import recipe, settings
+from omr.containers.checks import DECLINED, OK, Check, missing, ok
 from omr.data import prompts
 from omr.errors import OmrError
 from omr.training.nemo_rl import config, keys
@@ -27,32 +27,13 @@ NEMO_FILES = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the self-test; `declined` is missing because the build was told to leave it out."""
-
-    state: str  # ok, missing, declined
-    name: str
-    text: str
-
-
-def ok(name: str, text: str) -> Finding:
-    """It is as it should be."""
-    return Finding("ok", name, text)
-
-
-def missing(name: str, text: str) -> Finding:
-    """It is not, which fails the test."""
-    return Finding("missing", name, text)
-
-
 def built_as() -> dict[str, str]:
     """What the build wrote into OMR_IMAGE: `tools tier=data nemo-skills=none`."""
     words = os.environ.get("OMR_IMAGE", "").split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def findings(stage: str) -> Iterator[Finding]:
+def checks(stage: str) -> Iterator[Check]:
     """Every check of the stage's image, one after the other."""
     yield ok("code", f"{os.environ.get('OMR_REVISION', 'unknown')}, python {sys.version.split()[0]}")
     yield user()
@@ -68,7 +49,7 @@ def findings(stage: str) -> Iterator[Finding]:
     yield from scripts(settings.ROOT / "bin")
 
 
-def user() -> Finding:
+def user() -> Check:
     """Whoever runs the image has a name and a home to write to."""
     home = Path(os.environ.get("HOME", "/"))
     if not os.access(home, os.W_OK):
@@ -76,7 +57,7 @@ def user() -> Finding:
     return ok("user", f"{os.environ.get('USER')} ({os.getuid()}:{os.getgid()}), home {home}")
 
 
-def packages(tiers: tuple[str, ...]) -> Iterator[Finding]:
+def packages(tiers: tuple[str, ...]) -> Iterator[Check]:
     """Every package of the locks, in exactly its version."""
     from pip._vendor.packaging.requirements import Requirement
 
@@ -99,22 +80,18 @@ def version(name: str) -> str:
         return "0"
 
 
-def torch(tier: str) -> Finding:
+def torch(tier: str) -> Check:
     """torch stands outside the hashed locks; docker/pins.env has its version."""
     want, found = settings.pins()["TORCH_VERSION"], version("torch").partition("+")[0]
     if tier == "data" and found == "0":
-        return Finding(
-            "declined", "torch", "left out by TOOLS_TIER=data: no training and no eval in this image"
-        )
+        return Check("torch", DECLINED, "left out by TOOLS_TIER=data: no training and no eval in this image")
     return ok("torch", version("torch")) if found == want else missing("torch", f"{found}, pinned is {want}")
 
 
-def nemo_skills(how: str) -> Finding:
+def nemo_skills(how: str) -> Check:
     """The recipe's prompts come out of nemo-skills, filled with a row, in ChatML."""
     if how == "none":
-        return Finding(
-            "declined", "nemo-skills", "left out by NEMO_SKILLS=none: data of the tiny corpus alone"
-        )
+        return Check("nemo-skills", DECLINED, "left out by NEMO_SKILLS=none: data of the tiny corpus alone")
     if version("nemo-skills") == "0":
         return missing("nemo-skills", "not in this image: the real corpus cannot be formatted with it")
     from omr.tiny.tokenizer import tiny_tokenizer
@@ -134,7 +111,7 @@ def nemo_skills(how: str) -> Finding:
     return ok("nemo-skills", f"{version('nemo-skills')}, its prompts of every split render")
 
 
-def nemo_rl_parts() -> Iterator[Finding]:
+def nemo_rl_parts() -> Iterator[Check]:
     """What a training job asks of the NeMo-RL image: version, files, interpreters, our list of keys."""
     absent = [name for name in NEMO_FILES if not (NEMO_RL / name).is_file()]
     if absent:
@@ -145,7 +122,7 @@ def nemo_rl_parts() -> Iterator[Finding]:
     yield answers("NeMo-RL's python", str(NEMO_PYTHON), "--version")
     uv = answers("uv", "uv", "--version")
     yield uv
-    if uv.state == "ok":
+    if uv.state == OK:
         # As a link runs it: in NeMo-RL's folder, its environment as it was built.
         run = ("uv", "run", "--no-sync", "--directory", str(NEMO_RL), "python", "-c")
         yield answers("uv run", *run, "import sys; print(sys.prefix)")
@@ -158,7 +135,7 @@ def nemo_rl_parts() -> Iterator[Finding]:
         yield ok("workers", f"{len(workers)} environments in {WORKERS}")
 
 
-def nemo_rl_version() -> Finding:
+def nemo_rl_version() -> Check:
     """The version that NeMo-RL's own source says, against the pin."""
     text = (NEMO_RL / "nemo_rl" / "package_info.py").read_text()
     numbers = re.findall(r"^(?:MAJOR|MINOR|PATCH) = (\d+)", text, re.MULTILINE)
@@ -166,7 +143,7 @@ def nemo_rl_version() -> Finding:
     return ok("NeMo-RL", found) if found == want else missing("NeMo-RL", f"{found}, pinned is {want}")
 
 
-def nemo_rl_keys() -> Finding:
+def nemo_rl_keys() -> Check:
     """Every key that a run of ours sets is a key of this image's own example, or of its code."""
     import yaml
 
@@ -188,7 +165,7 @@ def nemo_rl_keys() -> Finding:
     return ok("NeMo-RL's keys", f"all that our {len(runs)} runs set are there")
 
 
-def answers(name: str, *command: str) -> Finding:
+def answers(name: str, *command: str) -> Check:
     """A program that starts for this user, by its first line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -201,7 +178,7 @@ def answers(name: str, *command: str) -> Finding:
     return ok(name, first)
 
 
-def programs() -> Iterator[Finding]:
+def programs() -> Iterator[Check]:
     """What the stages call besides Python; shuf and sed have to be GNU's."""
     for name in ("shuf", "sed", "flock"):
         if shutil.which(name) is None:
@@ -210,7 +187,7 @@ def programs() -> Iterator[Finding]:
             yield answers(name, name, "--version")
 
 
-def scripts(folder: Path) -> Iterator[Finding]:
+def scripts(folder: Path) -> Iterator[Check]:
     """Each script of bin/ answers `--help`."""
     silent = []
     # help.py is the page of the Makefile, which stays outside.

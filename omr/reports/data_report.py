@@ -1,19 +1,19 @@
 """What an SFT file means for training: token lengths, rows too long, duplicates, steps and epochs.
 
-Every line is read; every row's tokens are counted, or with `sample` those of some 20,000 rows chosen by
-the hash of their bytes, with the 95% interval that this leaves. Tokens are those of `input` plus
-`output`, counted apart as training joins them.
+Every line of the file is read. The tokens of every row are counted, or with STATS=sample those of some
+20,000 rows, chosen by the hash of their bytes, with the 95% interval that this leaves. A row's tokens are
+those of its `input` plus those of its `output`, counted apart because training joins them so.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omr.data import lengths, prompts
 from omr.data.request import TOKENIZER_FILES
@@ -26,19 +26,65 @@ from omr.reports import pages
 if TYPE_CHECKING:
     import numpy as np
 
-Download = Callable[..., dict]
 SAMPLE = 20_000  # rows: an interval of about half a percent of the mean
 PIECE = 64 << 20  # bytes of the file that a worker takes at a time
-Z = 1.96  # standard errors of a 95% interval
+Z = 1.96  # standard errors in half a 95% interval
+PERCENTILES = ("5", "50", "95", "100")
+
+
+@dataclass(frozen=True)
+class SplitLengths:
+    """The rows of one split, scaled to all of them where a sample was counted; a margin is half a 95%
+    interval, 0 where every row was counted."""
+
+    rows: int
+    counted: int  # rows whose tokens were counted
+    tokens: int = 0
+    margin: int = 0  # of `tokens`
+    percentiles: dict[str, int] = field(default_factory=dict)  # of PERCENTILES -> tokens of a row
+    too_long: int = 0  # rows over `Lengths.longest`
+    too_long_margin: int = 0
+    histogram: list[int] = field(default_factory=list)  # counted rows between the edges of `Lengths`
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Everything that the report says of an SFT file; <name>.lengths.json beside it has the same fields."""
+
+    data: str  # sha256 of the file
+    stats: str  # full or sample
+    longest: int  # tokens that a row may have in training
+    rows: int
+    duplicates: int  # rows whose bytes occurred before
+    edges: list[int]  # of the histograms' bins, in tokens
+    splits: dict[str, SplitLengths]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole file."""
+        return sum(split.tokens for split in self.splits.values())
+
+    @property
+    def margin(self) -> int:
+        """Half the 95% interval of `tokens`: the splits' samples are independent."""
+        return round(sum(split.margin**2 for split in self.splits.values()) ** 0.5)
+
+    @property
+    def too_long(self) -> int:
+        """Rows over `longest`, of all splits."""
+        return sum(split.too_long for split in self.splits.values())
+
+
+# ---- counting ----
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some lines of the file: per counted row its split and tokens, per row the hash of its line."""
+    """A part of the file: split and tokens of each row that was counted, and the hash of every row."""
 
     splits: list[str]
-    tokens: "np.ndarray"
-    hashes: "np.ndarray"
+    tokens: "np.ndarray"  # (counted rows,) int64
+    hashes: "np.ndarray"  # (rows,) uint64
 
 
 def pieces(path: Path) -> list[tuple[int, int]]:
@@ -47,7 +93,7 @@ def pieces(path: Path) -> list[tuple[int, int]]:
     return [(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
 
 
-def lines(path: Path, start: int, end: int) -> Iterator[bytes]:
+def _lines(path: Path, start: int, end: int) -> Iterator[bytes]:
     """The lines whose first byte is in [start, end)."""
     with path.open("rb") as handle:
         if start:
@@ -58,12 +104,12 @@ def lines(path: Path, start: int, end: int) -> Iterator[bytes]:
 
 
 def count(path: Path, tokenizer: Path, share: float, start: int, end: int) -> Piece:
-    """Count a piece of the file; of its rows, the `share` whose hash is low enough."""
+    """Count the rows in a byte range of the file: the `share` of them (0 to 1) whose hash is low enough."""
     import numpy as np
 
     counter = lengths.Counter(tokenizer)
     hashes, splits, texts = [], [], []
-    for line in lines(path, start, end):
+    for line in _lines(path, start, end):
         digest = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "big")
         hashes.append(digest)
         if digest < share * 2**64:
@@ -77,21 +123,18 @@ def count(path: Path, tokenizer: Path, share: float, start: int, end: int) -> Pi
     return Piece(splits, tokens, np.array(hashes, np.uint64))
 
 
-def measure(path: Path, origin: dict, tokenizer: Path, *, stats: str, workers: int, longest: int) -> dict:
-    """Everything that the report says of a finished SFT file, as plain values; `longest` is in tokens."""
+def measure(
+    path: Path, origin: Mapping[str, Any], tokenizer: Path, *, stats: str, workers: int, longest: int
+) -> Lengths:
+    """Measure a finished SFT file, in `workers` processes.
+
+    `origin` is the file's manifest, `tokenizer` a tokenizer.json; `stats` is full or sample, and a row of
+    more than `longest` tokens is too long. A file that has not the rows of its manifest is an OmrError.
+    """
     import numpy as np
 
     share = min(1.0, SAMPLE / max(1, origin["rows"])) if stats == "sample" else 1.0
-    ranges = pieces(path)
-    progress = Progress("counting tokens", origin["size"])
-    progress.start(0)
-    found = []
-    with ProcessPoolExecutor(max(1, min(workers, len(ranges))), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(count, path, tokenizer, share, *place) for place in ranges]
-        for (start, end), job in zip(ranges, jobs, strict=True):
-            found.append(job.result())
-            progress.add(end - start)
-    progress.close()
+    found = _count_all(path, tokenizer, share, workers)
     splits = np.array([split for piece in found for split in piece.splits])
     tokens = np.concatenate([piece.tokens for piece in found])
     hashes = np.concatenate([piece.hashes for piece in found])
@@ -100,52 +143,78 @@ def measure(path: Path, origin: dict, tokenizer: Path, *, stats: str, workers: i
             f"{path}: has {len(hashes):,} rows, its manifest says {origin['rows']:,}; make data FORCE=1"
         )
     edges = [0, *(2**n for n in range(4, 16)), max(2**16, int(tokens.max(initial=0)) + 1)]
-    kept = {split: facts["kept"] for split, facts in origin["splits"].items()}
-    return {
-        "data": origin["sha256"],
-        "stats": stats,
-        "longest": longest,
-        "rows": len(hashes),
-        "duplicates": int(len(hashes) - len(np.unique(hashes))),
-        "edges": edges,
-        "splits": {
-            split: _numbers(tokens[splits == split], rows, longest, edges) for split, rows in kept.items()
+    return Lengths(
+        data=origin["sha256"],
+        stats=stats,
+        longest=longest,
+        rows=len(hashes),
+        duplicates=int(len(hashes) - len(np.unique(hashes))),
+        edges=edges,
+        splits={
+            split: _split_lengths(tokens[splits == split], facts["kept"], longest, edges)
+            for split, facts in origin["splits"].items()
         },
-    }
+    )
 
 
-def _numbers(tokens: "np.ndarray", rows: int, longest: int, edges: Sequence[int]) -> dict:
-    """A split's figures, scaled to all its rows where some were counted; `margin` halves a 95% interval."""
+def _count_all(path: Path, tokenizer: Path, share: float, workers: int) -> list[Piece]:
+    """`count` over the whole file, piece by piece in its order."""
+    ranges = pieces(path)
+    progress = Progress("counting tokens", path.stat().st_size)
+    found = []
+    with ProcessPoolExecutor(max(1, min(workers, len(ranges))), mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(count, path, tokenizer, share, *place) for place in ranges]
+        for (start, end), job in zip(ranges, jobs, strict=True):
+            found.append(job.result())
+            progress.add(end - start)
+    progress.close()
+    return found
+
+
+def _split_lengths(tokens: "np.ndarray", rows: int, longest: int, edges: Sequence[int]) -> SplitLengths:
+    """The figures of a split of `rows` rows, of which those with these tokens were counted."""
     import numpy as np
 
     n = len(tokens)
     if not n:
-        return {"rows": rows, "counted": 0, "tokens": 0, "margin": 0, "too_long": 0, "histogram": []}
+        return SplitLengths(rows, 0)
     scale, whole = rows / n, n == rows
     low, middle, high = np.percentile(tokens, [5, 50, 95]).astype(int).tolist()
     long = int((tokens > longest).sum())
     # Agresti and Coull's interval holds for a share near nothing too.
     share = (long + Z**2 / 2) / (n + Z**2)
-    return {
-        "rows": rows,
-        "counted": n,
-        "tokens": round(float(tokens.sum()) * scale),
-        "margin": 0 if whole else round(Z * float(tokens.std(ddof=1) if n > 1 else 0) / n**0.5 * rows),
-        "percentiles": {"5": low, "50": middle, "95": high, "100": int(tokens.max())},
-        "too_long": round(long * scale),
-        "too_long_margin": 0 if whole else round(Z * (share * (1 - share) / (n + Z**2)) ** 0.5 * rows),
-        "histogram": np.histogram(tokens, edges)[0].tolist(),
-    }
+    return SplitLengths(
+        rows=rows,
+        counted=n,
+        tokens=round(float(tokens.sum()) * scale),
+        margin=0 if whole else round(Z * float(tokens.std(ddof=1) if n > 1 else 0) / n**0.5 * rows),
+        percentiles=dict(zip(PERCENTILES, (low, middle, high, int(tokens.max())), strict=True)),
+        too_long=round(long * scale),
+        too_long_margin=0 if whole else round(Z * (share * (1 - share) / (n + Z**2)) ** 0.5 * rows),
+        histogram=np.histogram(tokens, edges)[0].tolist(),
+    )
 
 
-def cached(path: Path, origin: dict, stats: str, longest: int) -> dict | None:
-    """The figures that stand beside the file, if they are of these bytes and as exact as asked for."""
-    place = beside(path)
-    if not place.exists():
-        return None
-    made = read_json(place)
-    same = (made["data"], made["longest"]) == (origin["sha256"], longest)
-    return made if same and (made["stats"] in (stats, "full")) else None
+def write_tokenizer(corpus: Corpus, given: Path | None, home: Path, out: Path) -> None:
+    """Write the tokenizer.json that counts the corpus's tokens to `out`.
+
+    It is the tokenizer of the folder `given`, else the published one, downloaded below `home`, or tiny's own.
+    """
+    from omr.models import hub
+
+    folder = given
+    if folder is None and (pin := corpus.length_tokenizer):
+        folder = home / pin.repo.split("/")[-1]
+        hub.download(pin, "model", TOKENIZER_FILES, folder, advice="set LENGTH_TOKENIZER= to a local copy")
+    lengths.export(prompts.tokenizer(corpus, folder), out)
+
+
+def cores(workers: int | None) -> int:
+    """WORKERS, or the cores that this process may use."""
+    return workers or len(os.sched_getaffinity(0))
+
+
+# ---- beside the file ----
 
 
 def beside(path: Path) -> Path:
@@ -153,66 +222,67 @@ def beside(path: Path) -> Path:
     return path.with_suffix(".lengths.json")
 
 
-def section(made: dict) -> pages.Section:
+def keep(path: Path, made: Lengths) -> None:
+    """Write the figures beside the file."""
+    write_json(beside(path), asdict(made))
+
+
+def read(path: Path) -> Lengths | None:
+    """The figures beside a file, None where it was not measured yet."""
+    if not beside(path).exists():
+        return None
+    values = read_json(beside(path))
+    splits = {split: SplitLengths(**facts) for split, facts in values["splits"].items()}
+    return Lengths(**{**values, "splits": splits})
+
+
+def cached(path: Path, origin: Mapping[str, Any], stats: str, longest: int) -> Lengths | None:
+    """The figures beside the file, if they are of these bytes and as exact as asked for."""
+    made = read(path)
+    same = made and (made.data, made.longest) == (origin["sha256"], longest)
+    return made if same and made.stats in (stats, "full") else None
+
+
+# ---- what people read ----
+
+
+def section(made: Lengths) -> pages.Section:
     """Token lengths as a table and a histogram, for this report and for a run's."""
-    rows = []
-    for split, facts in made["splits"].items():
-        if not facts["counted"]:
-            continue
-        spread = facts["percentiles"]
-        rows.append(
-            [
-                *(split, f"{facts['rows']:,}", _about(facts["tokens"], facts["margin"])),
-                *(f"{spread[key]:,}" for key in ("5", "50", "95", "100")),
-                _about(facts["too_long"], facts["too_long_margin"]),
-            ]
-        )
-    header = ["split", "rows", "tokens", "5%", "median", "95%", "longest", f"over {made['longest']:,}"]
-    series = {split: facts["histogram"] for split, facts in made["splits"].items() if facts["counted"]}
+    counted = {name: split for name, split in made.splits.items() if split.counted}
+    rows = [
+        [
+            *(name, f"{split.rows:,}", _about(split.tokens, split.margin)),
+            *(f"{split.percentiles[key]:,}" for key in PERCENTILES),
+            _about(split.too_long, split.too_long_margin),
+        ]
+        for name, split in counted.items()
+    ]
+    header = ["split", "rows", "tokens", "5%", "median", "95%", "longest", f"over {made.longest:,}"]
     caption = "Rows by tokens of input and output; each step doubles the length"
-    edges = [f"{edge:,}" for edge in made["edges"]]
-    figure = pages.bars(series, edges, "tokens", "rows counted", caption)
-    how = "every row counted" if made["stats"] == "full" else "a sample counted, with its 95% interval"
-    return pages.Section("Token lengths", how, header, rows, [figure] if series else [])
+    edges = [f"{edge:,}" for edge in made.edges]
+    series = {name: split.histogram for name, split in counted.items()}
+    figures = [pages.histogram(series, edges, "tokens", "rows counted", caption)] if series else []
+    how = "every row counted" if made.stats == "full" else "a sample counted, with its 95% interval"
+    return pages.Section("Token lengths", how, header, rows, figures)
 
 
 def _about(number: int, margin: int) -> str:
     return f"{number:,}" + (f" ± {margin:,}" if margin else "")
 
 
-def meaning(made: dict, batch: int, steps: int) -> list[str]:
+def meaning(made: Lengths, batch: int, steps: int) -> list[str]:
     """What the figures mean for a training of `steps` steps of `batch` rows, a line each."""
-    tokens = sum(facts["tokens"] for facts in made["splits"].values())
-    margin = sum(facts["margin"] ** 2 for facts in made["splits"].values()) ** 0.5
-    long = sum(facts["too_long"] for facts in made["splits"].values())
-    rows = made["rows"]
+    seen = steps * batch  # rows
     return [
-        f"{rows:,} rows, {_about(tokens, round(margin))} tokens, {made['duplicates']:,} duplicates",
-        f"{long:,} rows over {made['longest']:,} tokens: cut and not learned from, yet counted in a batch",
-        f"{batch:,} rows a step: an epoch is {rows / batch:,.1f} steps, {steps:,} steps are"
-        f" {steps * batch / rows:,.2f} epochs and {steps * batch * tokens / rows:,.0f} tokens",
+        f"{made.rows:,} rows, {_about(made.tokens, made.margin)} tokens, {made.duplicates:,} duplicates",
+        f"{made.too_long:,} rows over {made.longest:,} tokens:"
+        " cut and not learned from, yet counted in a batch",
+        f"{batch:,} rows a step: an epoch is {made.rows / batch:,.1f} steps, {steps:,} steps are"
+        f" {seen / made.rows:,.2f} epochs and {seen * made.tokens / made.rows:,.0f} tokens",
     ]
 
 
-def write(path: Path, made: dict, said: list[str], page: Path) -> None:
-    """The page beside the file."""
+def write(path: Path, made: Lengths, said: Sequence[str], page: Path) -> None:
+    """Write the page of an SFT file; `said` is what `meaning` gave."""
     text = f"{path.name}, {human(path.stat().st_size)}. " + ". ".join(said) + "."
     write_text(page, pages.render(f"Data: {path.stem}", text, [section(made)]))
-
-
-def tokenizer(corpus: Corpus, folder: Path | None, home: Path, download: Download, out: Path) -> None:
-    """Write the engine of the tokenizer that counts: the one of `folder`, the published one, or tiny's."""
-    if folder is None and (pin := corpus.length_tokenizer):
-        folder = home / pin.repo.split("/")[-1]
-        download(pin, "model", TOKENIZER_FILES, folder, advice="set LENGTH_TOKENIZER= to a local copy")
-    lengths.export(prompts.tokenizer(corpus, folder), out)
-
-
-def keep(path: Path, made: dict) -> None:
-    """Write the figures beside the file."""
-    write_json(beside(path), made)
-
-
-def cores(workers: int | None) -> int:
-    """WORKERS, or the cores that this process may use."""
-    return workers or len(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
-"""One self-contained HTML page: titled sections of tables and plots, nothing fetched when it is opened."""
+"""A self-contained HTML page: titled sections of tables and plots; a browser fetches nothing to show it."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot as inline SVG (made by `lines` or `bars`, never from data) and what it shows."""
+    """A plot as inline SVG (made by `line_plot` or `histogram`, never from data) and what it shows."""
 
     svg: str
     caption: str
@@ -27,12 +27,12 @@ class Section:
     title: str
     text: str = ""
     header: Sequence[str] = ()
-    rows: Sequence[Sequence[object]] = ()
+    rows: Sequence[Sequence[str | int]] = ()
     figures: Sequence[Figure] = field(default_factory=tuple)
 
 
 def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The page's text; every value is escaped."""
+    """The page as HTML: a title, a sentence that sums it up, and the sections; every value is escaped."""
     import jinja2
 
     folder = jinja2.FileSystemLoader(TEMPLATE.parent)
@@ -41,15 +41,20 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     return environment.get_template(TEMPLATE.name).render(title=title, lead=lead, sections=sections)
 
 
-def lines(series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, caption: str) -> Figure:
-    """A line for each name -> (xs, ys), which have the same length."""
+def line_plot(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, caption: str
+) -> Figure:
+    """A line for each name -> (xs, ys), which have the same length; `x` and `y` name the axes."""
     return _plot(
         lambda axes: [axes.plot(*points, label=name) for name, points in series.items()], x, y, caption
     )
 
 
-def bars(series: dict[str, Sequence[float]], edges: Sequence[str], x: str, y: str, caption: str) -> Figure:
-    """A histogram's outline for each name -> counts, one fewer than `edges`; every bin is drawn as wide."""
+def histogram(
+    series: Mapping[str, Sequence[float]], edges: Sequence[str], x: str, y: str, caption: str
+) -> Figure:
+    """The outline of a histogram for each name -> counts, one fewer than the bins' `edges`; every bin is
+    drawn equally wide."""
     places = list(range(len(edges)))
 
     def draw(axes: "Axes") -> None:
@@ -60,7 +65,7 @@ def bars(series: dict[str, Sequence[float]], edges: Sequence[str], x: str, y: st
     return _plot(draw, x, y, caption)
 
 
-def _plot(draw: Callable, x: str, y: str, caption: str) -> Figure:
+def _plot(draw: Callable[["Axes"], object], x: str, y: str, caption: str) -> Figure:
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,28 +1,70 @@
 """One page about a run: its data, how it trained, how well it answers, and where everything came from."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omr import manifest
 from omr.errors import RequestError
 from omr.files import human, read_json, write_text
 from omr.recipe import Run
 from omr.reports import data_report, pages
-from omr.run import metrics
+from omr.run import frozen, metrics
+from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, manifest_of
 
 CURVES = {"loss": "Training loss", "lr": "Learning rate", "tokens_per_second": "Tokens per second"}
 
 
-def sources(folder: RunFolder) -> list[Path]:
+@dataclass(frozen=True)
+class Accuracy:
+    """How many held-out problems a model answers as expected."""
+
+    share: float  # correct / problems
+    correct: int
+    problems: int
+
+
+def write(run: Run, folder: RunFolder, force: bool = False) -> bool:
+    """Write report.html; False when the one that is there was made from the same files."""
+    began = frozen.read(folder)
+    if began is None:
+        words = f"MODEL={run.model.name} ROUND={run.round.number}"
+        raise RequestError(f"{folder.root}: there is no such run yet; run make train {words} first")
+    mark = f"sources {_fingerprint(folder, began)}"
+    if not force and folder.report.exists() and mark in folder.report.read_text(encoding="utf-8")[-200:]:
+        return False
+    text = pages.render(f"{run.title}: OpenMathReasoning SFT", lead(folder), list(_sections(folder, began)))
+    write_text(folder.report, f"{text.rstrip()}\n<!-- {mark} -->\n")
+    return True
+
+
+def lead(folder: RunFolder) -> str:
+    """A begun run in a sentence: how far it is, and its accuracy before and after."""
+    steps = frozen.read(folder).run.schedule.steps
+    at = max((row["step"] for row in metrics.read(folder.metrics)), default=0)
+    finished = manifest.read(folder.final) is not None
+    text = (
+        f"Trained {steps:,} steps and averaged."
+        if finished
+        else f"At step {at:,} of {steps:,}, not finished."
+    )
+    if accuracy := _accuracies(folder):
+        before, after = accuracy["before"], accuracy["after"]
+        text += f" Accuracy on {after.problems} held-out problems:"
+        text += f" {before.share:.3f} before, {after.share:.3f} after."
+    return text
+
+
+def _sources(folder: RunFolder, began: FrozenRun) -> list[Path]:
     """The files that a page is made from, those that are there."""
-    request = read_json(folder.run_json)["request"]
     wanted = [
         folder.run_json,
-        manifest_of(Path(request["data"]["path"])),
-        data_report.beside(Path(request["data"]["path"])),
-        manifest_of(Path(request["base"]["path"])),
+        manifest_of(began.data.path),
+        data_report.beside(began.data.path),
+        manifest_of(began.base.path),
         folder.metrics,
         folder.eval_json,
         manifest_of(folder.final),
@@ -30,122 +72,100 @@ def sources(folder: RunFolder) -> list[Path]:
     return [path for path in wanted if path.exists()]
 
 
-def fingerprint(folder: RunFolder) -> str:
+def _fingerprint(folder: RunFolder, began: FrozenRun) -> str:
     """Hex digest of the page's sources and of the code that draws it."""
     digest = hashlib.sha256()
-    for path in [*sources(folder), Path(__file__), Path(pages.__file__), pages.TEMPLATE]:
+    for path in [*_sources(folder, began), Path(__file__), Path(pages.__file__), pages.TEMPLATE]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
-def write(run: Run, folder: RunFolder, force: bool = False) -> bool:
-    """Write report.html; False when the one that is there was made from the same files."""
-    if not folder.run_json.exists():
-        words = f"MODEL={run.model.name} ROUND={run.round.number}"
-        raise RequestError(f"{folder.root}: there is no such run yet; run make train {words} first")
-    mark = f"sources {fingerprint(folder)}"
-    if not force and folder.report.exists() and mark in folder.report.read_text(encoding="utf-8")[-200:]:
-        return False
-    text = pages.render(f"{run.title}: OpenMathReasoning SFT", lead(folder), list(sections(folder)))
-    write_text(folder.report, f"{text.rstrip()}\n<!-- {mark} -->\n")
-    return True
-
-
-def lead(folder: RunFolder) -> str:
-    """The run in a sentence: how far it is, and accuracy before and after."""
-    done = manifest.read(folder.final) is not None
-    steps = read_json(folder.run_json)["request"]["recipe"]["schedule"]["steps"]
-    at = max((row["step"] for row in metrics.read(folder.metrics)), default=0)
-    text = f"Trained {steps:,} steps and averaged." if done else f"At step {at:,} of {steps:,}, not finished."
-    if accuracy := accuracies(folder):
-        before, after, problems = accuracy
-        text += f" Accuracy on {problems} held-out problems: {before:.3f} before, {after:.3f} after."
-    return text
-
-
-def accuracies(folder: RunFolder) -> tuple[float, float, int] | None:
-    """Accuracy before and after the run, and the number of problems; None before `make eval`."""
+def _accuracies(folder: RunFolder) -> dict[str, Accuracy] | None:
+    """Accuracy `before` and `after` the run; None where it was not evaluated yet."""
     if not folder.eval_json.exists():
         return None
     graded = read_json(folder.eval_json)
-    return graded["before"]["accuracy"], graded["after"]["accuracy"], graded["after"]["problems"]
+    return {
+        when: Accuracy(graded[when]["accuracy"], graded[when]["correct"], graded[when]["problems"])
+        for when in ("before", "after")
+    }
 
 
-def sections(folder: RunFolder) -> Iterator[pages.Section]:
+def _sections(folder: RunFolder, began: FrozenRun) -> Iterator[pages.Section]:
     """Data, training, accuracy, provenance: as much of it as there is."""
-    request = read_json(folder.run_json)["request"]
-    data = Path(request["data"]["path"])
+    data = began.data.path
     origin = read_json(manifest_of(data)) if manifest_of(data).exists() else {}
-    yield _data(data, origin, request)
-    if data_report.beside(data).exists():
-        yield data_report.section(read_json(data_report.beside(data)))
-    yield _training(request, metrics.read(folder.metrics))
+    yield _data(began, origin.get("splits", {}))
+    if lengths := data_report.read(data):
+        yield data_report.section(lengths)
+    yield _training(began, metrics.read(folder.metrics))
     yield _accuracy(folder)
-    yield pages.Section("Provenance", rows=list(_provenance(folder, request, origin)))
+    yield pages.Section("Provenance", rows=list(_provenance(folder, began, origin)))
 
 
-def _data(path: Path, origin: dict, request: dict) -> pages.Section:
-    """Rows per split, what the round's filter dropped and why, and how often training sees each row."""
+def _data(began: FrozenRun, splits: Mapping[str, Any]) -> pages.Section:
+    """Rows of each split, what the round's filter dropped and why, and how often training sees a row.
+
+    `splits` is what the data's manifest counted.
+    """
     rows = []
-    for split, counts in origin.get("splits", {}).items():
+    for split, counts in splits.items():
         dropped = [f"{n:,} {why}" for why, n in {**counts["dropped"], **counts["rejected"]}.items()]
         rows.append([split, f"{counts['read']:,}", f"{counts['kept']:,}", ", ".join(dropped)])
-    seen = request["recipe"]["schedule"]["steps"] * request["recipe"]["model"]["batch"]
-    total = request["limit"] or request["data"]["rows"]
+    data = began.data
+    seen = began.run.schedule.steps * began.run.model.batch
     text = (
-        f"{path.name}: {request['data']['rows']:,} rows, {human(request['data']['size'])}."
-        f" Training sees {seen:,} rows, each {seen / total:.2f} times."
+        f"{data.path.name}: {data.rows:,} rows, {human(data.size)}."
+        f" Training sees {seen:,} rows, each {seen / (began.limit or data.rows):.2f} times."
     )
     return pages.Section("Data", text, ["split", "rows", "kept", "dropped"], rows)
 
 
-def _accuracy(folder: RunFolder) -> pages.Section:
-    if not folder.eval_json.exists():
-        return pages.Section("Accuracy", text="Not evaluated yet: make eval.")
-    graded = read_json(folder.eval_json)
-    rows = [
-        [when, f"{part['accuracy']:.3f}", part["correct"], part["problems"]]
-        for when, part in ((when, graded[when]) for when in ("before", "after"))
-    ]
-    return pages.Section("Accuracy", header=["", "accuracy", "correct", "problems"], rows=rows)
-
-
-def _training(request: dict, steps: list[dict]) -> pages.Section:
-    recipe, plan = request["recipe"]["model"], request["recipe"]["schedule"]
+def _training(began: FrozenRun, steps: Sequence[Mapping[str, float]]) -> pages.Section:
+    """The schedule, and a curve for each number that the engine wrote at two steps or more."""
+    model, schedule = began.run.model, began.run.schedule
     text = (
-        f"{plan['steps']:,} steps of {recipe['batch']:,} rows; learning rate {recipe['lr']:g} after"
-        f" {plan['warmup']:,} steps of warmup, by cosine to {recipe['min_lr']:g};"
-        f" checkpoints {', '.join(f'{n:,}' for n in plan['averaged'])} are averaged."
+        f"{schedule.steps:,} steps of {model.batch:,} rows; learning rate {model.lr:g} after"
+        f" {schedule.warmup:,} steps of warmup, by cosine to {model.min_lr:g};"
+        f" checkpoints {', '.join(f'{n:,}' for n in schedule.averaged)} are averaged."
     )
     figures = []
     for key, caption in CURVES.items():
         points = [(row["step"], row[key]) for row in steps if key in row]
         if len(points) > 1:
             xs, ys = zip(*points, strict=True)
-            figures.append(pages.lines({key: (xs, ys)}, "step", key.replace("_", " "), caption))
+            figures.append(pages.line_plot({key: (xs, ys)}, "step", key.replace("_", " "), caption))
     return pages.Section("Training", text=text, figures=figures)
 
 
-def _provenance(folder: RunFolder, request: dict, data: dict) -> Iterator[tuple[str, str]]:
-    """Flat name -> value lines of everything that decided the result."""
-    frozen = read_json(folder.run_json)
+def _accuracy(folder: RunFolder) -> pages.Section:
+    accuracies = _accuracies(folder)
+    if accuracies is None:
+        return pages.Section("Accuracy", text="Not evaluated yet: make eval.")
+    rows = [[when, f"{one.share:.3f}", one.correct, one.problems] for when, one in accuracies.items()]
+    return pages.Section("Accuracy", header=["", "accuracy", "correct", "problems"], rows=rows)
+
+
+def _provenance(folder: RunFolder, began: FrozenRun, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Flat name -> value lines of everything that decided the result; `data` is the data's manifest."""
+    request = began.request_json()
+    final = manifest.read(folder.final) or {}
+    weights = {
+        name: entry["sha256"]
+        for name, entry in final.get("files", {}).items()
+        if name.endswith(".safetensors")
+    }
     yield "run folder", str(folder.root)
-    yield "code", frozen["code"]
-    yield "command", frozen["command"]
+    yield "code", began.code
+    yield "command", began.command
     yield from _flat("data", {**request["data"], **data.get("inputs", {})})
     yield from _flat("base", request["base"])
-    final = manifest.read(folder.final) or {}
-    yield from _flat("final", {**final.get("inputs", {}), "weights": weights(final)})
+    yield from _flat("final", {**final.get("inputs", {}), "weights": weights})
     yield from _flat("versions", final.get("versions", {}))
 
 
-def weights(origin: dict) -> dict[str, str]:
-    """Name -> sha256 of a model's safetensors, from its manifest."""
-    files = origin.get("files", {})
-    return {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
-
-
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """`name key key` -> text of everything in nested mappings, without what is empty."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _flat(f"{name} {key}", part)

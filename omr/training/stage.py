@@ -14,6 +14,7 @@ from omr.errors import OmrError, RequestError, choose
 from omr.models import average, convert
 from omr.request import ENGINES, TrainRequest
 from omr.run import checkpoints, frozen, lease, stopping
+from omr.runner import RUNNERS
 from omr.settings import ROOT
 from omr.training import preflight
 from omr.training.nemo_rl import local
@@ -21,7 +22,6 @@ from omr.training.trl import memory
 from omr.training.trl.config import EngineConfig, engine_config, to_yaml, write_config
 from omr.workspace import RunFolder, Workspace
 
-RUNNERS = ("host", "docker", "slurm")
 HASHED = 2e9  # bytes of data that are hashed before training anyway; more of it with VERIFY=1
 Say = Callable[[str], None]
 

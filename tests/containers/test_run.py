@@ -1,5 +1,6 @@
 """docker/run and `make image` against an engine that only writes down what it is asked."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -212,18 +213,18 @@ GPU = ("--gpus", "all")
 def test_kinds_of_engines(given, expected, absent, monkeypatch):
     monkeypatch.setattr(container.shutil, "which", lambda name: None)
     line = container.argv(
-        container.Engine("docker", **given), "omr:tools", ["x"], mounted=[], names=[], gpus=True, title="t"
+        container.Engine("docker", **given),
+        container.Start("omr:tools", ["x"], mounts=[], names=[], gpus=True, title="t"),
     )
     assert set(expected) <= set(line) and not set(absent) & set(line)
 
 
 def test_gpus_and_terminal_only_where_asked_for():
     given = container.Engine("docker", gpus=GPU)
-    line = container.argv(given, "i", ["x"], mounted=[], names=[], gpus=False)
+    plain = container.Start("i", ["x"], mounts=[], names=[], gpus=False)
+    line = container.argv(given, plain)
     assert not {"--gpus", "--ulimit", "--tty", "--interactive"} & set(line)
-    assert {"--tty", "--interactive"} <= set(
-        container.argv(given, "i", ["x"], mounted=[], names=[], terminal=True)
-    )
+    assert {"--tty", "--interactive"} <= set(container.argv(given, dataclasses.replace(plain, terminal=True)))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,6 @@ def registry(monkeypatch, tmp_path):
         return reference in known["here"]
 
     monkeypatch.setattr(settings, "pins", read)
-    monkeypatch.setattr(image, "PINS", pins)
     monkeypatch.setattr(image, "pull", pull)
     monkeypatch.setattr(image, "digests", lambda engine, reference: known["here"].get(reference))
     monkeypatch.setattr(image, "tag_digest", lambda engine, reference: known["tag"])
@@ -338,12 +338,17 @@ ENGINE = container.Engine("docker")
 EXACT = f"example.org/base@{PINNED}"
 
 
-def test_the_first_pull_writes_the_digest_down(registry, capsys):
+def test_a_base_without_a_pinned_digest_prints_the_line_to_add(registry, capsys):
     registry["pin"]("")
     registry["remote"] = {NAME: [PINNED]}
+    before = registry["pins"].read_text()
     assert image.base(ENGINE, "tools") == (EXACT, PINNED)
-    assert f"TOOLS_BASE_DIGEST={PINNED}\n" in registry["pins"].read_text()
-    assert "written to docker/pins.env" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "put it into docker/pins.env:\n" in said and f"\nTOOLS_BASE_DIGEST={PINNED}\n" in said
+    assert registry["pins"].read_text() == before
+    label = "org.opencontainers.image.base"
+    found = {f"{label}.name": NAME, f"{label}.digest": PINNED}
+    assert f"not pinned yet: add TOOLS_BASE_DIGEST={PINNED}" in image.verdict("tools", found)
 
 
 def test_a_pinned_base_is_pulled_by_its_digest(registry, capsys):

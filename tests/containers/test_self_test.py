@@ -77,7 +77,7 @@ def test_packages_against_the_locks(monkeypatch):
     real = self_test.version
     monkeypatch.setattr(self_test, "version", lambda name: "0.1" if name == "click" else real(name))
     (found,) = self_test.packages(("cli",))
-    assert found.state == "missing" and found.text.startswith("click==") and found.text.endswith("is 0.1")
+    assert found.state == "missing" and found.found.startswith("click==") and found.found.endswith("is 0.1")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def nemo_rl_folder(monkeypatch, tmp_path):
 def test_another_version_of_nemo_rl_is_named(nemo_rl_folder):
     assert self_test.nemo_rl_version().state == "ok"
     (nemo_rl_folder / "nemo_rl/package_info.py").write_text("MAJOR = 0\nMINOR = 99\nPATCH = 0\n")
-    assert self_test.nemo_rl_version().text.startswith("v0.99.0, pinned is")
+    assert self_test.nemo_rl_version().found.startswith("v0.99.0, pinned is")
 
 
 def test_a_key_that_the_image_has_not_is_named(nemo_rl_folder):
@@ -116,22 +116,22 @@ def test_a_key_that_the_image_has_not_is_named(nemo_rl_folder):
     del example["policy"]["megatron_cfg"]["scheduler"]["lr_decay_style"]
     file.write_text(yaml.safe_dump(example))
     found = self_test.nemo_rl_keys()
-    assert found.state == "missing" and "policy.megatron_cfg.scheduler.lr_decay_style" in found.text
+    assert found.state == "missing" and "policy.megatron_cfg.scheduler.lr_decay_style" in found.found
 
 
 def test_a_folder_that_is_no_nemo_rl(monkeypatch, tmp_path):
     monkeypatch.setattr(self_test, "NEMO_RL", tmp_path)
     (found,) = self_test.nemo_rl_parts()
-    assert found.state == "missing" and "TRAIN_BASE is no NeMo-RL image" in found.text
+    assert found.state == "missing" and "TRAIN_BASE is no NeMo-RL image" in found.found
 
 
 def test_programs_that_do_not_start():
     assert self_test.answers("x", "/nowhere/x").state == "missing"
-    assert "exit 3: why" in self_test.answers("x", "bash", "-c", "echo why >&2; exit 3").text
+    assert "exit 3: why" in self_test.answers("x", "bash", "-c", "echo why >&2; exit 3").found
 
 
 def test_a_script_that_does_not_answer(tmp_path):
     (tmp_path / "good.py").write_text("")
     assert next(self_test.scripts(tmp_path)).state == "ok"
     (tmp_path / "bad.py").write_text("raise SystemExit(4)")
-    assert next(self_test.scripts(tmp_path)).text == "bad.py (exit 4) do not answer --help"
+    assert next(self_test.scripts(tmp_path)).found == "bad.py (exit 4) do not answer --help"

@@ -617,7 +617,7 @@ def hub(small, tmp_path):
             **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
             "HF_ENDPOINT": server.endpoint,
             "HF_HOME": str(tmp_path / "home"),
-            "PYTHONPATH": str(tmp_path / "site"),
+            "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}",
             "OMR_ENV_FILE": "/dev/null",
             "WORKSPACE": str(tmp_path / "w"),
         }
@@ -675,7 +675,7 @@ def test_a_limit_downloads_what_it_needs(hub, tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_downloaded(hub, tmp_path):
-    said = from_hub(hub, PYTHONPATH="")
+    said = from_hub(hub, PYTHONPATH=str(ROOT))
     if "nemo-skills is not installed" not in said.stderr:
         pytest.skip("nemo-skills is installed here")
     refused(said, 2, "run make nemo", "RUNNER=docker")

@@ -62,12 +62,12 @@ def test_the_figures(made):
     *_, rows, true = made
     found = measure(made)
     tir = np.array([row["inference_mode"] == "tir" for row in rows])
-    assert found["splits"]["tir"]["tokens"] == true[tir].sum()
-    assert found["splits"]["tir"]["too_long"] == (true[tir] > 100).sum() == 3
-    assert found["splits"]["cot"]["percentiles"]["100"] == true[~tir].max()
-    assert sum(found["splits"]["cot"]["histogram"]) == (~tir).sum()
-    assert (found["rows"], found["duplicates"]) == (300, 2)
-    assert found["splits"]["cot"]["margin"] == 0
+    assert found.splits["tir"].tokens == true[tir].sum()
+    assert found.splits["tir"].too_long == (true[tir] > 100).sum() == 3
+    assert found.splits["cot"].percentiles["100"] == true[~tir].max()
+    assert sum(found.splits["cot"].histogram) == (~tir).sum()
+    assert (found.rows, found.duplicates) == (300, 2)
+    assert found.splits["cot"].margin == 0
     said = "\n".join(data_report.meaning(found, 64, 100))
     assert f"300 rows, {true.sum():,} tokens, 2 duplicates" in said
     assert "an epoch is 4.7 steps, 100 steps are 21.33 epochs" in said
@@ -78,10 +78,10 @@ def test_a_sample_says_how_sure_it_is(made, monkeypatch):
     monkeypatch.setattr(data_report, "SAMPLE", 150)
     found = measure(made, stats="sample")
     assert found == measure(made, stats="sample")  # chosen by content, not by luck
-    parts = found["splits"].values()
-    assert 100 < sum(part["counted"] for part in parts) < 200
-    assert found["rows"] == 300 and found["duplicates"] == 2
-    total, margin = sum(p["tokens"] for p in parts), sum(p["margin"] ** 2 for p in parts) ** 0.5
+    parts = found.splits.values()
+    assert 100 < sum(part.counted for part in parts) < 200
+    assert found.rows == 300 and found.duplicates == 2
+    total, margin = sum(p.tokens for p in parts), sum(p.margin**2 for p in parts) ** 0.5
     assert margin > 0 and abs(total - true.sum()) < 2 * margin
     page = data_report.section(found)
     assert "95% interval" in page.text and "±" in page.rows[0][2]
@@ -90,6 +90,7 @@ def test_a_sample_says_how_sure_it_is(made, monkeypatch):
 def test_figures_are_kept_for_these_bytes_alone(made):
     path, origin, *_ = made
     data_report.keep(path, measure(made))
+    assert data_report.read(path) == measure(made)
     assert data_report.cached(path, origin, "full", 100)
     assert data_report.cached(path, origin, "sample", 100)  # more exact than asked for
     assert data_report.cached(path, origin, "full", 200) is None

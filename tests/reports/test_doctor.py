@@ -68,8 +68,13 @@ def test_an_unwritable_workspace_is_missing(tmp_path):
 
 def test_what_is_missing_ends_with_one_line_and_code_1(tmp_path):
     command = [sys.executable, ROOT / "bin/doctor.py"]
-    env = {"PATH": "/nowhere", "OMR_ENV_FILE": "/dev/null", "WORKSPACE": str(tmp_path)}
+    env = {
+        "PATH": "/nowhere",
+        "PYTHONPATH": str(ROOT),
+        "OMR_ENV_FILE": "/dev/null",
+        "WORKSPACE": str(tmp_path),
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 1
-    assert "MISSING  shuf" in done.stdout
+    assert "missing   shuf" in done.stdout
     assert done.stderr == "error: missing here: shuf, sed, make, flock; see the advice beside each\n"

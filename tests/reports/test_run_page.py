@@ -104,5 +104,5 @@ def test_no_run_no_report(tmp_path):
 
 
 def test_histogram():
-    figure = pages.bars({"cot": [1, 2], "tir": [2, 1]}, ["0", "10", "20"], "tokens", "rows", "lengths")
+    figure = pages.histogram({"cot": [1, 2], "tir": [2, 1]}, ["0", "10", "20"], "tokens", "rows", "lengths")
     assert figure.svg.startswith("<svg") and "cot" in figure.svg
