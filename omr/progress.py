@@ -50,7 +50,9 @@ class Progress:
             print(f"{self.what}: {share:.0f}%, {self._amounts(now)}", file=sys.stderr, flush=True)
             return
         self.bar = self.bar or _bar(self.what, self.total)
-        self.bar.update(self.bar.task_ids[0], completed=self.done, amounts=self._amounts(now))
+        self.bar.update(
+            self.bar.task_ids[0], description=self.what, completed=self.done, amounts=self._amounts(now)
+        )
         self.bar.refresh()
 
     def _amounts(self, now: float) -> str:

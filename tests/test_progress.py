@@ -47,6 +47,17 @@ def test_other_units_than_bytes(clock, capsys):
     assert capsys.readouterr().err == "training: 50%, 4,000 steps of 8,000 steps, 1 steps/s, 1:06:40 left\n"
 
 
+def test_a_bar_says_what_its_owner_says_now(clock):
+    shown = progress.Progress("training", 10, "steps")
+    shown.every = progress.IN_A_TERMINAL
+    for step in (1, 2):
+        clock[0] = step
+        shown.what = f"training, loss 0.{step}"
+        shown.set(step)
+        assert shown.bar.tasks[0].description == shown.what
+    shown.close()
+
+
 SCRIPT = """
 import time
 from omr.progress import Progress
