@@ -70,7 +70,7 @@ class Model:
     """A row of the recipe table."""
 
     name: str
-    base: Pin | None  # None: omr/tiny/corpus.py makes it
+    base: Pin | None  # None: omr/tiny/model.py makes it
     lr: float
     min_lr: float
     tensor_parallel: int
@@ -174,7 +174,7 @@ CORPORA = {
             Pin(_QWEN + "32B-Instruct", "5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd"),
             Pin(_QWEN + "14B", "97e1e76335b7017d8f67c08a19d103c0504298c9"),
         ),
-        # The same shape on one machine; omr/tiny/corpus.py holds its prompts and says how its rows are made.
+        # The same shape on one machine; omr/tiny/ holds its prompts and says how its rows are made.
         Corpus(
             "tiny",
             None,

@@ -175,7 +175,7 @@ def _report_over_length(feed: BatchFeed, say: Say) -> None:
     if over:
         say(
             f"{over:,} of {seen:,} rows looked at have over {feed.sequence_length:,} tokens:"
-            " they count in a batch and train nothing, as NeMo-RL has it"
+            " they count in a batch and are not trained, as in NeMo-RL"
         )
 
 

@@ -194,12 +194,12 @@ class Trainer(SFTTrainer):
         """Save by the first process; the others wait for it."""
         began = time.monotonic()
         if self.session.processes.is_first:
-            self._save_checkpoint_of(step)
+            self._write_checkpoint(step)
         if not self.session.processes.is_alone:
             distributed.barrier()
         self.session.stop_rule.save_took(time.monotonic() - began)
 
-    def _save_checkpoint_of(self, step: int) -> None:
+    def _write_checkpoint(self, step: int) -> None:
         """Write checkpoints/step_<n>, whole or not at all, and remove those that are no longer needed."""
         folder, config = self.session.folder, self.session.config
         self.reporter.flush()
@@ -211,7 +211,7 @@ class Trainer(SFTTrainer):
             # torch and safetensors have errors of their own for a full disk.
             why = str(error).splitlines()[0]
             raise OmrError(
-                f"{folder.checkpoint(step)}: could not be saved ({why}); mend it and run again"
+                f"{folder.checkpoint(step)}: could not be saved ({why}); check the disk, then run again"
             ) from None
         checkpoints.tidy(folder.checkpoints, config.saves)
 
