@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from omr import cli, manifest, recipe, tables
+from omr import cli, manifest, recipe
 from omr.errors import RequestError, choose
 from omr.reports import data_report
 
@@ -48,7 +48,7 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
         click.echo(data_report.beside(path).read_text().rstrip())
         return
     table = data_report.section(made)
-    click.echo("\n".join([*tables.aligned(table.rows, table.header, right=True), *said]))
+    click.echo("\n".join([*cli.aligned(table.rows, table.header, right=True), *said]))
     click.echo(f"  page  {page}{' (finished already)' if known else ''}")
 
 

@@ -2,16 +2,16 @@
 
 import errno
 import functools
-import os
+import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from omr import recipe, settings
+from omr import libraries, recipe, settings
 from omr.errors import OmrError, RequestError
 from omr.files import writable
 from omr.request import TrainRequest
@@ -132,12 +132,31 @@ def _run(
     return recipe.run(model, round, variant, steps, check_name(name))
 
 
+def aligned(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: bool = False) -> list[str]:
+    """A table as lines of plain text, the same in a terminal and a pipe: never wrapped, cropped or coloured.
+
+    Columns are two blanks apart, under `header` where there is one; `right` puts every cell to the right, as
+    numbers stand.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for _ in rows[0] if rows else header:
+        table.add_column(justify="right" if right else "left", no_wrap=True)
+    for row in [header, *rows] if header else rows:
+        table.add_row(*map(Text, row))  # text, so that [brackets] are no markup
+    page = io.StringIO()
+    Console(file=page, width=100_000, color_system=None).print(table)
+    return [line.rstrip() for line in page.getvalue().splitlines()]
+
+
 def main(command: click.Command) -> None:
     """Run a script's command; every foreseen failure is one line on stderr and its exit code."""
-    # Without torch, transformers advises to install it, at each import and in each worker.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         settings.load()
+        libraries.no_advice()
         command.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -13,6 +13,11 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def no_advice() -> None:
+    """Keep transformers from advising to install torch, which the data tier does without."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
 def quiet() -> None:
     """Turn off the warnings and progress bars of transformers, torch, TRL and accelerate."""
     import transformers

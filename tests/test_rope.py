@@ -325,6 +325,7 @@ def test_write_both_refuses(tmp_path, homes, line):
         rope.write_both(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_installed_transformers_reads_the_patch(tmp_path):
     (tmp_path / "config.json").write_text(PUBLISHED)
     with pytest.raises(OmrError, match="7b needs 131072"):

@@ -90,6 +90,7 @@ def random_text(dice):
     return "".join(parts)
 
 
+@pytest.mark.slow
 def test_random_texts(counter, reference, monkeypatch):
     monkeypatch.setattr(lengths, "PART", 50)  # so that most of them are counted in parts
     dice = random.Random(7)
@@ -102,6 +103,7 @@ def test_random_texts(counter, reference, monkeypatch):
     assert sums == encoded(reference, texts)
 
 
+@pytest.mark.slow
 def test_fewest_is_never_more(counter, reference):
     """A lower bound of the tokens: of random text, of the awkward, of what is only begun."""
     dice = random.Random(8)

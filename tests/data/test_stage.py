@@ -171,6 +171,7 @@ def test_raw_files_may_go_when_the_output_is_there(done, tmp_path):
     assert "(finished already)" in make(workspace, "--dataset", "tiny", "--limit", 50, "--name", "few").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("--workers", 1), ("--memory", "330M"), ("--memory", "4G", "--workers", 4)]
 )
@@ -179,6 +180,7 @@ def test_means_decide_no_byte(small, done, tmp_path, words):
     assert output(tmp_path).read_bytes() == output(done).read_bytes()
 
 
+@pytest.mark.slow
 def test_names_of_what_differs_from_the_recipe(small, done, tmp_path):
     make(tmp_path, *tiny_words(small, "--seed", 5, "--name", "other"))
     other, usual = lines(output(tmp_path, "tiny-round1-other")), lines(output(done))
@@ -189,6 +191,7 @@ def test_names_of_what_differs_from_the_recipe(small, done, tmp_path):
     assert (kinds.count("cot"), kinds.count("genselect"), len(kinds)) == (300, 60, 360)
 
 
+@pytest.mark.slow
 def test_limit_takes_the_first_rows_of_each_split(small, done, tmp_path):
     make(tmp_path, *tiny_words(small, "--limit", 120, "--name", "few"))
     few = lines(output(tmp_path, "tiny-round1-few"))
@@ -213,6 +216,7 @@ def test_gaps_and_doubles_in_the_raw_folder(small, tmp_path):
     assert not list((tmp_path / "w/data").glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_two_runs_at_once(small, tmp_path):
     """The second ends with a line that names the first; neither harms the other."""
     data = tmp_path / "data"
@@ -269,6 +273,7 @@ BAD_RATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*BAD, *BAD_RATES])
 def test_a_bad_row_stops_or_is_left_out(tmp_path, name):
     split, change, reason = (BAD | BAD_RATES)[name]
@@ -308,6 +313,7 @@ def test_in_round_1_nobody_reads_the_pass_rate(tmp_path):
     assert len(made) == 400 and len(odd) == 1 and odd[0]["problem_type"] is None
 
 
+@pytest.mark.slow
 def test_text_that_is_no_utf8(tmp_path):
     def change(table):
         table[42]["expected_answer"] = "UNREADABLE"
@@ -322,6 +328,7 @@ def test_text_that_is_no_utf8(tmp_path):
     assert len(lines(output(tmp_path / "w", "tiny-round1-cot"))) == 399
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "schema, fault",
     [
@@ -347,6 +354,7 @@ def test_a_file_of_another_schema(tmp_path, schema, fault):
     refused(said, 1, "400 of 400 rows are malformed", "1% at most")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 4, 1000, -10])
 def test_a_truncated_file(tmp_path, keep):
     path = a_split(tmp_path / "raw")
@@ -434,6 +442,7 @@ def test_what_fails_in_the_columns_is_not_called_damage_of_the_file(tmp_path):
 # Killed ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_run_alone_ends_it(tmp_path):
     """As a container's engine sends it: to the first process, not to those that it made."""
     raw = tmp_path / "raw"
@@ -516,6 +525,7 @@ def test_killed_at_random_moments(tmp_path, codec):
     print(codec, progress)
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_parent(small, tmp_path):
     """Nothing of a killed run goes on writing."""
     import psutil
@@ -568,6 +578,7 @@ def test_parts_on_several_machines(small, done, tmp_path):
     assert "done" in process(tmp_path, *words, "--part", "1/3").stdout and not work.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", [lambda data: data[:-100], lambda data: bytes(len(data))], ids=("cut", "zeros")
 )

@@ -178,6 +178,7 @@ def test_megatron(nemo):
     assert faults == []
 
 
+@pytest.mark.slow
 def test_dtensor(nemo):
     workspace, run = nemo
     folder = workspace.run(run)

@@ -167,6 +167,7 @@ def test_rounds_to_nearest_ties_to_even(tmp_path):
     assert list((result - 1) / step) == [wanted for _, wanted in quads]
 
 
+@pytest.mark.slow
 def test_torch_gives_the_same_bytes(tmp_path):
     torch = pytest.importorskip("torch")
     names = [f"step_{n}" for n in range(4)]
@@ -318,6 +319,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_model(tmp_path):
     peaks = []
     for size in (1, 60):  # MB in one tensor

@@ -49,7 +49,7 @@ def measure(made, **words):
     )
 
 
-@pytest.mark.parametrize("piece", [1 << 20, 997, 50])
+@pytest.mark.parametrize("piece", [1 << 20, 997, pytest.param(50, marks=pytest.mark.slow)])
 def test_every_row_is_counted_once_however_the_file_is_cut(made, monkeypatch, piece):
     path, _, engine, rows, true = made
     monkeypatch.setattr(data_report, "PIECE", piece)

@@ -243,6 +243,7 @@ def test_the_command_says_the_same_to_hf(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(tmp_path):
     """A process of its own, SIGKILLed while a file arrives: the next one asks for the rest alone."""
     code = (

@@ -59,6 +59,7 @@ def finishes_the_same(run, undisturbed):
     return True
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_no_pickled_arguments_and_every_schedule_step_is_saved(undisturbed):
     assert undisturbed.steps() == [4, 8, 12, 16, 20, 24]
     names = {path.name for path in (undisturbed.checkpoints / "step_24").iterdir()}
@@ -167,6 +168,7 @@ def test_a_damaged_newest_checkpoint_is_not_used(at_20, undisturbed, part, damag
     assert not list(at_20.checkpoints.glob("damaged_*"))  # a newer one is whole
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_not_used(at_20, undisturbed):
     foreign = at_20.checkpoints / "step_20" / "complete.json"
     foreign.write_text(foreign.read_text().replace('"run": "', '"run": "0'))
@@ -174,6 +176,7 @@ def test_a_checkpoint_of_another_run_is_not_used(at_20, undisturbed):
     assert "step_20 is damaged (it belongs to another run)" in at_20.said()
 
 
+@pytest.mark.slow
 def test_an_averaged_step_that_is_lost_is_trained_again(undisturbed, tmp_path):
     run = undisturbed.copy(tmp_path)
     cut(run.checkpoints / "step_16" / "optimizer.pt")

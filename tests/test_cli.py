@@ -2,25 +2,25 @@
 
 import pytest
 
-from omr import tables
+from omr import cli
 from omr.containers import checks
 
 
 def test_columns_are_as_wide_as_what_is_in_them():
     rows = [["cot", "1,200 ± 7"], ["genselect", "3"]]
-    assert tables.aligned(rows, ["split", "tokens"]) == [
+    assert cli.aligned(rows, ["split", "tokens"]) == [
         "split      tokens",
         "cot        1,200 ± 7",
         "genselect  3",
     ]
-    assert tables.aligned(rows, right=True) == ["      cot  1,200 ± 7", "genselect          3"]
+    assert cli.aligned(rows, right=True) == ["      cot  1,200 ± 7", "genselect          3"]
 
 
 @pytest.mark.parametrize("cell", ["x" * 500, "[red]no markup[/red]", ":smile:", "größe ∑"])
 def test_nothing_is_wrapped_or_interpreted(monkeypatch, cell):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert tables.aligned([["a", cell]]) == [f"a  {cell}"]
+    assert cli.aligned([["a", cell]]) == [f"a  {cell}"]
 
 
 def test_checks_stand_in_columns():
