@@ -12,18 +12,18 @@ from omr.models import hub
 @cli.options("DATASET", "ROUND", "VARIANT", "MODES", "RAW", "SEED", "NAME", "LIMIT", "WORKERS", "MEMORY")
 @cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "DRY_RUN", "FORCE")
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
-def main(part: str | None, **words: str | int | bool | None) -> None:
+def main(part: str | None, dry_run: bool, force: bool, name: str | None, **words: str | int | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
-    asked = request.request(cli.workspace(), words | {"name": cli.check_name(words["name"])})
-    if words["dry_run"]:
+    asked = request.request(cli.workspace(), name=cli.check_name(name), **words)
+    if dry_run:
         click.echo("\n".join(request.describe(asked, hub.command)))
         return
     if part:
-        stage.part(asked, hub.download, part, words["force"])
+        stage.part(asked, hub.download, part, force)
         click.echo(f"{asked.output}: {part} done")
         return
-    there = request.finished(asked, words["force"])
-    made = there or stage.make(asked, hub.download, words["force"])
+    there = request.finished(asked, force)
+    made = there or stage.make(asked, hub.download, force)
     click.echo(f"{request.summary(asked.output, made)}{' (finished already)' if there else ''}")
 
 

@@ -1,7 +1,7 @@
 """The corpus as published: which parquet shards there are, that none is missing, and what they are."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import files
@@ -37,6 +37,25 @@ class Shard:
             raise OmrError(f"{self.path}: {error.strerror}; put it back and run again to go on") from None
         if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
             raise OmrError(f"{self.path}: was changed while it was read; run again")
+
+
+@dataclass(frozen=True)
+class PlannedShard(Shard):
+    """A shard, what its footer says of it, and how much of it is wanted."""
+
+    rows: int
+    bytes: int  # of its columns, uncompressed
+    take: int  # its first rows that a LIMIT leaves
+
+    def as_json(self) -> dict[str, str | int]:
+        """Plain values."""
+        return {"name": self.name, **asdict(self), "path": str(self.path)}
+
+    @staticmethod
+    def of(value: dict) -> "PlannedShard":
+        """From `as_json`."""
+        known = {key: value[key] for key in value if key != "name"}
+        return PlannedShard(**{**known, "path": Path(value["path"])})
 
 
 def patterns(split: str) -> tuple[str, ...]:
@@ -100,3 +119,46 @@ def hashes(found: list[Shard], known: dict[str, dict]) -> dict[str, dict]:
         same = {key: old.get(key) for key in shard.facts} == shard.facts
         result[shard.name] = {**shard.facts, "sha256": old["sha256"] if same else files.sha256(shard.path)}
     return result
+
+
+def planned(found: list[Shard], limit: int | None, skip: bool) -> list[PlannedShard]:
+    """Each shard with its footer; a LIMIT on the rows of each split leaves out those beyond it.
+
+    A file that is no parquet is an OmrError, or with `skip` has no rows (its task lists it).
+    """
+    result, left = [], {shard.split: limit for shard in found}
+    for shard in found:
+        rows, size = _footer(shard.path, skip)
+        take = rows if limit is None else min(rows, left[shard.split])
+        if limit is not None:
+            left[shard.split] -= take
+        if take or limit is None:
+            result.append(PlannedShard(**vars(shard), rows=rows, bytes=size, take=take))
+    return result
+
+
+def row_counts(paths: list[Path]) -> list[int]:
+    """Rows of each file."""
+    return [_footer(path, skip=False)[0] for path in paths]
+
+
+def _footer(path: Path, skip: bool) -> tuple[int, int]:
+    """Rows, and bytes of the uncompressed columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        meta = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        if skip:
+            return 0, 0
+        raise OmrError(
+            f"{path}: cannot be read as parquet ({first_line(error)}); bring it again,"
+            " or leave it out with BAD_ROWS=skip"
+        ) from None
+    return meta.num_rows, sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups))
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of a library's error text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:100]

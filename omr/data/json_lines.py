@@ -1,138 +1,205 @@
-"""Columns of texts -> JSON lines in one piece of memory: the inner loop of the data stage (json_lines.ll).
+"""Raw rows -> SFT lines: compact JSON in UTF-8, and a newline.
 
-Each byte is looked at once, BLOCK at a time: whether a block has one to escape is a single comparison of
-vectors, so a text moves at several times the speed of three calls of bytes.replace, without the copies
-around them. LLVM compiles it where it is imported, for this processor, in a twentieth of a second: numba,
-which makes the same code from Python, takes twelve times as long, and its cache on the disk would be pickle.
+The bytes are those of json.dumps(row, ensure_ascii=False, separators=(",", ":")). Whole columns become lines
+in one loop, which numba compiles once per run (its cache on the disk would be pickle); docs/data.md says what
+it is worth beside orjson and bytes.replace. A row with a null is written by json.dumps itself.
 """
 
-import ctypes
 import functools
-from collections.abc import Callable, Iterable
+import itertools
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
-import numpy as np
+from omr.data.prompts import COUNT, Compiled, Prompt
+from omr.data.rows import COLUMNS, FLAG, PROBLEM, SOLUTION, TEXTS
+from omr.errors import OmrError
 
-BLOCK = 32  # bytes at a time, as escape.ll has it
-WORST = 6  # bytes that one may become: \u001f
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+RENAMED = {PROBLEM: "input", SOLUTION: "output"}
+LONGEST = 6  # bytes that one byte of a text may become: \u001f
 
 
-class Source(Protocol):
-    """Rows that write their lines themselves."""
+class Template:
+    """Lines of a split: its compiled prompt between the row's values."""
 
-    def __len__(self) -> int:
-        """Rows."""
-        ...
+    def __init__(self, compiled: Compiled, prompt: Prompt | None = None) -> None:
+        self.compiled, self.prompt = compiled, prompt
+        self.values: list[str] = []  # what stands between the pieces of a line, in its order
+        pieces = ["{"]
+        for number, name in enumerate(COLUMNS):
+            quote = "" if name == FLAG else '"'
+            before, *after = self._around(name)
+            pieces[-1] += f"{',' if number else ''}{json.dumps(RENAMED.get(name, name))}:{quote}{before}"
+            pieces += after
+            pieces[-1] += quote
+        pieces[-1] += "}\n"
+        self.pieces = [piece.encode() for piece in pieces]
 
-    def need(self, row: int) -> int:
-        """Bytes in which the line of a row fits, whatever is in it."""
-        ...
+    def _around(self, name: str) -> list[str]:
+        """The constant pieces around the values of a column of the line, which are noted in `values`."""
+        if name == PROBLEM:
+            self.values += self.compiled.fields
+            return [_escape(piece) for piece in self.compiled.pieces]
+        self.values.append(name)
+        if name == SOLUTION:
+            return [_escape(self.compiled.before), _escape(self.compiled.after)]
+        return ["", ""]
 
-    def write(self, first: int, out: np.ndarray, used: int, ends: np.ndarray) -> int:
-        """Write lines from row `first` on to out[used:], as many as surely fit; returns how many.
+    def lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes | memoryview]:
+        """The line of each row of a batch without faults; `counts` are the rows' execution counts."""
+        if not self.compiled.exact:
+            return self._slow_lines(batch, counts)
+        found, start = [], 0
+        for row in [*_with_nulls(batch), len(batch)]:
+            if start < row:
+                found += self._fast_lines(*_rows(batch, counts, start, row))
+            if row < len(batch):
+                found += self._slow_lines(*_rows(batch, counts, row, row + 1))
+            start = row + 1
+        return found
 
-        ends[k] becomes the end in `out` of the line that is written k-th.
-        """
-        ...
+    def _fast_lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[memoryview]:
+        return lines([Column.of(self._values(batch, name, counts)) for name in self.values], self.pieces)
+
+    def _slow_lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes]:
+        """By the plainest way: for rows with nulls, and to prove the others by."""
+        numbers = [None] * len(batch) if counts is None else counts.tolist()
+        return [self._line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)]
+
+    def prove(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> None:
+        """The lines of these rows against the plainest way's; an OmrError where they differ."""
+        if self.lines(batch, counts) != self._slow_lines(batch, counts):
+            raise OmrError("lines are not what json.dumps writes; reinstall numba (rm -rf .venv)")
+
+    def _values(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.StringArray":
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if name == COUNT:
+            return pa.array(counts).cast(pa.string())
+        return pc.if_else(batch[name], "true", "false").fill_null("null") if name == FLAG else batch[name]
+
+    def _line(self, row: dict[str, str | bool | None], count: int | None) -> bytes:
+        """The line of one raw row."""
+        values = {PROBLEM: row[PROBLEM], COUNT: count}
+        if self.compiled.exact:
+            given, answer = self.compiled.input(values), self.compiled.output(row[SOLUTION])
+        else:
+            if count is None:
+                del values[COUNT]
+            given, answer = self.prompt.fill(values), self.prompt.format_assistant_response(row[SOLUTION])
+        row = {RENAMED.get(name, name): row[name] for name in COLUMNS} | {"input": given, "output": answer}
+        return dump(row)
+
+
+def dump(row: dict[str, str | bool | None]) -> bytes:
+    """The line of one SFT row."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _escape(text: str) -> str:
+    """A constant piece inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _rows(
+    batch: "pa.RecordBatch", counts: "np.ndarray | None", start: int, end: int
+) -> "tuple[pa.RecordBatch, np.ndarray | None]":
+    return batch.slice(start, end - start), None if counts is None else counts[start:end]
+
+
+def _with_nulls(batch: "pa.RecordBatch") -> list[int]:
+    """Rows with a null text, whose line is no filling of the template."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    rows = set()
+    for name in TEXTS:
+        if batch[name].null_count:
+            rows |= set(np.flatnonzero(pc.is_null(batch[name]).to_numpy(zero_copy_only=False)).tolist())
+    return sorted(rows)
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Rows of constant `pieces` with the values between them, as bytes inside a JSON string.
+class Column:
+    """Texts in UTF-8, one behind the other: that of a row is text[offsets[row]:offsets[row + 1]]."""
 
-    Value v of row r is texts[v][offsets[v][r]:offsets[v][r + 1]]; piece p is pieces[cuts[p]:cuts[p + 1]].
+    text: "np.ndarray"  # uint8
+    offsets: "np.ndarray"  # int32, one more than there are rows
+
+    @staticmethod
+    def of(values: "pa.StringArray") -> "Column":
+        """The values, of which none is null; the text is not copied."""
+        import numpy as np
+
+        _, offsets, text = values.buffers()
+        places = np.frombuffer(offsets or bytes(4), np.int32)[values.offset : values.offset + len(values) + 1]
+        return Column(np.frombuffer(text or b"", np.uint8)[places[0] : places[-1]], places - places[0])
+
+
+def lines(columns: Sequence[Column], pieces: Sequence[bytes]) -> list[memoryview]:
+    """The line of each row: the constant `pieces`, and between them the columns' values, escaped.
+
+    There is one piece more than there are columns; pieces are written as they are.
     """
+    import numpy as np
 
-    texts: tuple[np.ndarray, ...]  # of bytes, one for each value
-    offsets: tuple[np.ndarray, ...]  # of int32, of one place more than there are rows
-    pieces: np.ndarray  # bytes
-    cuts: np.ndarray  # int64, of two places more than there are values
-
-    def __len__(self) -> int:
-        """Rows."""
-        return len(self.offsets[0]) - 1
-
-    def need(self, row: int) -> int:
-        """See Source."""
-        values = sum(int(of[row + 1]) - int(of[row]) for of in self.offsets)
-        return int(self.cuts[-1]) + WORST * values + BLOCK
-
-    def write(self, first: int, out: np.ndarray, used: int, ends: np.ndarray) -> int:
-        """See Source."""
-        texts, sizes, offsets = self._places
-        columns = len(self.texts), texts.ctypes.data, sizes.ctypes.data, offsets.ctypes.data
-        pieces = _place(self.pieces, np.uint8), _place(self.cuts, np.int64)
-        into = _place(out, np.uint8), len(out), used, _place(ends, np.int64)
-        return _write(*columns, *pieces, first, min(len(self), first + len(ends)), *into)
-
-    @functools.cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where the texts are, their sizes, and where the offsets are."""
-        texts = np.array([_place(text, np.uint8) for text in self.texts], np.uintp)
-        offsets = np.array([_place(of, np.int32) for of in self.offsets], np.uintp)
-        return texts, np.array([len(text) for text in self.texts], np.int64), offsets
+    rows = len(columns[0].offsets) - 1
+    # The loop takes one text and one table of places in it.
+    text = np.concatenate([column.text for column in columns])
+    begins = np.cumsum([0, *(len(column.text) for column in columns[:-1])])
+    offsets = np.stack([begin + column.offsets for begin, column in zip(begins, columns, strict=True)])
+    constant, cuts = bytearray().join(pieces), np.cumsum([0, *map(len, pieces)])
+    # One byte more: the loop writes a second byte even where the last one needs none.
+    out = np.empty(LONGEST * len(text) + len(constant) * rows + 1, np.uint8)
+    ends = np.empty(rows + 1, np.int64)
+    compiled()(text, offsets, np.frombuffer(constant, np.uint8), cuts, out, ends)
+    out.resize(ends[-1])  # gives the rest back; what is left is not copied
+    written = memoryview(out)
+    return [written[start:end] for start, end in itertools.pairwise(ends.tolist())]
 
 
-@dataclass(frozen=True)
-class Whole:
-    """Rows whose lines are there already, because something in them is rare."""
+@functools.cache
+def compiled() -> Callable[..., None]:
+    """The loop, compiled by the first call; processes that are forked after it share the code."""
+    import numba
+    import numpy as np
 
-    lines: list[bytes]
+    escaped = [json.dumps(chr(byte))[1:-1] for byte in range(128)] + ["."] * 128
+    width = np.array([len(text) for text in escaped], np.uint8)
+    first = np.arange(256, dtype=np.uint8)
+    first[width > 1] = ord("\\")
+    second = np.array([ord(text[1:2] or ".") for text in escaped], np.uint8)
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    # Unsigned places: a signed one may count from the end in Python, which costs a question for each byte.
+    place, zero, one, two, three, four = np.uint64, *np.arange(5, dtype=np.uint64)
 
-    def __len__(self) -> int:
-        """Rows."""
-        return len(self.lines)
+    def write(text, offsets, pieces, cuts, out, ends) -> None:
+        """Write the lines to `out`; that of a row becomes out[ends[row]:ends[row + 1]]."""
+        columns, at = len(offsets), zero
+        ends[0] = at
+        for row in range(len(ends) - 1):
+            for column in range(columns + 1):
+                for byte in pieces[cuts[column] : cuts[column + 1]]:
+                    out[at] = byte
+                    at += one
+                if column == columns:
+                    break
+                for n in range(place(offsets[column, row]), place(offsets[column, row + 1])):
+                    byte = text[n]
+                    # Without a branch for each byte: the next one overwrites a second that was none.
+                    out[at] = first[byte]
+                    out[at + one] = second[byte]
+                    at += place(width[byte])
+                    if width[byte] == LONGEST:
+                        out[at - four] = out[at - three] = ord("0")
+                        out[at - two] = digits[byte >> 4]
+                        out[at - one] = digits[byte & 15]
+            ends[row + 1] = at
 
-    def need(self, row: int) -> int:
-        """See Source."""
-        return len(self.lines[row])
-
-    def write(self, first: int, out: np.ndarray, used: int, ends: np.ndarray) -> int:
-        """See Source."""
-        for done, line in enumerate(self.lines[first:]):
-            if used + len(line) > len(out):
-                return done
-            out[used : used + len(line)] = np.frombuffer(line, np.uint8)
-            ends[done] = used = used + len(line)
-        return len(self.lines) - first
-
-
-def text(sources: Iterable[Source]) -> bytes:
-    """The lines of all sources."""
-    found = []
-    for source in sources:
-        for row in range(len(source)):
-            out, ends = np.empty(source.need(row), np.uint8), np.empty(len(source), np.int64)
-            source.write(row, out, 0, ends)
-            found.append(out[: ends[0]].tobytes())
-    return b"".join(found)
-
-
-def _place(array: np.ndarray, kind: type) -> int:
-    """The address of an array, which the compiled loop takes for one of `kind` without a gap."""
-    if array.dtype != kind or array.ndim != 1 or not array.flags.c_contiguous:
-        raise TypeError(f"{array.dtype} array where one of {np.dtype(kind)} without gaps is needed")
-    return array.ctypes.data
-
-
-def _compiled() -> tuple[Callable, llvm.ExecutionEngine]:
-    """The loop of escape.ll, and what holds its code."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
-    processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(*processor, opt=3)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-    builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    number, place = ctypes.c_int64, ctypes.c_void_p
-    columns, rows, into = [number, *[place] * 5], [number] * 2, [place, number, number, place]
-    kind = ctypes.CFUNCTYPE(number, *columns, *rows, *into)
-    return kind(engine.get_function_address("write")), engine
-
-
-_write, _engine = _compiled()
+    return numba.njit("(uint8[::1], int64[:, ::1], uint8[::1], int64[::1], uint8[::1], int64[::1])")(write)

@@ -1,40 +1,41 @@
-"""Parquet -> seeded buckets -> shuf -> one file, in constant memory, going on wherever it was killed.
+"""Seeded buckets -> shuf -> one file, in constant memory, going on wherever it was killed.
 
-The work folder holds `plan.json` (what the output is made from; another plan starts anew), a shard's
-lines as omr/data/scratch.py keeps them, the output as it grows, and `mixed`, a line for each finished bucket.
-Once a bucket is on the disk its lines go, so that scratch and output never stand there whole together.
-The output's bytes depend on the plan alone: not on workers, memory, restarts or machines.
+The work folder holds the shards' lines as omr/data/scratch.py keeps them, the output as it grows, and
+`mixed`, a line for each finished bucket. Once a bucket is on the disk its lines go, so that scratch and
+output never stand there whole together. The output's bytes depend on the plan alone: not on workers, memory,
+restarts or machines.
+
+shuf draws its order from the number of lines and the random source alone. So it is asked to shuffle the
+lines' numbers: the bytes are those that `shuf --random-source` makes of the bucket's lines
+(tests/data/test_mixing.py).
 """
 
 import contextlib
 import hashlib
-import itertools
-import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omr import files
-from omr.data import direct_io, formatting, scratch, shuffle
-from omr.data.corpus import Shard
+from omr.data import scratch
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
 
-BASE = 170_000_000  # bytes: the parent process, and the one that forks the workers
-WORKER = 136_000_000  # bytes: a worker without its lines
-ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds, twice (omr/data/scratch.py): least, most
+if TYPE_CHECKING:
+    import numpy as np
+
+PART = "output.part"
+BASE = 200_000_000  # bytes: the parent process, of which the workers are forked
+WORKER = 130_000_000  # bytes: a worker without its lines
+ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
 EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
-MIXER = 100_000_000  # bytes: the process that mixes, without the buckets it holds
-AHEAD = 3  # buckets to hold beyond the workers': one is hashed and written, others wait for the disk
-PAGE_CACHE = 0.5  # share of the free memory that scratch may take as page cache
-# Bytes a second of a disk for each worker, above which compressing takes longer than it saves. zstd packs
-# the rows of bench/corpus.py at 0.57 GB/s a core and unpacks them at 2.0: 2.25 seconds a GB. It spares a
-# write and a read of 77% of them, and of real texts, which repeat themselves less, of 60% (a guess).
-PACKING = 530_000_000
+MIXER = 150_000_000  # bytes: the process that mixes, without the buckets it holds
+AHEAD = 4  # buckets held at most: two are put together, one is hashed and written, one waits
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,16 @@ class Means:
     def room(self) -> int:
         """Bytes of lines that each worker may hold."""
         share = (self.memory - BASE) // self.workers - WORKER
-        return max(ROOM[0], min(ROOM[1], share // 2))
+        return max(ROOM[0], min(ROOM[1], share))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The finished file."""
+
+    sha256: str
+    size: int  # bytes
+    rows: int
 
 
 def means(workers: int | None, memory: str | None) -> Means:
@@ -73,101 +83,70 @@ def parse_memory(text: str) -> int:
 
 def least_memory(workers: int) -> int:
     """Bytes below which the workers do not fit."""
-    return BASE + workers * (WORKER + 2 * ROOM[0])
+    return BASE + workers * (WORKER + ROOM[0])
 
 
-def format_shards(
-    pool: Executor,
-    job: formatting.Job,
-    todo: list[tuple[Shard, int]],
-    hashes: dict[str, str],
-    limit: Callable[[int], None],
-) -> None:
-    """Format each (shard, rows to take) that is not done yet; `limit` is told the number of bad rows."""
-    left = [(shard, take) for shard, take in todo if scratch.done(job.work, shard.name) is None]
-    progress = Progress("formatting", sum(shard.size for shard, _ in todo))
-    progress.start(progress.total - sum(shard.size for shard, _ in left))
-    bad = sum(_bad(facts) for shard, _ in todo if (facts := scratch.done(job.work, shard.name)))
-    limit(bad)
-    # Large shards first, so that the last ones to finish are small.
-    order = sorted(left, key=lambda each: -each[0].size)
-    waiting = {pool.submit(formatting.run, job, *each, hashes.get(each[0].name)): each[0] for each in order}
-    while waiting:
-        finished, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in finished:
-            bad += _bad(future.result())
-            limit(bad)
-            progress.add(waiting.pop(future).size)
-        progress.add(0)
-    progress.close()
+def mix(work: Path, names: list[str], seed: int, memory: int) -> Mixed:
+    """Mix the lines of the shards `names` into the work folder's output.part, in at most `memory` bytes.
 
-
-def _bad(facts: dict) -> int:
-    return sum(entry["rows"] for entry in facts["rejected"])
-
-
-def mix(job: formatting.Job, names: list[str], means: Means) -> dict:
-    """Mix the shards' lines into the work folder's output.part; returns sha256, size and rows.
-
-    `buckets.Torn` names a shard whose scratch a crash has torn.
+    `scratch.Torn` names a shard whose lines a crash has torn.
     """
-    reader = scratch.Reader(job.work, names, job.codec)
-    sizes, starts, total = reader.raw.tolist(), reader.starts, reader.starts[-1]
-    rooms = _rooms(max(sizes) + reader.segment, means)
-    mixed = shuffle.Mixed(job.work, {bucket for bucket, size in enumerate(sizes) if not size}, total)
-    left = [bucket for bucket in range(len(sizes)) if bucket not in mixed.done]
+    reader = scratch.Reader(work, names)
+    sizes, total = reader.sizes.tolist(), reader.starts[-1]
+    ahead = _ahead(max(sizes), memory)
+    output = _Output(work, {bucket for bucket, size in enumerate(sizes) if not size}, total)
+    left = deque(bucket for bucket in range(len(sizes)) if bucket not in output.done)
     progress, digest = Progress("mixing", total), hashlib.sha256()
-
     with (
-        contextlib.closing(mixed),
-        ThreadPoolExecutor(rooms) as fillers,
+        contextlib.closing(output),
+        ThreadPoolExecutor(2) as fillers,
         ThreadPoolExecutor(1) as disk,
-        ThreadPoolExecutor(1) as broom,
     ):
-        _need_space(job.work, reader, left)
-        waiting, filling = iter(left), {}
+        _need_space(work, reader, list(left))
+        filling: dict[int, Future[bytes]] = {}
 
-        def fill_next(room: shuffle.Room) -> None:
-            for bucket in itertools.islice(waiting, 1):
-                filling[bucket] = room, fillers.submit(room.fill, reader, job.seed, bucket)
+        def fill_next() -> None:
+            if left:
+                bucket = left.popleft()
+                filling[bucket] = fillers.submit(shuffled, reader, seed, bucket)
 
-        for _ in range(min(rooms, len(left))):
-            fill_next(shuffle.Room(reader))
-        for bucket, size in enumerate(sizes):
+        for _ in range(ahead):
+            fill_next()
+        for bucket, (start, size) in enumerate(zip(reader.starts, sizes, strict=False)):
             if bucket in filling:
-                room, text = filling.pop(bucket)
-                storing = disk.submit(mixed.add, bucket, text.result(), starts[bucket])
-                digest.update(text.result())
+                text = filling.pop(bucket).result()
+                storing = disk.submit(output.add, bucket, text, start)
+                digest.update(text)
                 storing.result()
-                broom.submit(reader.free, frozenset(mixed.done))
-                fill_next(room)
+                del text
+                reader.free(output.done)
+                fill_next()
             else:
-                _hash(mixed.file.plain, starts[bucket], size, digest)
+                _hash(output.handle, start, size, digest)
             progress.add(size)
-        mixed.settle()
-    reader.free(mixed.done)
     progress.close()
-    return {"sha256": digest.hexdigest(), "size": total, "rows": int(reader.rows.sum())}
+    return Mixed(digest.hexdigest(), total, int(reader.rows.sum()))
 
 
 def _need_space(work: Path, reader: scratch.Reader, left: list[int]) -> None:
-    """Refuse a disk too small for the output's growth, less the scratch that goes meanwhile."""
-    grows, goes = (sum(int(of[bucket]) for bucket in left) for of in (reader.raw, reader.stored))
-    files.need_space(work, max(0, grows - goes) + grows // scratch.parts(len(reader.raw)), "the mixed file")
+    """Refuse a disk too small for the output; its lines are removed part by part, as it grows."""
+    size = sum(int(reader.sizes[bucket]) for bucket in left)
+    files.need_space(work, size // scratch.parts(len(reader.sizes)), "the mixed file")
 
 
-def _rooms(largest: int, means: Means) -> int:
+def _ahead(largest: int, memory: int) -> int:
     """How many buckets to hold at once; an OmrError says the least memory that serves one."""
-    fit = (means.memory - MIXER) // largest
+    # A bucket's lines are there once as they were stored, and once in their new order.
+    fit = (memory - MIXER) // (2 * largest)
     if fit < 1:
         raise OmrError(
-            f"MEMORY={files.human(means.memory)} holds no bucket of {files.human(largest)};"
-            f" run again with MEMORY={-(-(MIXER + largest) // 10**6)}M or more, it goes on from here"
+            f"MEMORY={files.human(memory)} holds no bucket of {files.human(largest)};"
+            f" run again with MEMORY={-(-(MIXER + 2 * largest) // 10**6)}M or more, it goes on from here"
         )
-    return min(fit, means.workers + AHEAD)
+    return min(fit, AHEAD)
 
 
-def _hash(handle: int, start: int, size: int, digest: object) -> None:
+def _hash(handle: int, start: int, size: int, digest: "hashlib._Hash") -> None:
     """Feed a stretch of the output to the digest."""
     view = memoryview(bytearray(1 << 20))
     end = start + size
@@ -179,21 +158,64 @@ def _hash(handle: int, start: int, size: int, digest: object) -> None:
         start += got
 
 
-def codec(size: int, work: Path, workers: int) -> str:
-    """How to keep `size` bytes of lines until they are mixed (scratch.py): whatever is soonest here."""
-    if size < PAGE_CACHE * _free_memory():
-        return "cached"
-    return "none" if direct_io.speed(work) > workers * PACKING else "zstd"
+class _Output:
+    """The output as it grows, and which buckets are in it, empty ones too: a file with a line for each."""
+
+    def __init__(self, work: Path, empty: set[int], size: int) -> None:
+        self.path = work / "mixed"
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        self.done = set(empty)
+        if (work / PART).exists():
+            # A last line without its newline was cut; a crash of the machine may have left zeros.
+            self.done |= {int(line) for line in lines[:-1] if line.isdigit()}
+        files.write_text(self.path, "".join(f"{bucket}\n" for bucket in sorted(self.done)))
+        self.handle = os.open(work / PART, os.O_RDWR | os.O_CREAT, 0o666)
+        os.ftruncate(self.handle, size)
+
+    def add(self, bucket: int, text: bytes, place: int) -> None:
+        """Write a bucket to its place, and let it count once it is on the disk."""
+        left, at = memoryview(text), place
+        while left:
+            written = os.pwrite(self.handle, left, at)
+            left, at = left[written:], at + written
+        os.fdatasync(self.handle)
+        # It is not read again, and the lines that wait for their turn are better cached in its place.
+        os.posix_fadvise(self.handle, place, len(text), os.POSIX_FADV_DONTNEED)
+        with self.path.open("a") as handle:
+            handle.write(f"{bucket}\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        self.done.add(bucket)
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self.handle)
 
 
-def _free_memory() -> int:
-    """Bytes that this machine, or this process's share of it, has free; 0 where the system does not tell."""
-    told, cgroup = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    lines = told.read_text().splitlines() if told.exists() else []
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
-    if cgroup.exists() and (most := cgroup.read_text().strip()).isdigit():
-        free = min(free, int(most))
-    return free
+def shuffled(reader: scratch.Reader, seed: int, bucket: int) -> bytes:
+    """A bucket's text in its new order, which depends on (seed, bucket, number of lines) alone."""
+    lines = []
+    for segment in reader.segments(bucket):
+        text, end = memoryview(segment.text), 0
+        for length in segment.lengths.tolist():
+            start, end = end, end + length
+            lines.append(text[start:end])
+    return b"".join([lines[number] for number in order(len(lines), seed, bucket).tolist()])
+
+
+def order(count: int, seed: int, bucket: int) -> "np.ndarray":
+    """The order in which shuf puts the `count` lines of a bucket, as numbers from 0."""
+    import numpy as np
+
+    # shuf draws at most 4 bytes for a line, and now and then some again.
+    random = hashlib.shake_256(f"{seed} {bucket}".encode()).digest(16 * count + 1024)
+    command = ["shuf", f"--input-range=0-{count - 1}", "--random-source=/dev/stdin"]
+    done = subprocess.run(command, input=random, capture_output=True)
+    drawn = np.array(done.stdout.split(), np.int64)
+    if done.returncode or len(drawn) != count:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise OmrError(f"shuf failed ({said}); check that `shuf --version` works, then run again to go on")
+    return drawn
 
 
 def need_shuf() -> None:
@@ -207,10 +229,3 @@ def need_shuf() -> None:
 def shuf_version() -> str:
     """`shuf (GNU coreutils) 9.1`."""
     return subprocess.run(["shuf", "--version"], capture_output=True, text=True).stdout.split("\n")[0]
-
-
-def lines_of(path: Path) -> Iterator[dict]:
-    """The rows of an SFT file, one at a time."""
-    with path.open(encoding="utf-8", newline="\n") as handle:
-        for line in handle:
-            yield json.loads(line)

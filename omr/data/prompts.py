@@ -1,28 +1,37 @@
 """NeMo-Skills prompt -> compiled prompt: constant pieces with the row's values between them.
 
 A prompt fills its user message with str.format and wraps it by the tokenizer's chat template. Both
-only concatenate, so one filling tells the constant pieces. That a template does nothing else with a text
-(cut its ends, look for a word in it) is proved by rendering it with a text that refuses to be looked at,
-and again, by example, on rows. A prompt that cannot be proved fills every row itself: slow, and right.
+only concatenate, so one filling tells the constant pieces. A template might do something else with a text
+(cut its ends, look for a word in it), so the pieces are held against the prompt's own filling: of EXAMPLES
+here, and of real rows before any shard is formatted (omr/data/stage.py). A prompt that differs on an EXAMPLE
+fills every row itself, which is slow, and right. That a template of the published form only concatenates is
+shown in tests/data/test_prompts.py, with a text that refuses to be looked at.
 """
 
 import string
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from omr import recipe, settings
 from omr.errors import OmrError, RequestError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PROBLEM, COUNT = "problem", "total_code_executions"
 TINY = Path(__file__).parents[1] / "tiny" / "prompts"
+# Texts that a template which looks into them may change: known ones cut thoughts, tool calls and blanks.
+EXAMPLES = (
+    *("", " ", " blanks around it \n", "two\n\n\nlines", "no", "# {problem} {{ x }} {% y %}"),
+    *("<think>\nfirst\n</think>\n\nthen", "<tool_call>\n{}\n</tool_call>", "<|im_end|>\n<|im_start|>user\n"),
+)
 
 
 class Prompt(Protocol):
     """What a NeMo-Skills prompt and our small one have in common."""
 
-    def fill(self, values: dict[str, object]) -> str:
+    def fill(self, values: dict[str, str | int]) -> str:
         """The `input` string of a row's values."""
         ...
 
@@ -45,7 +54,7 @@ class Compiled:
     after: str
     exact: bool = True
 
-    def input(self, values: dict[str, object]) -> str:
+    def input(self, values: dict[str, str | int]) -> str:
         """The `input` string of a row."""
         parts = [self.pieces[0]]
         for field, piece in zip(self.fields, self.pieces[1:], strict=True):
@@ -62,7 +71,7 @@ class Compiled:
         return self.before + solution + self.after
 
 
-def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> object:
+def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> "PreTrainedTokenizerBase":
     """The tokenizer whose chat template wraps the corpus's prompts: of a folder, or the tiny one."""
     if folder is None:
         from omr.tiny.tokenizer import tiny_tokenizer
@@ -74,7 +83,7 @@ def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> object:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
-def load(corpus: recipe.Corpus, split: str, tokenizer: object) -> Prompt:
+def load(corpus: recipe.Corpus, split: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
     """The prompt of a split, with an empty system message, as the recipe asks NeMo-Skills for it.
 
     Without nemo-skills (it is on no package index): a RequestError that says how to get it.
@@ -103,7 +112,9 @@ def missing(error: ImportError | None = None) -> str:
 class TinyPrompt:
     """The part of NeMo-Skills' YAML prompts that the recipe uses, for the tiny corpus."""
 
-    def __init__(self, config: str | dict, tokenizer: object, system: str | None = "") -> None:
+    def __init__(
+        self, config: str | dict, tokenizer: "PreTrainedTokenizerBase", system: str | None = ""
+    ) -> None:
         import yaml
 
         if isinstance(config, str):
@@ -111,7 +122,7 @@ class TinyPrompt:
         self.user: str = config["user"]
         self.system, self.tokenizer = system, tokenizer
 
-    def fill(self, values: dict[str, object]) -> str:
+    def fill(self, values: dict[str, str | int]) -> str:
         """System and user message by the chat template, up to where the answer begins."""
         # str.format on the template alone: braces in a problem are text.
         user = self.user.format(examples="", **values)
@@ -123,11 +134,11 @@ class TinyPrompt:
         return _answer(self.tokenizer, content)
 
 
-def _chat(tokenizer: object, messages: list[dict], **options: bool) -> str:
+def _chat(tokenizer: "PreTrainedTokenizerBase", messages: list[dict], **options: bool) -> str:
     return tokenizer.apply_chat_template(messages, tokenize=False, **options)
 
 
-def _answer(tokenizer: object, content: str) -> str:
+def _answer(tokenizer: "PreTrainedTokenizerBase", content: str) -> str:
     """What the template adds to a conversation when `content` answers an empty message."""
     user = {"role": "user", "content": ""}
     before = _chat(tokenizer, [user], add_generation_prompt=True)
@@ -137,39 +148,8 @@ def _answer(tokenizer: object, content: str) -> str:
     return whole[len(before) :]
 
 
-class _Looked(Exception):
-    """The template looked into a text."""
-
-
-def _refuse(*_: object) -> object:
-    raise _Looked
-
-
-class _Opaque(str):
-    """A text that can be put between others and nothing else; so can what comes of it."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return self
-
-    def __add__(self, other: str) -> "_Opaque":
-        return _Opaque(str.__add__(self, other))
-
-    def __radd__(self, other: str) -> "_Opaque":
-        return _Opaque(str.__add__(other, self))
-
-    def __getattribute__(self, name: str) -> object:
-        if name.startswith("__"):
-            return str.__getattribute__(self, name)
-        raise _Looked(name)
-
-    __contains__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
-    __len__ = __iter__ = __getitem__ = __hash__ = __bool__ = __mod__ = __mul__ = _refuse  # type: ignore[assignment]
-
-
 def compile(prompt: Prompt) -> Compiled:
-    """The constant pieces of a prompt, `exact` when it is proved that every row is filled so."""
+    """The constant pieces of a prompt, `exact` when it fills the EXAMPLES so, too."""
     marks = {field: f"\ue000{field}\ue001" for field in (PROBLEM, COUNT)}
     filled = prompt.fill(marks)
     if not isinstance(filled, str):
@@ -182,8 +162,10 @@ def compile(prompt: Prompt) -> Compiled:
         pieces.append(piece)
     before, mark, after = prompt.format_assistant_response(marks[PROBLEM]).partition(marks[PROBLEM])
     once = all(filled.count(marks[f]) == 1 for f in fields) and mark and PROBLEM in fields
-    exact = bool(once) and _plain_user(prompt) and _plain_template(prompt)
-    return Compiled((*pieces, rest), tuple(fields), before, after, exact)
+    compiled = Compiled((*pieces, rest), tuple(fields), before, after)
+    rows = [({PROBLEM: text, COUNT: "7"}, text) for text in EXAMPLES]
+    exact = bool(once) and _plain_user(prompt) and all(_fault(compiled, prompt, *row) is None for row in rows)
+    return replace(compiled, exact=exact)
 
 
 def _plain_user(prompt: Prompt) -> bool:
@@ -201,44 +183,17 @@ def _plain_user(prompt: Prompt) -> bool:
     )
 
 
-def _plain_template(prompt: Prompt) -> bool:
-    """Whether the chat template only puts the messages' texts between its own."""
-    system = prompt.config.system if hasattr(prompt, "config") else prompt.system
-    messages = [{"role": "user", "content": _Opaque("x")}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    try:
-        # A rendering of our own: transformers copies the messages to plain text first.
-        render = _template(prompt.tokenizer)
-        render(messages, add_generation_prompt=True)
-        render([{"role": "user", "content": ""}, {"role": "assistant", "content": _Opaque("x")}])
-    except Exception:
-        return False
-    return True
-
-
-def _template(tokenizer: object) -> Callable[..., str]:
-    """The tokenizer's chat template in an environment like the one that transformers gives it."""
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    # A filter may read a text where _Opaque cannot notice it.
-    environment.filters = dict.fromkeys(environment.filters, _refuse)
-    template = environment.from_string(tokenizer.get_chat_template())
-    known = {**tokenizer.special_tokens_map, "tools": None, "documents": None}
-    return lambda messages, **more: template.render(
-        messages=messages, **known | {"add_generation_prompt": False} | more
-    )
-
-
-def prove(compiled: Compiled, prompt: Prompt, rows: list[tuple[dict[str, object], str]]) -> None:
+def prove(compiled: Compiled, prompt: Prompt, rows: list[tuple[dict[str, str | int], str]]) -> None:
     """An OmrError at the first row (values, solution) that the prompt itself fills otherwise."""
-    fill: Callable[[dict], str] = prompt.fill
     for values, solution in rows:
-        if compiled.input(values) != fill(dict(values)):
-            raise OmrError(f"the compiled prompt differs from its own filling of {values[PROBLEM]!r:.80}")
-        if compiled.output(solution) != prompt.format_assistant_response(solution):
-            raise OmrError(f"the compiled answer differs from its own formatting of {solution!r:.80}")
+        if fault := _fault(compiled, prompt, values, solution):
+            raise OmrError(fault)
+
+
+def _fault(compiled: Compiled, prompt: Prompt, values: dict[str, str | int], solution: str) -> str | None:
+    """How the compiled prompt differs from the prompt itself on a row, or None."""
+    if compiled.input(values) != prompt.fill(dict(values)):
+        return f"the compiled prompt differs from its own filling of {values[PROBLEM]!r:.80}"
+    if compiled.output(solution) != prompt.format_assistant_response(solution):
+        return f"the compiled answer differs from its own formatting of {solution!r:.80}"
+    return None

@@ -1,4 +1,4 @@
-"""The data stage's questions: what is asked for, whether it is there already, what would be done."""
+"""What the data stage is asked for, what it plans, whether its output is there already."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe
-from omr.data import corpus as raw
-from omr.data import mixing
+from omr.data import corpus, mixing, prompts
+from omr.data.corpus import PlannedShard
 from omr.errors import RequestError
 from omr.settings import pins
 from omr.workspace import Workspace, manifest_of
@@ -22,20 +22,29 @@ TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user's words ask for."""
+class TokenizerSource:
+    """Where a tokenizer comes from."""
+
+    setting: str  # the user's word for a folder of it
+    folder: Path | None  # None: the tiny one, which no folder holds
+    pin: recipe.Pin | None  # what is brought into the folder; None where the folder is the user's
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """One SFT file of a corpus, as the user's words ask for it (see `request`)."""
 
     workspace: Workspace
     corpus: recipe.Corpus
     round: recipe.Round
-    modes: tuple[str, ...]
+    modes: tuple[str, ...]  # splits, in the recipe's order
     seed: int
     limit: int | None  # at most so many raw rows of each split
-    name: str | None
-    raw: Path | None  # RAW=
-    tokenizer: Path | None  # TOKENIZER=
-    length_tokenizer: Path | None  # LENGTH_TOKENIZER=
-    skip: bool  # BAD_ROWS=skip
+    name: str | None  # sets apart what differs from the recipe
+    raw: Path | None  # folder of the corpus's parquet; None: the workspace's, which is brought
+    tokenizer: Path | None  # folder; None: the published one of the prompts
+    length_tokenizer: Path | None  # folder; None: the published one of the length filter
+    skip: bool  # leave malformed rows out instead of stopping
     means: mixing.Means
 
     @property
@@ -59,73 +68,128 @@ class Request:
         return any(split != "genselect" and split in self.round.filtered for split in self.modes)
 
     @property
+    def tokenizers(self) -> "dict[str, TokenizerSource]":
+        """The tokenizers that the request needs: `prompt`, and `length` where a filter counts tokens."""
+        words = {"prompt": ("TOKENIZER", self.tokenizer, self.corpus.prompt_tokenizer)}
+        if self.counts_tokens:
+            words["length"] = ("LENGTH_TOKENIZER", self.length_tokenizer, self.corpus.length_tokenizer)
+        found = {}
+        for word, (setting, folder, pin) in words.items():
+            if pin and not folder:
+                home = self.workspace.raw("tokenizers") / pin.repo.split("/")[-1]
+                found[word] = TokenizerSource(setting, home, pin)
+            else:
+                found[word] = TokenizerSource(setting, folder, None)
+        return found
+
+    @property
     def rejects(self) -> Path:
         """The list of malformed rows that were left out."""
         return self.output.with_suffix(".rejected.jsonl")
 
 
-UNSAID = ("raw", "tokenizer", "length_tokenizer", "limit", "workers", "memory", "modes", "name", "variant")
+@dataclass(frozen=True)
+class Plan:
+    """What is found out once, before any shard is formatted; plan.json in the work folder."""
+
+    identity: dict[str, object]  # what it was made from: another request, or a changed file, makes another
+    tokenizers: dict[str, str]  # `prompt`, `length` -> the digest of its files
+    prompts: dict[str, prompts.Compiled]  # of each split
+    buckets: int
+    shards: list[PlannedShard]
+
+    @property
+    def names(self) -> list[str]:
+        """The shards' names, in the published order."""
+        return [shard.name for shard in self.shards]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        compiled = {split: asdict(value) for split, value in self.prompts.items()}
+        shards = [shard.as_json() for shard in self.shards]
+        files.write_json(path, vars(self) | {"prompts": compiled, "shards": shards})
+
+    @staticmethod
+    def read(path: Path, identity: dict[str, object]) -> "Plan | None":
+        """The plan that `write` left there, if it was made from the same `identity`."""
+        if not path.exists() or (value := files.read_json(path))["identity"] != identity:
+            return None
+        compiled = {split: prompts.Compiled.of(given) for split, given in value["prompts"].items()}
+        shards = [PlannedShard.of(given) for given in value["shards"]]
+        return Plan(**value | {"prompts": compiled, "shards": shards})
 
 
-def request(workspace: Workspace, words: dict) -> Request:
-    """Check the words together; a RequestError for what cannot work. Nothing is read but folders' names.
+def request(
+    workspace: Workspace,
+    *,
+    dataset: str,
+    round: str = "1",
+    variant: str | None = None,
+    modes: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    name: str | None = None,
+    raw: str | None = None,
+    tokenizer: str | None = None,
+    length_tokenizer: str | None = None,
+    bad_rows: str = "stop",
+    workers: int | None = None,
+    memory: str | None = None,
+) -> DataRequest:
+    """Check the user's words together; a RequestError for what cannot work.
 
-    A word that only making the file needs may be left out by who asks about one that is there.
+    Nothing is read but the names of folders. Each word means what the setting of its name does
+    (omr/settings.py); one that a caller leaves out has the setting's default.
     """
-    words = dict.fromkeys(UNSAID) | {"round": "1", "seed": 0, "bad_rows": "stop"} | words
-    corpus = recipe.corpus(words["dataset"])
-    round_ = recipe.round_(words["round"], words["variant"])
-    name, seed, limit = words["name"], words["seed"], words["limit"]
+    row = recipe.corpus(dataset)
+    round_ = recipe.round_(round, variant)
     if (seed or limit) and not name:
         word = f"SEED={seed}" if seed else f"LIMIT={limit}"
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
-    if words["bad_rows"] not in ("stop", "skip"):
-        raise RequestError(f"BAD_ROWS={words['bad_rows']} is unknown; choose stop or skip")
+    if bad_rows not in ("stop", "skip"):
+        raise RequestError(f"BAD_ROWS={bad_rows} is unknown; choose stop or skip")
     # The tiny corpus brings its own tokenizer: what .env says of the real ones is not meant for it.
-    needed = {"raw": True, "tokenizer": corpus.prompt_tokenizer, "length_tokenizer": corpus.length_tokenizer}
-    folders = {}
-    for word, applies in needed.items():
-        folders[word] = Path(words[word]).expanduser().absolute() if words[word] and applies else None
-        if folders[word] and not folders[word].is_dir():
-            raise RequestError(f"{word.upper()}={words[word]}: no such folder")
-    modes = recipe.modes(words["modes"])
-    means = mixing.means(words["workers"], words["memory"])
+    folders = {
+        "raw": _folder("RAW", raw),
+        "tokenizer": _folder("TOKENIZER", tokenizer if row.prompt_tokenizer else None),
+        "length_tokenizer": _folder("LENGTH_TOKENIZER", length_tokenizer if row.length_tokenizer else None),
+    }
+    splits = recipe.modes(modes)
+    means = mixing.means(workers, memory)
     mixing.need_shuf()
-    return Request(
-        workspace,
-        corpus,
-        round_,
-        modes,
-        seed,
-        limit,
-        name,
-        **folders,
-        skip=words["bad_rows"] == "skip",
-        means=means,
-    )
+    skip = bad_rows == "skip"
+    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, skip=skip, means=means)
 
 
-def inputs(asked: Request, found: dict[str, dict], tokenizers: dict[str, str]) -> dict:
+def _folder(setting: str, value: str | None) -> Path | None:
+    """A folder that the user names; a RequestError where there is none."""
+    path = Path(value).expanduser().absolute() if value else None
+    if path and not path.is_dir():
+        raise RequestError(f"{setting}={value}: no such folder")
+    return path
+
+
+def inputs(request: DataRequest, found: dict[str, dict], tokenizers: dict[str, str]) -> dict[str, object]:
     """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
-    corpus = asked.corpus
+    row = request.corpus
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
     rule = {
-        "sources": corpus.olympiad_sources,
-        "pass rate": corpus.max_pass_rate,
-        "tokens": corpus.min_tokens,
+        "sources": row.olympiad_sources,
+        "pass rate": row.max_pass_rate,
+        "tokens": row.min_tokens,
     }
     value = {
-        "corpus": corpus.name,
+        "corpus": row.name,
         "raw": digest,
-        "round": asked.round.key,
-        "filter": rule if asked.round.filtered else None,
-        "modes": asked.modes,
-        "prompts": {split: asdict(corpus.prompts[split]) for split in asked.modes},
-        "nemo_skills": None if corpus.name == "tiny" else pins()["NEMO_SKILLS_COMMIT"],
+        "round": request.round.key,
+        "filter": rule if request.round.filtered else None,
+        "modes": request.modes,
+        "prompts": {split: asdict(row.prompts[split]) for split in request.modes},
+        "nemo_skills": None if row.name == "tiny" else pins()["NEMO_SKILLS_COMMIT"],
         "tokenizers": tokenizers,
-        "seed": asked.seed,
-        "limit": asked.limit,
-        "bad_rows": "skip" if asked.skip else "stop",
+        "seed": request.seed,
+        "limit": request.limit,
+        "bad_rows": "skip" if request.skip else "stop",
         "format": FORMAT,
     }
     return json.loads(json.dumps(value))  # as the manifest will give it back: tuples are lists
@@ -135,49 +199,33 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def finished(asked: Request, force: bool = False) -> dict | None:
+def finished(request: DataRequest, force: bool = False) -> dict | None:
     """The manifest of an output that is there; None if there is work to do.
 
     Changed inputs are a RequestError that names them. Raw files and tokenizers that were removed since,
     to save space, count as unchanged; a raw file is read again only if its size or time changed.
     """
-    made = None if force else manifest.read(asked.output)
+    made = None if force else manifest.read(request.output)
     if made is None:
         return None
     known = made["shards"]
-    if asked.folder.exists() and any(asked.folder.rglob("*.parquet")):
-        found = raw.shards(asked.folder, asked.modes, partial=bool(asked.limit))
-        if asked.limit:  # shards beyond the limit decide nothing
+    if request.folder.exists() and any(request.folder.rglob("*.parquet")):
+        found = corpus.shards(request.folder, request.modes, partial=bool(request.limit))
+        if request.limit:  # shards beyond the limit decide nothing
             found = [shard for shard in found if shard.name in known]
-        known = raw.hashes(found, known)
-    there = {word: folder for word, folder in tokenizer_folders(asked).items() if folder and folder.exists()}
-    identities = made["inputs"]["tokenizers"] | {word: identity(folder) for word, folder in there.items()}
-    made = manifest.finished(asked.output, inputs(asked, known, identities))
+        known = corpus.hashes(found, known)
+    identities = made["inputs"]["tokenizers"] | {
+        word: identity(source.folder)
+        for word, source in request.tokenizers.items()
+        if source.folder and source.folder.exists()
+    }
+    made = manifest.finished(request.output, inputs(request, known, identities))
     if any(known[name]["mtime_ns"] != facts["mtime_ns"] for name, facts in made["shards"].items()):
         # The same bytes at another time: not to be read again the next time.
         made["shards"] = {name: made["shards"][name] | known[name] for name in made["shards"]}
-        files.write_json(manifest_of(asked.output), made)
-    shutil.rmtree(asked.work, ignore_errors=True)  # a FORCE=1 that was killed
+        files.write_json(manifest_of(request.output), made)
+    shutil.rmtree(request.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
-
-
-def tokenizer_folders(asked: Request) -> dict[str, Path | None]:
-    """Where each tokenizer that the request needs is, or would be downloaded to; None: the tiny one."""
-    pins_ = {"prompt": (asked.tokenizer, asked.corpus.prompt_tokenizer)}
-    if asked.counts_tokens:
-        pins_["length"] = (asked.length_tokenizer, asked.corpus.length_tokenizer)
-    home = asked.workspace.raw("tokenizers")
-    return {
-        w: folder or (home / pin.repo.split("/")[-1] if pin else None) for w, (folder, pin) in pins_.items()
-    }
-
-
-def published_tokenizers(asked: Request) -> dict[str, recipe.Pin]:
-    """The published tokenizers that the request uses; one that a folder replaces is not of them."""
-    wanted = {"prompt": (asked.tokenizer, asked.corpus.prompt_tokenizer)}
-    if asked.counts_tokens:
-        wanted["length"] = (asked.length_tokenizer, asked.corpus.length_tokenizer)
-    return {word: pin for word, (folder, pin) in wanted.items() if pin and not folder}
 
 
 def identity(folder: Path) -> str:
@@ -188,20 +236,21 @@ def identity(folder: Path) -> str:
     return _digest({name: files.sha256(folder / name) for name in names})
 
 
-def describe(asked: Request, command: Callable[..., str]) -> list[str]:
+def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
     """What `make` would do; `command` is omr.hub's."""
     lines = []
-    if asked.raw is None and asked.corpus.source:
-        wanted = tuple(pattern for split in asked.modes for pattern in raw.patterns(split))
-        lines.append(command(asked.corpus.source, "dataset", wanted, asked.folder))
-    elif asked.raw is None:
-        lines.append(f"# omr/tiny/corpus.py writes {asked.folder}")
-    for word, pin in published_tokenizers(asked).items():
-        lines.append(command(pin, "model", TOKENIZER_FILES, tokenizer_folders(asked)[word]))
-    kept = f"filtered: {', '.join(asked.round.filtered)}" if asked.round.filtered else "every row"
-    lines.append(f"# {', '.join(asked.modes)} of {asked.folder} ({kept}) -> {asked.output}")
-    means = asked.means
-    lines.append(f"# seed {asked.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
+    if request.raw is None and request.corpus.source:
+        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
+        lines.append(command(request.corpus.source, "dataset", wanted, request.folder))
+    elif request.raw is None:
+        lines.append(f"# omr/tiny/corpus.py writes {request.folder}")
+    for source in request.tokenizers.values():
+        if source.pin:
+            lines.append(command(source.pin, "model", TOKENIZER_FILES, source.folder))
+    kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
+    lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
+    means = request.means
+    lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
     return lines
 
 

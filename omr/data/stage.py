@@ -4,61 +4,48 @@ import contextlib
 import fcntl
 import importlib.util
 import json
+import operator
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from pathlib import Path
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from dataclasses import asdict
 
 from omr import files, manifest
-from omr.data import corpus as raw
-from omr.data import formatting, mixing, planning, process_pool, prompts, scratch, shuffle
-from omr.data.request import (
-    TOKENIZER_FILES,
-    Request,
-    finished,
-    identity,
-    inputs,
-    published_tokenizers,
-    tokenizer_folders,
-)
+from omr.data import corpus, formatting, lengths, mixing, pool, prompts, rows, scratch
+from omr.data.corpus import PlannedShard, Shard
+from omr.data.request import TOKENIZER_FILES, DataRequest, Plan, finished, identity, inputs
 from omr.errors import OmrError, RequestError
+from omr.progress import Progress
 from omr.tiny import corpus as tiny
 from omr.workspace import manifest_of
 
-SCRATCH = {
-    "zstd": 1.2,
-    "none": 1.3,
-    "cached": 1.3,
-}  # bytes of disk for a byte of text: the lines go as the mixed file grows
+SCRATCH = 1.3  # bytes of disk for a byte of text: the lines go as the mixed file grows
+LENGTH = "length.json"  # the length tokenizer's engine, in the work folder
+SAMPLE = 16  # rows of a split's first and last shard on which its compiled prompt is proved
 PACKAGES = (
-    "pyarrow",
-    "numpy",
-    "tokenizers",
-    "transformers",
-    "fastokens-b10",
-    "nemo-skills",
-    "huggingface_hub",
+    *("pyarrow", "numpy", "numba", "tokenizers", "transformers"),
+    *("fastokens-b10", "nemo-skills", "huggingface_hub"),
 )
 BEARABLE = 0.01  # share of malformed rows that BAD_ROWS=skip leaves out; more is no accident
 Download = Callable[..., dict[str, dict]]
 
 
-def make(asked: Request, download: Download, force: bool = False) -> dict:
-    """Make the output, or go on where a run stopped; returns its manifest. `download` is omr.hub's."""
-    _need_prompts(asked)
-    with files.lock(asked.output.with_name(f".{asked.output.stem}.lock"), str(asked.output)):
-        if made := finished(asked, force):
+def make(request: DataRequest, download: Download, force: bool = False) -> dict:
+    """Make the output, or go on where a run stopped; returns its manifest. `download` is omr.models.hub's."""
+    _need_prompts(request)
+    with files.lock(request.output.with_name(f".{request.output.stem}.lock"), str(request.output)):
+        if made := finished(request, force):
             return made
-        with process_pool.crew(asked.means.workers) as pool:
-            with _planning(asked):
-                bring(asked, download, force)
-                plan, hashes = prepare(asked, pool)
-            format_part(asked, plan, pool, hashes)
-        return finish(asked, plan)
+        with _one_plans(request):
+            bring(request, download, force)
+            plan, hashes = prepare(request)
+        with pool.workers(request.means.workers) as workers:
+            format_part(request, plan, workers, hashes)
+        return finish(request, plan)
 
 
-def part(asked: Request, download: Download, word: str, force: bool = False) -> None:
+def part(request: DataRequest, download: Download, word: str, force: bool = False) -> None:
     """One job of many on several machines: `plan`, or `2/8`, the third of eight parts of the shards.
 
     Afterwards `make` mixes; the work folder is on a disk that all of them see.
@@ -66,218 +53,247 @@ def part(asked: Request, download: Download, word: str, force: bool = False) -> 
     number, _, parts = word.partition("/")
     if word != "plan" and not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
         raise RequestError(f"--part {word} is no part; use plan, or 0/8 to 7/8")
-    if finished(asked, force):
+    if finished(request, force):
         return
-    _need_prompts(asked)
-    with process_pool.crew(asked.means.workers) as pool:
-        with _planning(asked):
-            bring(asked, download, force and word == "plan")
-            plan, hashes = prepare(asked, pool, alone=False)
-        if word != "plan":
-            with files.lock(asked.work / f".part-{number}-of-{parts}.lock", f"part {word} of {asked.output}"):
-                format_part(asked, plan, pool, hashes, int(number), int(parts))
+    _need_prompts(request)
+    with _one_plans(request):
+        bring(request, download, force and word == "plan")
+        plan, hashes = prepare(request)
+    if word != "plan":
+        lock = request.work / f".part-{number}-of-{parts}.lock"
+        with (
+            files.lock(lock, f"part {word} of {request.output}"),
+            pool.workers(request.means.workers) as workers,
+        ):
+            format_part(request, plan, workers, hashes, int(number), int(parts))
 
 
 @contextlib.contextmanager
-def _planning(asked: Request) -> Iterator[None]:
+def _one_plans(request: DataRequest) -> Iterator[None]:
     """One at a time brings and plans; the others wait and find it done."""
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    with asked.output.with_name(f".{asked.output.stem}.plan.lock").open("w") as handle:
+    request.output.parent.mkdir(parents=True, exist_ok=True)
+    with request.output.with_name(f".{request.output.stem}.plan.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _need_prompts(asked: Request) -> None:
+def _need_prompts(request: DataRequest) -> None:
     """Said before the first byte is downloaded."""
-    if asked.corpus.name != "tiny" and importlib.util.find_spec("nemo_skills") is None:
+    if request.corpus.name != "tiny" and importlib.util.find_spec("nemo_skills") is None:
         raise RequestError(prompts.missing())
 
 
-def prepare(asked: Request, pool: Executor, alone: bool = True) -> tuple[dict, dict[str, str]]:
+def bring(request: DataRequest, download: Download, force: bool) -> None:
+    """Raw files and tokenizers, where nobody has named a folder of them."""
+    source = request.corpus.source
+    if request.raw is None and source is None:
+        if force or not request.folder.exists():
+            with files.building(request.folder) as aside:
+                pool.Child(tiny.write_corpus, aside, 0).result()
+    elif request.raw is None:
+        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
+        if request.limit:
+            _bring_some(request, download)
+        else:
+            download(source, "dataset", wanted, request.folder, advice="set RAW= to a local copy")
+    for tokenizer in request.tokenizers.values():
+        if tokenizer.pin:
+            advice = f"set {tokenizer.setting}= to a local copy"
+            download(tokenizer.pin, "model", TOKENIZER_FILES, tokenizer.folder, advice=advice)
+
+
+def _bring_some(request: DataRequest, download: Download) -> None:
+    """As many shards of each split as LIMIT needs."""
+    source, folder = request.corpus.source, request.folder
+    for split in request.modes:
+        have, count = 0, 0
+        while have < request.limit:
+            count += 1
+            first = operator.itemgetter(slice(count))
+            got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
+            if len(got) < count:
+                break
+            have = sum(pool.Child(corpus.row_counts, [folder / name for name in got]).result())
+
+
+def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
     """Compile the prompts and plan the work; returns the plan, and hashes of shards found meanwhile.
 
     An earlier plan of the same inputs stays, with all that was done under it; another one is thrown away.
-    Without `alone` other machines work under the plan, too.
     """
-    folders = tokenizer_folders(asked)
-    tokenizers = {word: identity(folder) for word, folder in folders.items() if folder}
-    found = raw.shards(asked.folder, asked.modes, partial=bool(asked.limit))
-    wanted = inputs(asked, {}, tokenizers)
+    tokenizers = {word: identity(s.folder) for word, s in request.tokenizers.items() if s.folder}
+    found = corpus.shards(request.folder, request.modes, partial=bool(request.limit))
+    wanted = inputs(request, {}, tokenizers)
     wanted["raw"] = [[str(shard.path), shard.size, shard.mtime_ns] for shard in found]
-    path = asked.work / "plan.json"
-    if path.exists() and planning.holds(plan := files.read_json(path), wanted, alone):
+    wanted["scratch"] = scratch.FORMAT
+    path = request.work / "plan.json"
+    if plan := Plan.read(path, wanted):
         return plan, {}
-    shutil.rmtree(asked.work, ignore_errors=True)
-    asked.work.mkdir(parents=True)
-    survey = (planning.survey, asked.corpus, found, folders, asked.work, asked.skip)
-    (compiled, footers), hashes = process_pool.meanwhile(pool, asked.means.workers, found, *survey)
-    entries = planning.shares(found, footers, asked.limit)
-    size = sum(entry["bytes"] * entry["take"] // max(1, entry["rows"]) for entry in entries)
-    codec = mixing.codec(size, asked.work, asked.means.workers) if alone else "zstd"
-    files.need_space(asked.work, int(size * SCRATCH[codec]), f"mixing {asked.output.name}")
-    plan = {
-        "identity": wanted,
-        "boot": files.boot(),
-        "tokenizers": tokenizers,
-        "prompts": compiled,
-        "buckets": scratch.how_many(size),
-        "codec": codec,
-        "shards": entries,
-    }
-    files.write_json(path, plan)
+    shutil.rmtree(request.work, ignore_errors=True)
+    request.work.mkdir(parents=True)
+    survey, hashes = pool.Child(_survey, request, found), {}
+    for shard in found:  # each has to be hashed some time, and transformers takes its time to be imported
+        if survey.done():
+            break
+        hashes[shard.name] = files.sha256(shard.path)
+    compiled, shards = survey.result()
+    size = sum(shard.bytes * shard.take // max(1, shard.rows) for shard in shards)
+    files.need_space(request.work, int(size * SCRATCH), f"mixing {request.output.name}")
+    plan = Plan(wanted, tokenizers, compiled, scratch.how_many(size), shards)
+    plan.write(path)
     return plan, hashes
 
 
-def bring(asked: Request, download: Download, force: bool) -> None:
-    """Raw files and tokenizers, where nobody has named a folder of them."""
-    corpus = asked.corpus
-    if asked.raw is None and corpus.source is None:
-        if force or not asked.folder.exists():
-            with files.building(asked.folder) as aside:
-                process_pool.in_child(tiny.write_corpus, aside, 0)
-    elif asked.raw is None:
-        wanted = tuple(pattern for split in asked.modes for pattern in raw.patterns(split))
-        if asked.limit:
-            _bring_some(asked, download)
-        else:
-            download(corpus.source, "dataset", wanted, asked.folder, advice="set RAW= to a local copy")
-    for word, folder in tokenizer_folders(asked).items():
-        pin = corpus.prompt_tokenizer if word == "prompt" else corpus.length_tokenizer
-        given = asked.tokenizer if word == "prompt" else asked.length_tokenizer
-        if folder and not given:
-            setting = "TOKENIZER" if word == "prompt" else "LENGTH_TOKENIZER"
-            download(pin, "model", TOKENIZER_FILES, folder, advice=f"set {setting}= to a local copy")
-
-
-def _bring_some(asked: Request, download: Download) -> None:
-    """As many shards of each split as LIMIT needs."""
-    for split in asked.modes:
-        have, count = 0, 0
-        while have < asked.limit:
-            count += 1
-            got = download(
-                asked.corpus.source,
-                "dataset",
-                raw.patterns(split),
-                asked.folder,
-                choose=lambda listed, n=count: listed[:n],
-            )
-            if len(got) < count:
-                break
-            have = sum(process_pool.in_child(planning.row_counts, [asked.folder / name for name in got]))
+def _survey(
+    request: DataRequest, found: list[Shard]
+) -> tuple[dict[str, prompts.Compiled], list[PlannedShard]]:
+    """Compiled prompts by split, and the shards with their rows; writes the length tokenizer's engine."""
+    shards = corpus.planned(found, request.limit, request.skip)
+    sources = request.tokenizers
+    tokenizer = prompts.tokenizer(request.corpus, sources["prompt"].folder)
+    compiled = {}
+    for split in dict.fromkeys(shard.split for shard in found):
+        prompt = prompts.load(request.corpus, split, tokenizer)
+        compiled[split] = prompts.compile(prompt)
+        whole = [shard for shard in shards if shard.split == split and shard.rows]
+        if compiled[split].exact:
+            counted = request.corpus.prompts[split].execution_count
+            for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
+                for row, count in rows.first(shard.path, SAMPLE, counted):
+                    values = {prompts.PROBLEM: row[rows.PROBLEM]} | (
+                        {prompts.COUNT: count} if counted else {}
+                    )
+                    prompts.prove(compiled[split], prompt, [(values, row[rows.SOLUTION])])
+    if "length" in sources:
+        counting = prompts.tokenizer(request.corpus, sources["length"].folder)
+        lengths.export(counting, request.work / LENGTH)
+    return compiled, shards
 
 
 def format_part(
-    asked: Request, plan: dict, pool: Executor, hashes: dict[str, str], part: int = 0, parts: int = 1
+    request: DataRequest,
+    plan: Plan,
+    workers: Executor,
+    hashes: dict[str, str],
+    part: int = 0,
+    parts: int = 1,
 ) -> None:
-    """Format the shards of one part of `parts`; the parts may run on several machines at once."""
-    todo = [(_shard(entry), entry["take"]) for entry in plan["shards"]][part::parts]
-    rows = sum(entry["take"] for entry in plan["shards"])
-    mixing.format_shards(pool, _job(asked, plan), todo, hashes, lambda bad: _bearable(asked, bad, rows))
+    """Format the shards of one part of `parts` that are not done; parts may run on several machines."""
+    job, todo = _job(request, plan), plan.shards[part::parts]
+    done = {shard.name: facts for shard in todo if (facts := scratch.done(request.work, shard.name))}
+    left = [shard for shard in todo if shard.name not in done]
+    bad = sum(formatting.Result.of(facts).bad for facts in done.values())
+    _bearable(request, plan, bad)
+    progress = Progress("formatting", sum(shard.size for shard in todo))
+    progress.start(progress.total - sum(shard.size for shard in left))
+    # Large shards first, so that the last ones to finish are small.
+    left.sort(key=lambda shard: -shard.size)
+    waiting = {workers.submit(formatting.run, job, s, s.take, hashes.get(s.name)): s for s in left}
+    while waiting:
+        ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in ended:
+            bad += future.result().bad
+            _bearable(request, plan, bad)
+            progress.add(waiting.pop(future).size)
+        progress.add(0)
+    progress.close()
 
 
-def _job(asked: Request, plan: dict) -> formatting.Job:
-    compiled = {split: prompts.Compiled.of(value) for split, value in plan["prompts"].items()}
-    folders = tokenizer_folders(asked)
+def _job(request: DataRequest, plan: Plan) -> formatting.Job:
     return formatting.Job(
-        corpus=asked.corpus,
-        round=asked.round,
-        seed=asked.seed,
-        buckets=plan["buckets"],
-        room=asked.means.room,
-        codec=plan["codec"],
-        work=asked.work,
-        skip=asked.skip,
-        compiled=compiled,
-        tokenizer=asked.work / planning.LENGTH if asked.counts_tokens else None,
-        slow=folders["prompt"],
+        corpus=request.corpus,
+        round=request.round,
+        seed=request.seed,
+        buckets=plan.buckets,
+        room=request.means.room,
+        work=request.work,
+        skip=request.skip,
+        compiled=plan.prompts,
+        tokenizer=request.work / LENGTH if request.counts_tokens else None,
+        slow=request.tokenizers["prompt"].folder,
     )
 
 
-def _bearable(asked: Request, bad: int, rows: int) -> None:
+def _bearable(request: DataRequest, plan: Plan, bad: int) -> None:
+    """An OmrError where so many rows are malformed that it is no accident."""
+    rows = sum(shard.take for shard in plan.shards)
     if bad > max(10, BEARABLE * rows):
         raise OmrError(
-            f"{asked.folder}: {bad:,} of {rows:,} rows are malformed so far; BAD_ROWS=skip leaves out"
+            f"{request.folder}: {bad:,} of {rows:,} rows are malformed so far; BAD_ROWS=skip leaves out"
             f" {BEARABLE:.0%} at most, bring a better copy of the corpus"
         )
 
 
-def _shard(entry: dict) -> raw.Shard:
-    return raw.Shard(entry["split"], Path(entry["path"]), entry["size"], entry["mtime_ns"])
-
-
-def finish(asked: Request, plan: dict) -> dict:
+def finish(request: DataRequest, plan: Plan) -> dict:
     """Mix what all parts formatted (what is torn is formatted again) and write it down."""
-    made, mixed = asked.work / "made.json", asked.work / shuffle.PART
+    made, mixed = request.work / "made.json", request.work / mixing.PART
     torn = Counter()
-    while not (made.exists() and (mixed.exists() or asked.output.exists())):
-        names = [entry["name"] for entry in plan["shards"]]
+    while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:
-            facts = mixing.mix(_job(asked, plan), names, asked.means)
+            facts = mixing.mix(request.work, plan.names, request.seed, request.means.memory)
         except scratch.Torn as error:
             name = str(error)
             if torn[name]:
-                raise OmrError(f"{asked.work}: the lines of {name} do not last; look at the disk") from None
+                twice = f"the lines of {name} failed their checksum twice"
+                raise OmrError(f"{request.work}: {twice}; check the disk, then run again") from None
             torn[name] += 1
-            scratch.undo(asked.work, name)
-            with process_pool.crew(asked.means.workers) as pool:
-                format_part(asked, plan, pool, {})
+            scratch.undo(request.work, name)
+            with pool.workers(request.means.workers) as workers:
+                format_part(request, plan, workers, {})
             continue
-        if not facts["rows"]:
-            raise OmrError(f"{asked.folder}: no row is left for {asked.output.name}; look at its filter")
-        manifest_of(asked.output).unlink(missing_ok=True)  # of an older output that is replaced now
-        files.write_json(made, facts)
+        if not facts.rows:
+            raise OmrError(f"{request.folder}: no row is left for {request.output.name}; look at its filter")
+        manifest_of(request.output).unlink(missing_ok=True)  # of an older output that is replaced now
+        files.write_json(made, asdict(facts))
     if mixed.exists():
-        mixed.replace(asked.output)
-        files.sync(asked.output.parent)
-    _write(asked, plan, files.read_json(made))
-    shutil.rmtree(asked.work)
-    return manifest.read(asked.output)
+        mixed.replace(request.output)
+        files.sync(request.output.parent)
+    _write(request, plan, files.read_json(made))
+    shutil.rmtree(request.work)
+    return manifest.read(request.output)
 
 
-def _write(asked: Request, plan: dict, facts: dict) -> None:
+def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
     """The manifest, last, and the list of rejects before it."""
-    results = {entry["name"]: scratch.done(asked.work, entry["name"]) for entry in plan["shards"]}
-    rejects = [json.dumps(line, ensure_ascii=False) for r in results.values() for line in r["rejected"]]
+    results = {name: formatting.Result.of(scratch.done(request.work, name)) for name in plan.names}
+    rejects = [
+        json.dumps(asdict(r), ensure_ascii=False) for result in results.values() for r in result.rejected
+    ]
     if rejects:
-        files.write_text(asked.rejects, "\n".join([*rejects, ""]))
+        files.write_text(request.rejects, "\n".join([*rejects, ""]))
     else:
-        asked.rejects.unlink(missing_ok=True)
-    known = {
-        entry["name"]: {key: entry[key] for key in ("size", "mtime_ns", "rows")}
-        | {"sha256": results[entry["name"]]["sha256"]}
-        for entry in plan["shards"]
-    }
-    published = asked.corpus.source
+        request.rejects.unlink(missing_ok=True)
+    known = {s.name: {**s.facts, "rows": s.rows, "sha256": results[s.name].sha256} for s in plan.shards}
+    published = request.corpus.source
+    brought = f"{published.repo}@{published.revision}" if published else "omr/tiny/corpus.py"
+    pins = {word: source.pin for word, source in request.tokenizers.items() if source.pin}
     manifest.write(
-        asked.output,
-        inputs(asked, known, plan["tokenizers"]),
+        request.output,
+        inputs(request, known, plan.tokenizers),
         **facts,
         splits=_by_split(plan, results),
-        source=str(
-            asked.raw or (f"{published.repo}@{published.revision}" if published else "omr/tiny/corpus.py")
-        ),
+        source=str(request.raw or brought),
         shards=known,
-        prompts=plan["prompts"],
-        buckets=plan["buckets"],
-        tokenizers={word: f"{pin.repo}@{pin.revision}" for word, pin in published_tokenizers(asked).items()},
+        prompts={split: asdict(compiled) for split, compiled in plan.prompts.items()},
+        buckets=plan.buckets,
+        tokenizers={word: f"{pin.repo}@{pin.revision}" for word, pin in pins.items()},
         versions=manifest.versions(*PACKAGES) | {"shuf": mixing.shuf_version()},
     )
 
 
-def _by_split(plan: dict, results: dict[str, dict]) -> dict[str, dict]:
+def _by_split(plan: Plan, results: dict[str, formatting.Result]) -> dict[str, dict]:
     """Rows read and kept, dropped by the filter and rejected as malformed (each by reason), per split."""
     splits: dict[str, dict] = {}
-    for entry in plan["shards"]:
-        result = results[entry["name"]]
+    for shard in plan.shards:
+        result = results[shard.name]
         split = splits.setdefault(
-            entry["split"], dict(read=0, kept=0, dropped=Counter(), rejected=Counter(), two_digits=0)
+            shard.split, dict(read=0, kept=0, dropped=Counter(), rejected=Counter(), two_digits=0)
         )
         for key in ("read", "kept", "two_digits"):
-            split[key] += result[key]
-        split["dropped"].update(result["dropped"])
-        for reject in result["rejected"]:
-            split["rejected"][reject["reason"]] += reject["rows"]
+            split[key] += getattr(result, key)
+        split["dropped"].update(result.dropped)
+        for reject in result.rejected:
+            split["rejected"][reject.reason] += reject.rows
     for split in splits.values():
         for key in ("dropped", "rejected"):
             split[key] = {reason: count for reason, count in sorted(split[key].items()) if count}
