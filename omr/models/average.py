@@ -10,7 +10,6 @@ from omr.recipe import Run
 from omr.run import frozen
 from omr.run.frozen import FrozenRun
 from omr.run.sealed import steps as numbered
-from omr.training import preflight
 from omr.workspace import RunFolder, Workspace
 
 
@@ -121,7 +120,8 @@ def _proved(steps: dict[int, Path]) -> dict[str, dict]:
     found = {}
     for path in steps.values():
         made = manifest.read(path)
-        same = [n for n, seen in made.get("seen", {}).items() if preflight.fingerprint(path / n) == seen]
+        seen = made.get("seen", {}).items()
+        same = [n for n, facts in seen if manifest.fingerprint(path / n).as_json() == facts]
         found[path.name] = {name: made["files"][name] for name in same}
     return found
 

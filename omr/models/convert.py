@@ -18,8 +18,6 @@ from omr.models import base as model
 from omr.models import passport, rope, weights
 from omr.recipe import Run
 from omr.run import checkpoints, frozen, sealed
-from omr.training import preflight
-from omr.training.nemo_rl import config as nemo_rl
 from omr.workspace import RunFolder, Workspace
 
 MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
@@ -98,7 +96,9 @@ def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | Non
     rope.write_both(aside)
     facts = passport.check(aside, run.model, "step", reference)
     listed = model.listed(aside, {})
-    seen = {name: preflight.fingerprint(aside / name) for name in listed if name.endswith(".safetensors")}
+    seen = {
+        name: manifest.fingerprint(aside / name).as_json() for name in listed if name.endswith(".safetensors")
+    }
     manifest.write(aside, origin, files=listed, seen=seen, passport=facts)
 
 
@@ -120,7 +120,9 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
     reference = _base(run, source)
     with _building(folder, step) as aside:
         aside.rmdir()  # the converters refuse a folder that is there
-        code = subprocess.run(command(folder, step, aside), cwd=home(), stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(
+            command(folder, step, aside), cwd=settings.nemo_rl_folder(), stdin=subprocess.DEVNULL
+        ).returncode
         if code or not (aside / "config.json").exists():
             raise OmrError(
                 f"{source}: the converter failed (exit code {code}, see above); mend it and run again"
@@ -180,7 +182,7 @@ def to_safetensors(folder: Path) -> None:
 
 
 def command(folder: RunFolder, step: int, out: Path) -> list[str]:
-    """The converter's command line for a checkpoint, run from `home`; it refuses an `out` that exists."""
+    """The converter's command line for a checkpoint, to be run in NeMo-RL's folder; `out` must not exist."""
     source = checkpoint(folder, step)
     weights_ = source / "policy" / "weights"
     where = ["--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)]
@@ -189,11 +191,6 @@ def command(folder: RunFolder, step: int, out: Path) -> list[str]:
         return [*script, *where, "--megatron-ckpt-path", str(weights_ / MEGATRON)]
     script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
     return [*script, *where, "--dcp-ckpt-path", str(weights_)]
-
-
-def home() -> str:
-    """NeMo-RL's folder."""
-    return settings.get("NEMO_RL") or nemo_rl.FOLDER
 
 
 def cache(workspace: Workspace, base: Path) -> Path:

@@ -13,7 +13,6 @@ from omr.errors import OmrError, RequestError
 from omr.models import average, mean, weights
 from omr.run import frozen
 from omr.settings import ROOT
-from omr.training import preflight
 from tests.models.kit import HEAD, TAIL, at_once, save, write_shard
 
 A, B, C, D = recipe.run("tiny", 1).schedule.averaged
@@ -197,14 +196,16 @@ def test_verify_hashes_everything(trained):
     workspace, run = trained
     path = workspace.run(run).hf_step(B) / "model.safetensors"
     before = path.stat()
-    known = preflight.BLOCKS * preflight.BLOCK
+    known = manifest.BLOCKS * manifest.BLOCK
     assert before.st_size < known, "the tiny file is sampled whole: one block is enough here"
     made = manifest.read(path.parent)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    made["seen"]["model.safetensors"] = preflight.fingerprint(path)  # as if the bit were between the blocks
+    made["seen"]["model.safetensors"] = manifest.fingerprint(
+        path
+    ).as_json()  # as if the bit were between the blocks
     (path.parent / "manifest.json").write_text(json.dumps(made))
     with pytest.raises(OmrError, match="changed since"):
         average.make(run, workspace, verify=True)
