@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypedDict
 
 from omr.errors import RequestError
-from omr.files import read_json, write_json
+from omr.files import read_json, sha256, write_json
 from omr.settings import ROOT, SETTINGS
 from omr.workspace import manifest_of
 
@@ -26,6 +27,24 @@ class FileEntry(TypedDict):
 
     size: int  # bytes
     sha256: str
+
+
+def entries(
+    folder: Path, known: dict[str, FileEntry] | None = None, patterns: tuple[str, ...] = ("*",)
+) -> dict[str, FileEntry]:
+    """The entry of each of the folder's files that match, by name; `known` ones are not read again."""
+    names = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_file()
+        and path.name != "manifest.json"
+        and any(fnmatchcase(path.name, p) for p in patterns)
+    )
+    return {
+        name: (known or {}).get(name)
+        or {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20  # bytes of each input that are averaged at a time
 FLOATS = ("BF16", "F16", "F32", "F64")
 PROGRESS = "progress.json"  # in the folder being made: which shards are done, from which inputs
-Entries = dict[str, FileEntry]  # by file name
+FileEntries = dict[str, FileEntry]  # by file name
 
 
 def average(
-    models: dict[str, list[Shard]], aside: Path, known: dict[str, Entries] | None = None
-) -> tuple[Entries, dict[str, Entries]]:
+    models: dict[str, list[Shard]], aside: Path, known: dict[str, FileEntries] | None = None
+) -> tuple[FileEntries, dict[str, FileEntries]]:
     """Write the mean of `models` (name -> shards) into the folder `aside`, sharded as the first.
 
     `known` are input files, per model, that the caller has verified; the others are hashed. Returns the files
@@ -98,7 +98,7 @@ def _inputs(models: dict[str, list[Shard]]) -> dict[str, dict[str, list[str | in
     return found
 
 
-def _finished(aside: Path, inputs: dict) -> Entries:
+def _finished(aside: Path, inputs: dict) -> FileEntries:
     """The shards that an earlier run wrote into `aside` from the same inputs; other leftovers are removed."""
     path = aside / PROGRESS
     old = files.read_json(path) if path.exists() else {}
@@ -115,8 +115,8 @@ def _whole(path: Path, entry: FileEntry) -> bool:
 
 @contextlib.contextmanager
 def _hashing(
-    models: dict[str, list[Shard]], known: dict[str, Entries]
-) -> Iterator[Callable[[], dict[str, Entries]]]:
+    models: dict[str, list[Shard]], known: dict[str, FileEntries]
+) -> Iterator[Callable[[], dict[str, FileEntries]]]:
     """Hash the files that are not `known` beside the averaging; yields a function that gives the result."""
     pool = ThreadPoolExecutor(len(models))
 
@@ -128,7 +128,7 @@ def _hashing(
         for name, shards in models.items()
     }
 
-    def result() -> dict[str, Entries]:
+    def result() -> dict[str, FileEntries]:
         return {
             name: known.get(name, {})
             | {file: {"size": size, "sha256": digest.result()} for file, (size, digest) in found.items()}
