@@ -7,7 +7,7 @@ import click
 
 from omr import cli, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import passport
+from omr.models import journey
 
 
 @click.command()
@@ -16,13 +16,13 @@ from omr.models import passport
 def main(run: recipe.Run, json: bool) -> None:
     """Compare base, patched model, converted steps, average and final model."""
     workspace = cli.workspace()
-    stations, faults = passport.journey(run, workspace)
+    stations, faults = journey.stations_of(run, workspace)
     if json:
         click.echo(json_.dumps({"stations": stations, "faults": [str(fault) for fault in faults]}, indent=2))
     elif not stations:
         raise RequestError(f"{run.title} has no station yet; run make model MODEL={run.model.name} first")
     else:
-        click.echo("\n".join([*passport.table(stations), *(f"FAULT {fault}" for fault in faults)]))
+        click.echo("\n".join([*journey.table(stations), *(f"FAULT {fault}" for fault in faults)]))
     if faults:
         raise OmrError(f"{len(faults)} of the entries of {run.title} are wrong (see above)")
 

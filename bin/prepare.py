@@ -3,10 +3,9 @@
 
 import click
 
-from omr import cli
+from omr import cli, manifest
 from omr.request import TrainRequest
 from omr.run import events, frozen
-from omr.training import preflight
 from omr.training.nemo_rl import prepared_data
 
 
@@ -21,7 +20,7 @@ def main(request: TrainRequest, workers: int | None) -> None:
     folder = workspace.run(request.run)
     if folder.jobs_json.exists() and "data" not in events.read(folder):
         # Its whole hash stands behind what was made: no link has to take it again.
-        events.note(folder, data=preflight.fingerprint(data))
+        events.note(folder, data=manifest.fingerprint(data).as_json())
     click.echo(made)
 
 

@@ -1,5 +1,6 @@
 """Where an output came from, and whether it is still what its inputs would give."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -7,12 +8,82 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypedDict
 
 from omr.errors import RequestError
-from omr.files import read_json, write_json
+from omr.files import read_json, sha256, write_json
 from omr.settings import ROOT, SETTINGS
 from omr.workspace import manifest_of
+
+# A fingerprint's blocks are sampled evenly: 4 MiB of any file, the first and the last block included.
+BLOCKS, BLOCK = 64, 64 * 1024
+
+
+class FileEntry(TypedDict):
+    """What a manifest says of one file."""
+
+    size: int  # bytes
+    sha256: str
+
+
+def entries(
+    folder: Path, known: dict[str, FileEntry] | None = None, patterns: tuple[str, ...] = ("*",)
+) -> dict[str, FileEntry]:
+    """The entry of each of the folder's files that match, by name; `known` ones are not read again."""
+    names = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_file()
+        and path.name != "manifest.json"
+        and any(fnmatchcase(path.name, p) for p in patterns)
+    )
+    return {
+        name: (known or {}).get(name)
+        or {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a file from another one of its name without reading all of it."""
+
+    size: int  # bytes
+    mtime_ns: int
+    blocks: str  # sha256 of evenly sampled blocks
+
+    def as_json(self) -> dict[str, int | str]:
+        """Its form on disk."""
+        return {"size": self.size, "mtime": self.mtime_ns, "blocks": self.blocks}
+
+    @classmethod
+    def from_json(cls, value: dict[str, int | str]) -> "Fingerprint":
+        """The fingerprint that `as_json` wrote."""
+        return cls(value["size"], value["mtime"], value["blocks"])
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """The fingerprint of a file as it is now; reads 4 MiB."""
+    info = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for i in range(BLOCKS):
+            handle.seek(max(0, info.st_size - BLOCK) * i // (BLOCKS - 1))
+            digest.update(handle.read(BLOCK))
+    return Fingerprint(info.st_size, info.st_mtime_ns, digest.hexdigest())
+
+
+def untouched(path: Path) -> Fingerprint | None:
+    """The fingerprint of a finished file; None if it was written to after its manifest was.
+
+    In that case only the whole hash tells whether it is the file that the manifest is about.
+    """
+    if path.stat().st_mtime_ns > manifest_of(path).stat().st_mtime_ns:
+        return None
+    return fingerprint(path)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -18,7 +18,17 @@ FLOORS = (
     ("reports",),
 )
 HEIGHT = {wing: height for height, wings in enumerate(FLOORS) for wing in wings}
-HEAVY = {"torch", "transformers", "datasets", "trl", "pyarrow", "numpy", "matplotlib", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "trl",
+    "pyarrow",
+    "numpy",
+    "ml_dtypes",
+    "matplotlib",
+    "huggingface_hub",
+}
 # Modules that may import HEAVY ones at their top, because others import them only inside a function.
 HEAVY_ROOMS = {"omr.training.trl.trainer"}
 ROOMS = sorted((ROOT / "omr").rglob("*.py"))

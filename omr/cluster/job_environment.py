@@ -14,7 +14,7 @@ from omr.cluster.chain import Job, Site
 from omr.errors import RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
-from omr.training.nemo_rl import config, prepared_data
+from omr.training.nemo_rl import prepared_data
 from omr.workspace import Workspace
 
 # What a job needs to find itself; everything else it gets by name from our settings.
@@ -76,7 +76,7 @@ def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict
         "OMR_ROOT": str(settings.ROOT),
         "OMR_PYTHON": sys.executable,
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
-        "NEMO_RL": settings.get("NEMO_RL") or config.FOLDER,
+        "NEMO_RL": settings.nemo_rl_folder(),
         "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
         "CONTAINER_MOUNTS": container_mounts(environ) if environ.get("CONTAINER") else "",
     }

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omr import settings
+from omr import manifest, settings
 from omr.cluster import nodes, slurm, submit, supervise
 from omr.errors import OmrError
+from omr.manifest import Fingerprint
 from omr.run import events, frozen, lease
 from omr.run.events import Attempt
 from omr.run.frozen import FrozenRun
@@ -119,9 +120,10 @@ def _prove(attempt: Attempt) -> None:
     preflight.secrets_file()
     preflight.image(os.environ.get("CONTAINER"))
     began = frozen.freeze(folder, frozen.inputs(attempt.request, attempt.workspace))
-    how = preflight.data(began.data, known.get("data"), settings.on("VERIFY"))
+    seen = Fingerprint.from_json(known["data"]) if "data" in known else None
+    how = preflight.data(began.data, seen, settings.on("VERIFY"))
     if how == preflight.WHOLE:
-        events.note(folder, data=preflight.fingerprint(began.data.path))
+        events.note(folder, data=manifest.fingerprint(began.data.path).as_json())
     preflight.base(began.base, run)
     preflight.disk(folder.root, run.model)
     if began.engine == "nemo-rl":

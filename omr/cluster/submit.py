@@ -146,8 +146,8 @@ def know_data(folder: RunFolder, data: Path) -> None:
     What an earlier submission wrote down stands: a file that changed since does not become right by asking
     again, and a link takes the whole hash of one that was touched.
     """
-    if "data" not in events.read(folder) and (seen := preflight.untouched(data)):
-        events.note(folder, data=seen)
+    if "data" not in events.read(folder) and (seen := manifest.untouched(data)):
+        events.note(folder, data=seen.as_json())
 
 
 def dispatch(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:

@@ -15,7 +15,7 @@ from omr.data import prompts
 from omr.errors import OmrError
 from omr.training.nemo_rl import config, keys
 
-NEMO_RL = Path(config.FOLDER)
+NEMO_RL = Path(settings.NEMO_RL_FOLDER)
 NEMO_PYTHON = Path("/opt/nemo_rl_venv/bin/python")
 WORKERS = Path("/opt/ray_venvs")  # the environments that NeMo-RL's own build made for its workers
 # What a job of the chain runs in NeMo-RL's folder (slurm/*.sbatch, omr/training/nemo_rl/config.py).

@@ -1,1 +1,7 @@
-"""The base model and what becomes of it: brought, patched, proved, converted, averaged, finished."""
+"""A model on its way from the hub to final/: brought, patched, converted, averaged, finished, and compared.
+
+The other wings call `hub.download`, `base_model.make`, `convert.from_trl` and `from_nemo_rl`, `average.make`,
+and `passport.check`, which refuses a folder whose files contradict each other or the recipe. `rope` and
+`weights` read config.json and safetensors files; `mean` is the arithmetic, `finish` sets what final/ has
+beside its weights.
+"""

@@ -1,23 +1,44 @@
-"""`make average`: the converted steps of a run become final/, averaged, settled, proved and written down."""
+"""`make average`: the converted steps of a run become final/: averaged, finished and verified."""
 
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 from omr import files, manifest
 from omr.errors import OmrError, listing
-from omr.models import base, finish, mean, passport, rope, weights
+from omr.models import finish, mean, passport, rope, weights
+from omr.models.mean import FileEntries
+from omr.models.passport import Entries, Station
 from omr.recipe import Run
 from omr.run import frozen
 from omr.run.frozen import FrozenRun
 from omr.run.sealed import steps as numbered
-from omr.training import preflight
 from omr.workspace import RunFolder, Workspace
 
 
-def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
-    """Step -> finished hf/step_<n> for exactly the averaged steps; an OmrError for one missing or too many.
+class Inputs(TypedDict):
+    """What decides the content of final/."""
 
-    Converted checkpoints of deadline saves may stand beside them; anything else may not.
+    steps: dict[str, str]  # averaged step -> identity of its hf/step_<n>
+    base: str  # identity of the base model
+    data: str  # sha256 of the training data
+
+
+class Manifest(TypedDict):
+    """What manifest.json of final/ says, beside the code and the command that made it."""
+
+    inputs: Inputs
+    files: FileEntries
+    averaged: dict[str, FileEntries]  # the weights that were read: folder name -> files
+    checked_rows: dict[str, int]  # rows that the chat template was checked on, by split
+    passport: dict[str, Entries]  # of the average, and of the final model
+    versions: dict[str, str]
+
+
+def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
+    """Step -> finished hf/step_<n>, for exactly the averaged steps; an OmrError if one is missing.
+
+    Converted checkpoints of deadline saves may stand beside them; any other folder is an OmrError, too.
     """
     found = numbered(folder.hf)
     odd = sorted(
@@ -44,8 +65,8 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
     return {step: folder.hf_step(step) for step in run.schedule.averaged}
 
 
-def inputs(run: Run, folder: RunFolder, began: FrozenRun) -> dict:
-    """What decides final/: the steps' content, the base, the data."""
+def inputs(run: Run, folder: RunFolder, began: FrozenRun) -> Inputs:
+    """What decides final/ now; a step whose folder is gone is left out."""
     steps = {
         str(s): frozen.identity(folder.hf_step(s))
         for s in run.schedule.averaged
@@ -54,8 +75,8 @@ def inputs(run: Run, folder: RunFolder, began: FrozenRun) -> dict:
     return {"steps": steps, "base": began.base.identity, "data": began.data.sha256}
 
 
-def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None:
-    """The manifest of a final/ that its inputs still give; steps pruned since count as unchanged."""
+def finished(run: Run, workspace: Workspace, force: bool = False) -> Manifest | None:
+    """The manifest of a final/ made from these inputs, else None; a pruned step counts as unchanged."""
     folder = workspace.run(run)
     made = None if force else manifest.read(folder.final)
     if made is None:
@@ -65,12 +86,12 @@ def finished(run: Run, workspace: Workspace, force: bool = False) -> dict | None
     return manifest.finished(folder.final, wanted)
 
 
-def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = False) -> dict:
-    """Average, finish and prove; returns the manifest of final/.
+def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = False) -> Manifest:
+    """Average, finish and verify; returns the manifest of final/.
 
-    Weights are hashed while they are read, unless size, time and sampled blocks are those of the
-    conversion, which hashed them; `verify` hashes them all.
-    An OmrError leaves nothing under the final name; finished shards wait for the next attempt.
+    The conversion hashed the weights. Those whose size, time or sampled blocks changed since are hashed
+    again, or all of them with `verify`. An OmrError leaves nothing under the final name; the next attempt
+    goes on with the shards that are finished.
     """
     if made := finished(run, workspace, force):
         return made
@@ -80,34 +101,36 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
     with files.lock(folder.root / ".average.lock", str(folder.final)):
         steps = sources(run, folder)
         models = {f"step_{step}": weights.shards(path) for step, path in steps.items()}
-        _unchanged(steps, {path.name: base.listed(path, {}, weights.SIDE) for path in steps.values()})
-        written, read = mean.average(models, aside, {} if verify else _proved(steps))
+        _unchanged(
+            steps, {path.name: manifest.entries(path, patterns=weights.SIDE) for path in steps.values()}
+        )
+        written, read = mean.average(models, aside, {} if verify else _untouched(steps))
         _unchanged(steps, read)
         last = steps[max(steps)]
         finish.side_files(last, aside)
-        reference = (last.name, manifest.read(last)["passport"])
-        averaged = passport.check(aside, run.model, "average", reference)
+        converted = Station(last.name, manifest.read(last)["passport"])
+        averaged = passport.check(aside, run.model, "average", converted)
         _tied(aside)
         finish.settle(aside, run.model.sequence_length)
-        final = passport.check(aside, run.model, "final", ("the average", averaged))
-        checked = _template(aside, began.data.path)
+        final = passport.check(aside, run.model, "final", Station("the average", averaged))
+        checked = _check_template(aside, began.data.path)
         data = manifest.read(began.data.path) or {}
         files.write_text(aside / "README.md", finish.card(began, data, list(steps)))
         (aside / mean.PROGRESS).unlink()
         manifest.write(
             aside,
             inputs(run, folder, began),
-            files=base.listed(aside, written),
+            files=manifest.entries(aside, written),
             averaged=read,
             checked_rows=checked,
             passport={"average": averaged, "final": final},
-            versions=manifest.versions("numpy", "transformers"),
+            versions=manifest.versions("numpy", "ml_dtypes", "transformers"),
         )
         files.install(aside, folder.final)
     return manifest.read(folder.final)
 
 
-def _unchanged(steps: dict[int, Path], read: dict[str, dict]) -> None:
+def _unchanged(steps: dict[int, Path], read: dict[str, FileEntries]) -> None:
     """An OmrError if a file is no longer what it was when its step was converted."""
     for path in steps.values():
         listed = manifest.read(path)["files"]
@@ -116,18 +139,19 @@ def _unchanged(steps: dict[int, Path], read: dict[str, dict]) -> None:
                 raise OmrError(f"{path / name}: changed since {path.name} was converted; convert it again")
 
 
-def _proved(steps: dict[int, Path]) -> dict[str, dict]:
-    """The weights that were not touched since their step was converted: step -> file -> size, sha256."""
+def _untouched(steps: dict[int, Path]) -> dict[str, FileEntries]:
+    """The weights that were not touched since their step was converted: folder name -> files."""
     found = {}
     for path in steps.values():
         made = manifest.read(path)
-        same = [n for n, seen in made.get("seen", {}).items() if preflight.fingerprint(path / n) == seen]
+        seen = made.get("seen", {}).items()
+        same = [n for n, facts in seen if manifest.fingerprint(path / n).as_json() == facts]
         found[path.name] = {name: made["files"][name] for name in same}
     return found
 
 
 def _tied(folder: Path) -> None:
-    """An OmrError if the config ties an output head to the embedding that is not the same."""
+    """An OmrError if config.json ties the output head to the embedding and the weights have another head."""
     tensors = {t.name: t for part in weights.shards(folder) for t in part.tensors}
     head, embedding = tensors.get("lm_head.weight"), tensors["model.embed_tokens.weight"]
     if head and rope.parse(folder / "config.json").get("tie_word_embeddings"):
@@ -143,7 +167,8 @@ def _tied(folder: Path) -> None:
                     )
 
 
-def _template(aside: Path, data: Path) -> dict[str, int]:
+def _check_template(aside: Path, data: Path) -> dict[str, int]:
+    """Rows of the training data that the chat template was checked on, by split; none if the data is gone."""
     if not data.exists():
         print(f"{data} is gone: the chat template was not checked on its rows", file=sys.stderr)
         return {}
@@ -151,7 +176,7 @@ def _template(aside: Path, data: Path) -> dict[str, int]:
 
 
 def plan(run: Run, workspace: Workspace) -> list[str]:
-    """What would be read and written, a line each; says what of it is missing."""
+    """What would be read and written, a line for each folder; says which is missing."""
     folder = workspace.run(run)
     lines = []
     for step in run.schedule.averaged:
@@ -163,7 +188,7 @@ def plan(run: Run, workspace: Workspace) -> list[str]:
     ]
 
 
-def summary(made: dict) -> str:
+def summary(made: Manifest) -> str:
     """A manifest in one line: bytes, averaged steps, rows checked."""
     size = files.human(sum(entry["size"] for entry in made["files"].values()))
     rows = sum(made["checked_rows"].values())

@@ -1,7 +1,8 @@
-"""From what an engine saved to hf/step_<n>: exactly the wanted steps, whole, rope in both homes.
+"""Convert checkpoints of either engine to Hugging Face format: checkpoints/step_<n> -> hf/step_<n>.
 
 NeMo-RL's checkpoints go through its own converters (a GPU job in the training image); those of the one-box
-engine are Hugging Face folders already and are copied.
+engine are Hugging Face folders already and are copied. Each result has rope_theta in both places where a
+version of transformers looks for it (omr/models/rope.py).
 """
 
 import contextlib
@@ -11,27 +12,31 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from omr import files, manifest, settings
 from omr.errors import OmrError, RequestError, listing
-from omr.models import base as model
 from omr.models import passport, rope, weights
+from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen, sealed
-from omr.training import preflight
-from omr.training.nemo_rl import config as nemo_rl
 from omr.workspace import RunFolder, Workspace
 
-MEGATRON = "iter_0000000"  # what a checkpoint's weights folder holds where Megatron trained, not DTensor
-CONVERTED = (
-    "converted.json"  # in the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it
-)
+MEGATRON = "iter_0000000"  # in a checkpoint's weights folder if Megatron trained it, not DTensor
+# In the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it.
+CONVERTED = "converted.json"
 PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
 MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 
 
+class Inputs(TypedDict):
+    """What decides a converted step."""
+
+    checkpoint: dict[str, list[int | str]]  # file of weights -> its size and `sealed.digest`
+
+
 def checkpoint(folder: RunFolder, step: int) -> Path:
-    """The whole checkpoint of a step; an OmrError says what is there instead."""
+    """The folder of a step's finished checkpoint; an OmrError says what is there instead."""
     path = folder.checkpoint(step)
     if path.is_dir():
         return path
@@ -48,8 +53,8 @@ def checkpoint(folder: RunFolder, step: int) -> Path:
     raise OmrError(f"{path}: is missing (there: {there}); train on until step {step} first")
 
 
-def inputs(path: Path) -> dict:
-    """What decides a converted step: sizes and ends of the checkpoint's weights."""
+def inputs(path: Path) -> Inputs:
+    """What decides the step converted from the checkpoint `path`."""
     parts = [
         p for p in sorted(path.rglob("*")) if p.suffix in (".safetensors", ".distcp") or p.name == ".metadata"
     ]
@@ -57,7 +62,7 @@ def inputs(path: Path) -> dict:
 
 
 def finished(folder: RunFolder, step: int) -> bool:
-    """Whether hf/step_<n> is there and of the checkpoint that stands (or stood) beside it."""
+    """Whether hf/step_<n> is there, made from the checkpoint of now or from one that is gone."""
     made, source = manifest.read(folder.hf_step(step)), folder.checkpoint(step)
     return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
 
@@ -69,17 +74,16 @@ def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None)
     todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
     sources = {step: checkpoint(folder, step) for step in todo}
     base = began.base.path
-    reference = (base.name, passport.read(base)) if todo and base.is_dir() else None
+    before = Station(base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
         if fault := checkpoints.damage(source, began.run_identity):
             raise OmrError(f"{source}: is damaged ({fault}); run make train again")
-        parts = weights.shards(source, alone=False)
+        parts = weights.shards(source, safe_only=False)
         files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
         with _building(folder, step) as aside:
-            index = [source / weights.INDEX] if (source / weights.INDEX).exists() else []
-            for path in [*weights.side_files(source), *index, *(part.path for part in parts)]:
+            for path in weights.model_files(source, parts):
                 shutil.copyfile(path, aside / path.name)
-            adopt(run, aside, inputs(source), reference)
+            _finish(run, aside, inputs(source), before)
     return [folder.hf_step(step) for step in todo]
 
 
@@ -93,13 +97,16 @@ def _building(folder: RunFolder, step: int) -> Iterator[Path]:
         yield aside
 
 
-def adopt(run: Run, aside: Path, origin: dict, reference: tuple[str, dict] | None = None) -> None:
-    """Make a freshly converted folder a station: rope in both homes, passport, manifest last."""
+def _finish(run: Run, aside: Path, origin: Inputs, before: Station | None) -> None:
+    """Complete a freshly converted folder: rope in both places, the passport's checks, the manifest last.
+
+    `before` is the base model that the run started from.
+    """
     rope.write_both(aside)
-    facts = passport.check(aside, run.model, "step", reference)
-    listed = model.listed(aside, {})
-    seen = {name: preflight.fingerprint(aside / name) for name in listed if name.endswith(".safetensors")}
-    manifest.write(aside, origin, files=listed, seen=seen, passport=facts)
+    facts = passport.check(aside, run.model, "step", before)
+    # The average hashes no file again that still has this fingerprint.
+    seen = {path.name: manifest.fingerprint(path).as_json() for path in sorted(aside.glob("*.safetensors"))}
+    manifest.write(aside, origin, files=manifest.entries(aside), seen=seen, passport=facts)
 
 
 def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
@@ -117,22 +124,24 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
     source = checkpoint(folder, step)
     if fault := sealed.damage(source):
         raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
-    reference = _base(run, source)
+    before = _base(run, source)
     with _building(folder, step) as aside:
         aside.rmdir()  # the converters refuse a folder that is there
-        code = subprocess.run(command(folder, step, aside), cwd=home(), stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(
+            command(folder, step, aside), cwd=settings.nemo_rl_folder(), stdin=subprocess.DEVNULL
+        ).returncode
         if code or not (aside / "config.json").exists():
             raise OmrError(
-                f"{source}: the converter failed (exit code {code}, see above); mend it and run again"
+                f"{source}: the converter failed (exit code {code}); read its output above, then run again"
             )
         if (aside / PICKLE).exists():
-            to_safetensors(aside)
-        adopt(run, aside, inputs(source), reference)
+            _to_safetensors(aside)
+        _finish(run, aside, inputs(source), before)
     return True
 
 
-def _base(run: Run, source: Path) -> tuple[str, dict]:
-    """Name and passport of the base model that a NeMo-RL checkpoint names, and the converter reads."""
+def _base(run: Run, source: Path) -> Station:
+    """The base model that a NeMo-RL checkpoint names; the converter reads config and tokenizer there."""
     import yaml
 
     path = source / "config.yaml"
@@ -143,10 +152,10 @@ def _base(run: Run, source: Path) -> tuple[str, dict]:
     if not (base / "config.json").exists():
         raise OmrError(f"{base}: is gone, and the converter reads config and tokenizer there; make it again")
     rope.check(base, run.model)
-    return base.name, passport.read(base)
+    return Station(base.name, passport.read(base))
 
 
-def to_safetensors(folder: Path) -> None:
+def _to_safetensors(folder: Path) -> None:
     """Rewrite the one pickled file that the DTensor converter leaves as safetensors shards.
 
     Tensors get the type that config.json names, as the Megatron converter gives them; a head that is tied
@@ -180,27 +189,22 @@ def to_safetensors(folder: Path) -> None:
 
 
 def command(folder: RunFolder, step: int, out: Path) -> list[str]:
-    """The converter's command line for a checkpoint, run from `home`; it refuses an `out` that exists."""
+    """The converter's command line for a checkpoint, to be run in NeMo-RL's folder; `out` must not exist."""
     source = checkpoint(folder, step)
-    weights_ = source / "policy" / "weights"
+    saved = source / "policy" / "weights"
     where = ["--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)]
-    if (weights_ / MEGATRON).is_dir():
+    if (saved / MEGATRON).is_dir():
         script = ["uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"]
-        return [*script, *where, "--megatron-ckpt-path", str(weights_ / MEGATRON)]
+        return [*script, *where, "--megatron-ckpt-path", str(saved / MEGATRON)]
     script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
-    return [*script, *where, "--dcp-ckpt-path", str(weights_)]
-
-
-def home() -> str:
-    """NeMo-RL's folder."""
-    return settings.get("NEMO_RL") or nemo_rl.FOLDER
+    return [*script, *where, "--dcp-ckpt-path", str(saved)]
 
 
 def cache(workspace: Workspace, base: Path) -> Path:
-    """The folder for NRL_MEGATRON_CHECKPOINT_DIR: one per content of a base model.
+    """The folder for NRL_MEGATRON_CHECKPOINT_DIR: another one for each content of a base model.
 
-    NeMo-RL keys its converted copy by the model's path alone, so a later patch, or another model at the
-    same path, would silently train on the old weights.
+    NeMo-RL keeps its converted copy by the model's path alone: after a later patch, or with another model at
+    the same path, it would train on the old weights without a word.
     """
     origin = manifest.read(base)
     if origin is None:
@@ -215,7 +219,7 @@ def cache(workspace: Workspace, base: Path) -> Path:
 
 
 def cached(cache: Path) -> bool:
-    """Whether a run has loaded from this cache, and none of its files was lost or cut off since."""
+    """Whether a run has used this cache, and none of its files was lost or cut short since."""
     try:
         made = json.loads((cache / CONVERTED).read_text())["files"]
         return all((cache / name).stat().st_size >= size for name, size in made.items())

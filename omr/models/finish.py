@@ -1,8 +1,8 @@
-"""The last station: the averaged weights become a model that is asked, and stops, as it was trained.
+"""Set end tokens, chat template and generation config of the averaged model to match its training.
 
-The base's end of text is not the end of an answer, its template brings a system message that training had
-not, and its generation config cuts an answer at 2,048 tokens: a model exported with them talks forever, is
-cut off, or is asked another question than in training.
+With those of the base it would answer wrongly: the base ends a text with another token than the trained
+answers, so generation would not stop; its template adds a system message that training did not have; its
+generation config cuts an answer at 2,048 tokens.
 """
 
 import itertools
@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from omr import recipe
 from omr.errors import OmrError
@@ -18,7 +19,7 @@ from omr.models import passport, rope, weights
 from omr.models.passport import MESSAGE_END
 from omr.run.frozen import FrozenRun
 
-# The recipe's prompts: ChatML, where a conversation begins with an empty system message unless it says one.
+# The recipe's prompts: ChatML, with an empty system message if the conversation does not begin with one.
 TEMPLATE = (
     "{%- if not messages or messages[0]['role'] != 'system' %}"
     "{{- '<|im_start|>system\\n<|im_end|>\\n' }}"
@@ -31,11 +32,11 @@ TEMPLATE = (
     "{%- endif %}"
 )
 ROWS = 3  # rows of each split that the template is checked on
-LOOK = 2_000  # rows of the shuffled file that are looked through for them
+LOOK = 2_000  # rows at the file's begin that are searched for them; it is shuffled
 
 
 def side_files(source: Path, aside: Path) -> None:
-    """Configuration and tokenizer of the last averaged step, rope in both homes; an earlier try's go."""
+    """Copy configuration and tokenizer of the last averaged step; those of an earlier attempt are removed."""
     for path in weights.side_files(aside):
         path.unlink()
     for path in weights.side_files(source):
@@ -44,17 +45,17 @@ def side_files(source: Path, aside: Path) -> None:
 
 
 def settle(folder: Path, length: int) -> None:
-    """Write eos ids, generation config, tokenizer and chat template as trained; `length` in tokens.
+    """Write end tokens, generation config and chat template as trained.
 
-    An answer may be as long as a training sequence: the base's limit of 2,048 would cut most of them, and
-    without any limit transformers stops after 20.
+    `length` is the longest answer, in tokens: a training sequence. The base's limit of 2,048 would cut most
+    answers, and without any limit transformers stops after 20 tokens.
     """
     known = passport.token_ids(folder)
     if MESSAGE_END not in known:
         raise OmrError(f"{folder / 'tokenizer.json'}: has no {MESSAGE_END}, which ends every trained answer")
     config = rope.parse(folder / passport.CONFIG)
     end = known[MESSAGE_END]
-    # The trained end first: some readers take one alone.
+    # The trained end first: some readers take the first one only.
     ends = [end, *(i for i in passport.ids(config.get("eos_token_id")) or [] if i != end)]
     write_json(folder / passport.CONFIG, {**config, "eos_token_id": ends})
 
@@ -65,7 +66,7 @@ def settle(folder: Path, length: int) -> None:
     kept = {key: value for key, value in old.items() if key != "max_length"}
     write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
 
-    # Older readers know the template in tokenizer_config.json alone, newer ones prefer the file.
+    # Older readers find the template in tokenizer_config.json only, newer ones prefer the file.
     write_json(folder / passport.TOKENS, {**tokens, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})
     write_text(folder / "chat_template.jinja", TEMPLATE)
     path = folder / "special_tokens_map.json"
@@ -74,10 +75,10 @@ def settle(folder: Path, length: int) -> None:
 
 
 def check_rows(folder: Path, data: Path) -> dict[str, int]:
-    """Prove on rows of the training file that the model is asked as it was trained: rows checked, by split.
+    """Check the chat template on rows of the training file; returns how many rows of each split.
 
-    The user message is what stands between the template's constant head and tail in `input`; rendered
-    again it must give `input`, and with the answer `input + output`. An OmrError names the row.
+    The user message of a row is what stands in `input` between the template's constant head and tail.
+    Rendered again it must give `input`, and with the answer `input + output`. An OmrError names the row.
     """
     import transformers
 
@@ -110,7 +111,7 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
 
 
 def _rows(data: Path) -> Iterator[tuple[int, dict]]:
-    """The first rows of a shuffled SFT file with their line numbers: all splits are among them."""
+    """The first LOOK rows of an SFT file, with their line numbers."""
     with data.open(encoding="utf-8", newline="\n") as handle:
         for number, line in enumerate(itertools.islice(handle, LOOK), 1):
             try:
@@ -119,7 +120,8 @@ def _rows(data: Path) -> Iterator[tuple[int, dict]]:
                 raise OmrError(f"{data}:{number}: is not JSON ({error}); make the data again") from None
 
 
-def _differs(where: str, what: str, template: str, trained: str) -> None:
+def _differs(where: str, what: str, template: str, trained: str) -> NoReturn:
+    """Raise the OmrError for a row that the template renders otherwise, with 20 characters to each side."""
     at = next(
         (n for n, (a, b) in enumerate(zip(template, trained, strict=False)) if a != b),
         min(len(template), len(trained)),
@@ -127,7 +129,7 @@ def _differs(where: str, what: str, template: str, trained: str) -> None:
     here = slice(max(0, at - 20), at + 20)
     raise OmrError(
         f"{where}: the chat template gives {template[here]!r} where {what} has {trained[here]!r}; the data"
-        " was made with another template (TOKENIZER), and the model would be asked otherwise than trained"
+        " was made with another template (TOKENIZER), and the model would get other prompts than in training"
     )
 
 

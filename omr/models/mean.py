@@ -1,37 +1,65 @@
-"""Checkpoint arithmetic: the mean of several models of one shape, exact, in one pass and little memory.
+"""The mean of several models of one shape: taken in fp32, rounded once, in little memory.
 
-Each input is read once, in order, a few megabytes at a time; it is hashed from the same bytes. The mean
-is accumulated in fp32 and rounded once, to nearest, ties to even. Only numpy is needed.
+The inputs are read a megabyte at a time, so memory does not grow with the model. numpy does the arithmetic,
+with bf16 from ml_dtypes. Files are read and not mapped: mapped pages count as memory of the process, and a
+file that is cut short while it is mapped kills it.
 """
 
+import contextlib
 import hashlib
-import math
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from omr import files
 from omr.errors import OmrError, listing
-from omr.models import arrays, weights
+from omr.manifest import FileEntry
+from omr.models import weights
 from omr.models.weights import Shard, Tensor
 from omr.progress import Progress
 
-CHUNK = 1 << 20  # bytes of each input in memory at a time (twice: one is read while one is averaged)
-SYNC = 64 << 20  # bytes written between two syncs
+if TYPE_CHECKING:
+    import numpy as np
+
+CHUNK = 1 << 20  # bytes of each input that are averaged at a time
 FLOATS = ("BF16", "F16", "F32", "F64")
 PROGRESS = "progress.json"  # in the folder being made: which shards are done, from which inputs
+FileEntries = dict[str, FileEntry]  # by file name
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Bytes of one type that lie together in the output and in every input."""
+def average(
+    models: dict[str, list[Shard]], aside: Path, known: dict[str, FileEntries] | None = None
+) -> tuple[FileEntries, dict[str, FileEntries]]:
+    """Write the mean of `models` (name -> shards) into the folder `aside`, sharded as the first.
 
-    dtype: str
-    out: int  # offset in the output file
-    size: int  # bytes
-    sources: tuple[tuple[Path, int], ...]  # file and offset, one per input
+    `known` are input files, per model, that the caller has verified; the others are hashed. Returns the files
+    written and, per model, the files read. A shard that an earlier run finished from the same inputs is kept;
+    progress.json stays, for a caller that fails after. An OmrError names the tensor and the model.
+    """
+    compare(models)
+    first, *others = models.values()
+    by_name = [{t.name: t for part in parts for t in part.tensors} for parts in others]
+    aside.mkdir(parents=True, exist_ok=True)
+    inputs = _inputs(models)
+    done = _finished(aside, inputs)
+    left = [part for part in first if part.path.name not in done]
+    files.need_space(aside, sum(part.size for part in left), f"the average in {aside}")
+    progress = Progress("averaging", sum(part.size for part in first))
+    progress.start(progress.total - sum(part.size for part in left))
+    with _hashing(models, known or {}) as hashed:
+        for part in left:
+            tensors = [[t, *(other[t.name] for other in by_name)] for t in part.tensors]
+            with files.writing(aside / part.path.name) as path:
+                digest = _average_shard(part, tensors, list(models), path, progress)
+            done[part.path.name] = {"size": part.size, "sha256": digest}
+            files.write_json(aside / PROGRESS, {"inputs": inputs, "done": done})
+        read = hashed()
+    progress.close()
+    if len(first) > 1:
+        written = [weights.shard(aside / part.path.name) for part in first]
+        files.write_json(aside / weights.INDEX, weights.index_of(written))
+    return done, read
 
 
 def compare(models: dict[str, list[Shard]]) -> None:
@@ -61,229 +89,137 @@ def compare(models: dict[str, list[Shard]]) -> None:
                     )
 
 
-def pieces(shard: Shard, others: list[dict[str, Tensor]]) -> Iterator[Piece]:
-    """The shard as long runs: neighbours of one type are one piece where they are neighbours everywhere."""
-    run: Piece | None = None
-    for tensor in shard.tensors:
-        same = [tensor, *(other[tensor.name] for other in others)]
-        sources = tuple((t.file, t.start) for t in same)
-        size = tensor.end - tensor.start
-        if (
-            run
-            and run.dtype == tensor.dtype
-            and sources == tuple((f, at + run.size) for f, at in run.sources)
-        ):
-            run = replace(run, size=run.size + size)
-        else:
-            if run:
-                yield run
-            run = Piece(tensor.dtype, tensor.start, size, sources)
-    if run:
-        yield run
-
-
-class Reader:
-    """One input: its files are read where asked, and hashed as long as that goes on in order.
-
-    Files whose hash is `known` are only read.
-    """
-
-    def __init__(self, shards: list[Shard], known: dict[str, dict]) -> None:
-        self.heads = {part.path: part.head for part in shards if part.path.name not in known}
-        self.open: dict[Path, int] = {}
-        self.hashes: dict[Path, tuple[int, hashlib._Hash]] = {}
-
-    def read(self, path: Path, at: int, buffer: memoryview) -> None:
-        """Fill `buffer` from `path` at byte `at`; an OmrError if the file ends before."""
-        if path not in self.open:
-            self.open[path] = os.open(path, os.O_RDONLY)
-        done = 0
-        while done < len(buffer):
-            got = os.preadv(self.open[path], [buffer[done:]], at + done)
-            if got == 0:
-                raise OmrError(
-                    f"{path}: ends at byte {at + done:,}; it was cut short meanwhile, convert it again"
-                )
-            done += got
-        self._hash(path, at, buffer)
-
-    def _hash(self, path: Path, at: int, buffer: memoryview) -> None:
-        head = self.heads.get(path)
-        if head is None:
-            return
-        expected, digest = self.hashes.get(path) or (len(head), hashlib.sha256(head))
-        if at == expected:
-            digest.update(buffer)
-            self.hashes[path] = (at + len(buffer), digest)
-
-    def digest(self, path: Path) -> str:
-        """The sha256 of a file that was read; what was not read in order is read again."""
-        at, digest = self.hashes.pop(path, (0, None))
-        if path in self.open:
-            os.close(self.open.pop(path))
-        return digest.hexdigest() if digest and at == path.stat().st_size else files.sha256(path)
-
-    def close(self) -> None:
-        """Close what a failure left open."""
-        for handle in self.open.values():
-            os.close(handle)
-
-
-def average(
-    models: dict[str, list[Shard]], aside: Path, known: dict[str, dict] | None = None
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Write the mean of `models` (name -> shards) into the folder `aside`, sharded as the first.
-
-    `known` are files, per model, that the caller has proved: name -> size, sha256; they are not hashed.
-    Returns the files written and, per model, the files read: name -> size, sha256. A shard that an
-    earlier run finished from the same inputs is kept; progress.json stays, for a caller that fails after.
-    An OmrError names the tensor and the model.
-    """
-    compare(models)
-    first, *others = models.values()
-    by_name = [{t.name: t for part in parts for t in part.tensors} for parts in others]
-    aside.mkdir(parents=True, exist_ok=True)
-    state = _state(models, aside)
-    done, read = state["done"], state["read"]
-    for name, entries in (known or {}).items():
-        read[name] |= entries
-    left = [part for part in first if part.path.name not in done]
-    files.need_space(aside, sum(part.size for part in left), f"the average in {aside}")
-    progress = Progress("averaging", sum(part.size for part in first))
-    progress.start(sum(part.size for part in first) - sum(part.size for part in left))
-    readers = [Reader(shards, read[name]) for name, shards in models.items()]
-    try:
-        for part in left:
-            with files.writing(aside / part.path.name) as path:
-                digest = _shard(part, by_name, list(models), readers, path, progress)
-            done[part.path.name] = {"size": part.size, "sha256": digest}
-            # Where the others are sharded alike, their shards are read through now.
-            for (name, shards), reader in zip(models.items(), readers, strict=True):
-                for other in shards:
-                    at, _ = reader.hashes.get(other.path, (0, None))
-                    if at == other.size:
-                        read[name][other.path.name] = {"size": at, "sha256": reader.digest(other.path)}
-            files.write_json(aside / PROGRESS, state)
-        for (name, shards), reader in zip(models.items(), readers, strict=True):
-            for other in shards:
-                if other.path.name not in read[name]:
-                    read[name][other.path.name] = {"size": other.size, "sha256": reader.digest(other.path)}
-    finally:
-        for reader in readers:
-            reader.close()
-    progress.close()
-    if len(first) > 1:
-        files.write_json(
-            aside / weights.INDEX, weights.index_of([weights.shard(aside / p.path.name) for p in first])
-        )
-    return done, read
-
-
-def _state(models: dict[str, list[Shard]], aside: Path) -> dict:
-    """What an earlier run left in `aside`, if it was from the same inputs and is still whole."""
-    inputs = {}
+def _inputs(models: dict[str, list[Shard]]) -> dict[str, dict[str, list[str | int]]]:
+    """What tells unchanged input files from changed ones: path, size and modification time of each."""
+    found = {}
     for name, shards in models.items():
         stats = [(part.path, part.path.stat()) for part in shards]
-        inputs[name] = {path.name: [str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats}
+        found[name] = {path.name: [str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats}
+    return found
+
+
+def _finished(aside: Path, inputs: dict) -> FileEntries:
+    """The shards that an earlier run wrote into `aside` from the same inputs; other leftovers are removed."""
     path = aside / PROGRESS
-    fresh = {"inputs": inputs, "done": {}, "read": {name: {} for name in models}}
-    old = files.read_json(path) if path.exists() else fresh
-    if old["inputs"] == inputs and all(_whole(aside / name, entry) for name, entry in old["done"].items()):
-        return old
+    old = files.read_json(path) if path.exists() else {}
+    if old.get("inputs") == inputs and all(_whole(aside / n, entry) for n, entry in old["done"].items()):
+        return old["done"]
     for leftover in aside.iterdir():
         leftover.unlink()
-    return fresh
+    return {}
 
 
-def _whole(path: Path, entry: dict) -> bool:
+def _whole(path: Path, entry: FileEntry) -> bool:
     return path.exists() and path.stat().st_size == entry["size"] and files.sha256(path) == entry["sha256"]
 
 
-def _shard(
-    part: Shard,
-    others: list[dict[str, Tensor]],
-    names: list[str],
-    readers: list[Reader],
-    path: Path,
-    progress: Progress,
-) -> str:
-    """Average one shard into `path`; returns the sha256 of what was written.
+@contextlib.contextmanager
+def _hashing(
+    models: dict[str, list[Shard]], known: dict[str, FileEntries]
+) -> Iterator[Callable[[], dict[str, FileEntries]]]:
+    """Hash the files that are not `known` beside the averaging; yields a function that gives the result."""
+    pool = ThreadPoolExecutor(len(models))
 
-    Three things at once: the inputs are read and hashed, a thread each; the mean of the chunk before is
-    taken here; the one before that is hashed and written.
+    def start(part: Shard) -> tuple[int, Future[str]]:
+        return part.size, pool.submit(files.sha256, part.path)
+
+    new = {
+        name: {part.path.name: start(part) for part in shards if part.path.name not in known.get(name, {})}
+        for name, shards in models.items()
+    }
+
+    def result() -> dict[str, FileEntries]:
+        return {
+            name: known.get(name, {})
+            | {file: {"size": size, "sha256": digest.result()} for file, (size, digest) in found.items()}
+            for name, found in new.items()
+        }
+
+    try:
+        yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _average_shard(
+    part: Shard, tensors: list[list[Tensor]], names: list[str], path: Path, progress: Progress
+) -> str:
+    """Write the mean of one shard of the first model to `path`; returns the sha256 of what was written.
+
+    `tensors` are the shard's, in its order, each as it stands in each of the models `names`.
     """
     import numpy as np
 
-    mean = arrays.Mean(len(readers))
-    buffers = [[np.empty(CHUNK, np.uint8) for _ in readers] for _ in range(2)]
-    results = [np.empty(CHUNK, np.uint8) for _ in range(2)]
-    digest = hashlib.sha256()
-    chunks = [
-        (piece, at, min(CHUNK, piece.size - at))
-        for piece in pieces(part, others)
-        for at in range(0, piece.size, CHUNK)
-    ]
-    with (
-        path.open("wb", buffering=0) as out,
-        ThreadPoolExecutor(len(readers)) as pool,
-        ThreadPoolExecutor(1) as writer,
-        ThreadPoolExecutor(1) as syncer,
-    ):
-
-        def fetch(n: int) -> list:
-            piece, at, size = chunks[n]
-            work = zip(readers, piece.sources, buffers[n % 2], strict=True)
-            return [
-                pool.submit(r.read, file, start + at, memoryview(b)[:size]) for r, (file, start), b in work
-            ]
-
-        def put(data: memoryview) -> None:
-            digest.update(data)
-            while data:
-                data = data[out.write(data) :]  # a disk that fills up takes a part
-            # The disk works beside the rest, from the start and not at the end alone.
-            if out.tell() // SYNC > len(syncing) and all(future.done() for future in syncing):
-                syncing.append(syncer.submit(os.fdatasync, out.fileno()))
-
-        syncing: list[Future] = []
-        put(memoryview(part.head))
-        reading, writing = fetch(0) if chunks else [], [None, None]
-        for n, (piece, at, size) in enumerate(chunks):
-            for future in reading:
-                future.result()
-            reading = fetch(n + 1) if n + 1 < len(chunks) else []
-            if writing[n % 2]:
-                writing[n % 2].result()
-            padded = -(-size // 4) * 4
-            for buffer in buffers[n % 2]:
-                buffer[size:padded] = 0
-            result = results[n % 2]
-            with np.errstate(all="ignore"):
-                bad = mean(piece.dtype, [b[:padded] for b in buffers[n % 2]], result[:padded])
-            if bad is not None:
-                _not_finite(part, others, names, piece.out + at + bad)
-            writing[n % 2] = writer.submit(put, memoryview(result)[:size])
-            progress.add(size)
-        for future in [*writing, *syncing]:
-            if future:
-                future.result()
+    digest = hashlib.sha256(part.head)
+    with path.open("wb") as out, _reading(tensors) as read:
+        out.write(part.head)
+        for sources in tensors:
+            size = sources[0].end - sources[0].start
+            for at in range(0, size, CHUNK):
+                arrays = [read(tensor, at, min(CHUNK, size - at)) for tensor in sources]
+                mean = _mean(arrays)
+                # What is finite here stays so when it is rounded: no mean is beyond all of its inputs.
+                if not np.isfinite(mean).all():
+                    _not_finite(sources, names, arrays, at)
+                data = memoryview(mean.astype(arrays[0].dtype).view(np.uint8))
+                digest.update(data)
+                out.write(data)
+                progress.add(len(data))
     return digest.hexdigest()
 
 
-def _not_finite(part: Shard, others: list[dict[str, Tensor]], names: list[str], at: int) -> None:
-    """Raise the OmrError for the number at byte `at` of a shard: which tensor, in which model."""
-    tensor = next(t for t in part.tensors if t.start <= at < t.end)
-    item = weights.SIZES[tensor.dtype]
-    for name, source in zip(names, [tensor, *(other[tensor.name] for other in others)], strict=True):
-        with source.file.open("rb") as handle:
-            handle.seek(source.start + at - tensor.start)
-            value = arrays.number(tensor.dtype, handle.read(item))
-        if not math.isfinite(value):
-            place = (at - tensor.start) // item
+@contextlib.contextmanager
+def _reading(tensors: list[list[Tensor]]) -> Iterator[Callable[[Tensor, int, int], "np.ndarray"]]:
+    """Yields a function: (tensor, first byte, bytes) -> those numbers of the tensor, from its file."""
+    import ml_dtypes
+    import numpy as np
+
+    types = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+    with contextlib.ExitStack() as stack:
+        paths = {tensor.file for sources in tensors for tensor in sources}
+        handles = {path: stack.enter_context(path.open("rb")) for path in paths}
+
+        def read(tensor: Tensor, at: int, size: int) -> np.ndarray:
+            handle = handles[tensor.file]
+            handle.seek(tensor.start + at)
+            data = handle.read(size)
+            if len(data) < size:
+                end = tensor.start + at + len(data)
+                raise OmrError(
+                    f"{tensor.file}: ends at byte {end:,}; it was cut short meanwhile, convert it again"
+                )
+            return np.frombuffer(data, types[tensor.dtype])
+
+        yield read
+
+
+def _mean(arrays: list["np.ndarray"]) -> "np.ndarray":
+    """The arrays' mean before it is rounded: summed in the order given, in fp32 (arrays of fp64 in fp64)."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        total = arrays[0].astype(np.promote_types(arrays[0].dtype, np.float32))
+        for array in arrays[1:]:
+            total += array
+        total /= total.dtype.type(len(arrays))
+    return total
+
+
+def _not_finite(sources: list[Tensor], names: list[str], arrays: list["np.ndarray"], at: int) -> NoReturn:
+    """Raise the OmrError for a mean that is not finite: which number of which model made it so.
+
+    `arrays` are the numbers of the tensors `sources` from byte `at` on.
+    """
+    import numpy as np
+
+    first = at // arrays[0].itemsize
+    for tensor, name, array in zip(sources, names, arrays, strict=True):
+        bad = np.flatnonzero(~np.isfinite(array))
+        if len(bad):
+            value, place = float(array[bad[0]]), first + bad[0]
             raise OmrError(
-                f"{source.file}: {tensor.name} is {value} at {place:,}, so {name} cannot be averaged;"
+                f"{tensor.file}: {tensor.name} is {value} at {place:,}, so {name} cannot be averaged;"
                 " look at the loss around that step, or convert it again"
             )
-    raise OmrError(
-        f"{tensor.name}: the sum at {(at - tensor.start) // item:,} is beyond {tensor.dtype}'s range"
-    )
+    place = first + np.flatnonzero(~np.isfinite(_mean(arrays)))[0]
+    raise OmrError(f"{sources[0].name}: the sum at {place:,} is beyond {sources[0].dtype}'s range")

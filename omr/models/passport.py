@@ -1,19 +1,18 @@
-"""Do config, generation config, tokenizer, chat template and weights agree, and stay so from base to final?
+"""Compare config, generation config, tokenizer, chat template and weights of a model folder with each other,
+with the recipe, and with the folder that it was made from.
 
-Read from the files alone: no library here fills in a default that another version would fill in otherwise.
+Everything is read from the files themselves: a library would fill in defaults, which differ by version.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from omr import manifest
 from omr.errors import OmrError
 from omr.models import rope, weights
-from omr.recipe import Model, Run
-from omr.run import frozen
-from omr.workspace import Workspace
+from omr.recipe import Model
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", "tokenizer_config.json"
 ARCHITECTURE = "Qwen2ForCausalLM"
@@ -26,6 +25,10 @@ _SHAPE = (
     "num_attention_heads",
     "num_key_value_heads",
 )
+
+Stage = Literal["published", "patched", "step", "average", "final"]  # of a model folder on its way
+Value = str | int | float | bool | list[int] | None
+Entries = dict[str, Value]  # what a folder has under each name of ENTRIES; also its form in manifests
 
 # Every entry: its name, the file it stands in, and what a difference breaks.
 ENTRIES = {
@@ -51,17 +54,25 @@ ENTRIES = {
     "head": ("the weights", "the output head is lost or random"),
     "weights": ("the weights", "loading rounds or doubles the weights"),
 }
-# What training may change: a bf16 engine trains an fp32 base in bf16.
+# Entries that training may change: a bf16 engine trains an fp32 base in bf16.
 TRAINED = {"dtype", "weights"}
-# What finishing changes on purpose (omr/models/finish.py).
+# Entries that finishing changes on purpose (omr/models/finish.py).
 FINISHED = {"eos_token_id", "generation eos_token_id", "eos_token", "chat template"}
 PATCHED = {"max_position_embeddings", "rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"}
-FREE = {"patched": PATCHED, "step": TRAINED, "final": FINISHED}
-# What a re-saved file may spell out or leave out: None says what the others say.
+MAY_DIFFER: dict[Stage, set[str]] = {"patched": PATCHED, "step": TRAINED, "final": FINISHED}
+# Entries that a re-saved file may spell out or leave out: absent (None) is no difference.
 OPTIONAL = {
     *("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta", "pad_token_id"),
     *("generation eos_token_id", "generation pad_token_id"),
 }
+
+
+@dataclass(frozen=True)
+class Station:
+    """A model folder's entries, under the name that error lines give them: `patched`, `step_7500`."""
+
+    name: str
+    entries: Entries
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,9 @@ class Fault:
 
     folder: Path
     entry: str
-    found: object
-    wanted: object
-    source: str  # who says what is wanted: `patched`, `the vocabulary`
+    found: Value
+    wanted: Value
+    source: str  # what says so: the name of a station or a file, `the recipe`, `the embedding`
 
     def __str__(self) -> str:
         file, breaks = ENTRIES[self.entry]
@@ -80,8 +91,8 @@ class Fault:
         return f"{self.folder / file}: {key} is {self.found}, {self.source} says {self.wanted}: {breaks}"
 
 
-def read(folder: Path) -> dict[str, object]:
-    """Every entry that a model folder has; values are plain and short. An OmrError for damage."""
+def read(folder: Path) -> Entries:
+    """The entries of a model folder. An OmrError if one of its files is damaged or missing."""
     config = rope.parse(folder / CONFIG)
     generation = rope.parse(folder / GENERATION) if (folder / GENERATION).exists() else {}
     tokens = rope.parse(folder / TOKENS) if (folder / TOKENS).exists() else {}
@@ -111,7 +122,7 @@ def read(folder: Path) -> dict[str, object]:
 
 
 def ids(value: int | list[int] | None) -> list[int] | None:
-    """End tokens as a sorted list: configurations hold one or several."""
+    """End tokens as a sorted list; a configuration holds one id or several."""
     return value if value is None else sorted(value if isinstance(value, list) else [value])
 
 
@@ -120,7 +131,8 @@ def token_ids(folder: Path) -> dict[str, int]:
     return _vocabulary(folder)[0]
 
 
-def text(token: str | dict | None) -> str | None:
+def text(token: str | dict[str, str | bool] | None) -> str | None:
+    """A special token's text; configurations hold it bare or in an object with its flags."""
     return token.get("content") if isinstance(token, dict) else token
 
 
@@ -137,11 +149,11 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], str]:
 
 def _template(folder: Path, tokens: dict) -> str | None:
     """Short hash of the chat template; of both, where the two homes of it differ."""
-    said = tokens.get("chat_template")
-    if isinstance(said, list):
-        said = next((t["template"] for t in said if t["name"] == "default"), None)
+    inside = tokens.get("chat_template")
+    if isinstance(inside, list):
+        inside = next((t["template"] for t in inside if t["name"] == "default"), None)
     file = folder / "chat_template.jinja"
-    found = ([file.read_text(encoding="utf-8")] if file.exists() else []) + ([said] if said else [])
+    found = ([file.read_text(encoding="utf-8")] if file.exists() else []) + ([inside] if inside else [])
     return " or ".join(dict.fromkeys(_short(text.rstrip("\n")) for text in found)) or None
 
 
@@ -149,11 +161,11 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def within(folder: Path, facts: dict) -> list[Fault]:
-    """What of one folder contradicts itself."""
+def _contradictions(folder: Path, facts: Entries) -> list[Fault]:
+    """Entries of one folder that contradict each other."""
     faults = []
 
-    def need(entry: str, holds: object, wanted: object, source: str) -> None:
+    def need(entry: str, holds: bool, wanted: Value, source: str) -> None:
         if not holds:
             faults.append(Fault(folder, entry, facts.get(entry), wanted, source))
 
@@ -171,7 +183,7 @@ def within(folder: Path, facts: dict) -> list[Fault]:
     need("chat template", " or " not in (facts["chat template"] or ""), "one template", TOKENS)
     vocabulary = token_ids(folder)
     ends = facts["eos_token_id"] or []
-    need("eos_token_id", ends and all(end in range(rows) for end in ends), "a token", "the embedding")
+    need("eos_token_id", bool(ends) and all(end in range(rows) for end in ends), "a token", "the embedding")
     end, pad = (vocabulary.get(facts[key]) for key in ("eos_token", "pad_token"))
     need("eos_token", end in ends, ends, CONFIG)
     for entry, wanted in (
@@ -184,114 +196,64 @@ def within(folder: Path, facts: dict) -> list[Fault]:
     return faults
 
 
-def against(
-    folder: Path, facts: dict, reference: dict, source: str, free: set[str] = frozenset()
-) -> list[Fault]:
-    """Where a folder differs from the station before it, beside the entries of `free`."""
+def _differences(folder: Path, facts: Entries, before: Station, stage: Stage) -> list[Fault]:
+    """Entries that differ from the station before and may not."""
     faults = []
     for entry in ENTRIES:
-        found, wanted = facts.get(entry), reference.get(entry)
-        if entry in free or found == wanted or (entry in OPTIONAL and None in (found, wanted)):
-            continue
-        faults.append(Fault(folder, entry, found, wanted, source))
+        found, wanted = facts.get(entry), before.entries.get(entry)
+        absent = entry in OPTIONAL and None in (found, wanted)
+        if found != wanted and not absent and entry not in MAY_DIFFER.get(stage, set()):
+            faults.append(Fault(folder, entry, found, wanted, before.name))
     return faults
 
 
-def faults(
-    folder: Path, model: Model, station: str, reference: tuple[str, dict] | None = None
-) -> tuple[dict, list[Fault]]:
-    """A folder's entries and what is wrong with it as `published`, `patched`, `step`, `average` or `final`.
-
-    `reference` is (name, entries) of the station that it came from.
-    """
-    facts = read(folder)
-    found = within(folder, facts)
-    if station != "published":
+def _against_recipe(folder: Path, facts: Entries, model: Model, stage: Stage) -> list[Fault]:
+    """Context and rope base that are not the recipe's, or that a re-saved config has in one place only."""
+    found = []
+    if stage != "published":
         for entry, value in ((e, facts[e]) for e in ENTRIES if e in facts and facts[e] is not None):
             wanted = rope.expected(model).get(entry.rpartition(".")[2])
             if wanted is not None and value != wanted:
                 found.append(Fault(folder, entry, value, wanted, "the recipe"))
-    if station in ("step", "average", "final"):  # re-saved: both homes of rope_theta must be there
+    if stage in ("step", "average", "final"):  # each transformers version reads another place
         for entry in ("rope_theta", "rope_parameters.rope_theta"):
             if facts.get(entry) is None:
                 found.append(Fault(folder, entry, "absent", rope.expected(model)["rope_theta"], "the recipe"))
-    if reference:
-        name, entries = reference
-        found += against(folder, facts, entries, name, FREE.get(station, set()))
-    if station == "final":
-        end = token_ids(folder).get(MESSAGE_END)
-        if end not in (facts["eos_token_id"] or []):
-            found.append(
-                Fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{MESSAGE_END} of the training")
-            )
-        if facts["eos_token"] != MESSAGE_END:
-            found.append(Fault(folder, "eos_token", facts["eos_token"], MESSAGE_END, "the training data"))
-        if facts["generation eos_token_id"] is None:
-            found.append(Fault(folder, "generation eos_token_id", None, facts["eos_token_id"], CONFIG))
+    return found
+
+
+def _unfinished(folder: Path, facts: Entries) -> list[Fault]:
+    """End tokens of a final model that are not those of the trained answers."""
+    found = []
+    end = token_ids(folder).get(MESSAGE_END)
+    if end not in (facts["eos_token_id"] or []):
+        found.append(
+            Fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{MESSAGE_END} of the training")
+        )
+    if facts["eos_token"] != MESSAGE_END:
+        found.append(Fault(folder, "eos_token", facts["eos_token"], MESSAGE_END, "the training data"))
+    if facts["generation eos_token_id"] is None:
+        found.append(Fault(folder, "generation eos_token_id", None, facts["eos_token_id"], CONFIG))
+    return found
+
+
+def faults(
+    folder: Path, model: Model, stage: Stage, before: Station | None = None
+) -> tuple[Entries, list[Fault]]:
+    """A folder's entries, and what is wrong with them at this stage; `before` is what it was made from."""
+    facts = read(folder)
+    found = [*_contradictions(folder, facts), *_against_recipe(folder, facts, model, stage)]
+    if before:
+        found += _differences(folder, facts, before, stage)
+    if stage == "final":
+        found += _unfinished(folder, facts)
     return facts, found
 
 
-def check(folder: Path, model: Model, station: str, reference: tuple[str, dict] | None = None) -> dict:
+def check(folder: Path, model: Model, stage: Stage, before: Station | None = None) -> Entries:
     """The folder's entries; an OmrError for the first fault, with the count of the others."""
-    facts, found = faults(folder, model, station, reference)
+    facts, found = faults(folder, model, stage, before)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise OmrError(f"{found[0]}{more}; make passport MODEL={model.name} shows every station")
     return facts
-
-
-def journey(run: Run, workspace: Workspace) -> tuple[dict[str, dict], list[Fault]]:
-    """Every station of a run that is there: name -> entries, and everything wrong with any of them.
-
-    base -> patched (for round 2: round 1's final) -> step_<n> -> average -> final.
-    """
-    folder, model = workspace.run(run), run.model
-    found: list[Fault] = []
-    stations: dict[str, dict] = {}
-    base = frozen.base_of(run, workspace)
-    start: tuple[str, dict] | None = None
-    if (base / CONFIG).exists():
-        recorded = (manifest.read(base) or {}).get("passport", {})
-        if run.round.number == 1:
-            name, before, station, key = "patched", "base", "patched", "published"
-        else:
-            name, before, station, key = "round 1", "its average", "final", "average"
-        if key in recorded:
-            stations[before] = recorded[key]
-        stations[name], wrong = faults(
-            base, model, station, (before, recorded[key]) if key in recorded else None
-        )
-        found += wrong
-        start = (name, stations[name])
-    for step in run.schedule.averaged:
-        if (folder.hf_step(step) / CONFIG).exists():
-            stations[f"step_{step}"], wrong = faults(folder.hf_step(step), model, "step", start)
-            found += wrong
-    if (folder.final / CONFIG).exists():
-        recorded = (manifest.read(folder.final) or {}).get("passport", {})
-        reference = ("the average", recorded["average"]) if "average" in recorded else None
-        if reference:
-            stations["average"] = reference[1]
-        stations["final"], wrong = faults(folder.final, model, "final", reference)
-        found += wrong
-    return stations, found
-
-
-def table(stations: dict[str, dict]) -> list[str]:
-    """The stations side by side, an entry a line; `=` where a station says what the one before it said."""
-    rows = [["", *stations]]
-    for entry in ENTRIES:
-        said = [_cell(facts.get(entry)) for facts in stations.values()]
-        if set(said) != {"-"}:
-            cells = [cell if n == 0 or cell != said[n - 1] else "=" for n, cell in enumerate(said)]
-            rows.append([entry, *cells])
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,35 +1,40 @@
-"""The long-context patch of the Math models: sed on config.json, and the proof that it took.
+"""The long-context patch of the Math models: sed on config.json, and the proof that it did just that.
 
-Qwen2.5-Math ships a 4k context; the recipe trains at 32k. rope_theta has two homes: transformers 4.5x
-reads the top level alone, 5.x keeps it in rope_parameters and prefers it there. Where the two differ,
-each version trains another model without a word, so whatever is there must agree.
+Qwen2.5-Math ships a 4k context; the recipe trains at 32k. rope_theta may stand in two places: transformers
+4.5x reads the top level only, 5.x keeps it in rope_parameters and prefers it there. If the two differ, each
+version computes other positions without a warning, so all places that are there must agree.
 """
 
 import json
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omr.errors import OmrError, listing
 from omr.files import write_json, writing
 from omr.recipe import LONG_CONTEXT, SHIPPED_CONTEXT, Model
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 CONTEXT, THETA = "max_position_embeddings", "rope_theta"
-HOMES = ("rope_parameters", "rope_scaling")  # where rope_theta may stand beside the top level
+Config = dict[str, Any]  # a config.json as it was read
+HOMES = ("rope_parameters", "rope_scaling")  # objects of config.json in which rope_theta may stand, too
 _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
 
 def expected(model: Model) -> dict[str, float]:
-    """What a model's config must say: context in tokens (an int), rope base."""
+    """What a model's config must have: context in tokens (an int), rope base (a float)."""
     if model.patched:
         return {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
     return dict(SHIPPED_CONTEXT)
 
 
-def parse(path: Path) -> dict:
-    """A configuration read strictly: an OmrError for what is no JSON object, and for a key given twice.
+def parse(path: Path) -> Config:
+    """Read a configuration strictly: an OmrError if it is no JSON object, or has a key twice.
 
-    Of a key given twice every reader keeps one, and not every reader the same.
+    Readers differ in which of two values they keep.
     """
 
     def once(pairs: list[tuple[str, object]]) -> dict:
@@ -50,7 +55,7 @@ def parse(path: Path) -> dict:
     return config
 
 
-def places(config: dict) -> dict[str, object]:
+def places(config: Config) -> dict[str, float]:
     """Every place of context and rope base that is there: dotted name -> value as written."""
     found = {key: config[key] for key in (CONTEXT, THETA) if key in config}
     for home in HOMES:
@@ -59,11 +64,12 @@ def places(config: dict) -> dict[str, object]:
     return found
 
 
-def sed(config: dict) -> list[str]:
+def sed(config: Config) -> list[str]:
     """The sed expressions that patch this config.json (read with `sed -E -z`); empty when it is patched.
 
-    An OmrError-worthy value is the caller's to refuse. Any white space and any spelling of the
-    published number (10000, 10000.0, 1e4) is met; the key's quote keeps original_max_position_embeddings out.
+    Call `patchable` first: it refuses a config with other values. Any white space and any spelling of the
+    published number (10000, 10000.0, 1e4) matches; original_max_position_embeddings does not, because of the
+    quote before the key.
     """
     expressions = []
     for key, (_, new) in LONG_CONTEXT.items():
@@ -78,8 +84,8 @@ def sed(config: dict) -> list[str]:
 def patch(path: Path) -> list[str]:
     """Patch a config.json in place; returns what changed (`rope_theta 10000 -> 500000.0`), if anything.
 
-    The file stays byte-identical otherwise and is replaced whole. An OmrError leaves it untouched: a
-    value that is neither the published nor the patched one, another kind of rope, a key twice.
+    All other bytes stay as they are, and the file is replaced as a whole. On an OmrError it is untouched: a
+    value is neither the published nor the patched one, rope is of another kind, or a key is there twice.
     """
     config = parse(path)
     patchable(path, config)
@@ -105,15 +111,15 @@ def patch(path: Path) -> list[str]:
     return [f"{name} {old.get(name, 'absent')} -> {new[name]}" for name in new if old.get(name) != new[name]]
 
 
-def _with(config: dict) -> dict:
-    """The config with the patched values in every place."""
+def _with(config: Config) -> Config:
+    """The config with the patched values in every place: what sed must have made of it."""
     new = {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
     homes = {h: {**config[h], THETA: new[THETA]} for h in HOMES if f"{h}.{THETA}" in places(config)}
     return {**config, **new, **homes}
 
 
-def patchable(path: Path, config: dict) -> None:
-    """An OmrError for a config that the recipe's patch is not meant for."""
+def patchable(path: Path, config: Config) -> None:
+    """An OmrError for a config that the recipe's patch is not meant for: other values, or another rope."""
     found = places(config)
     bring = "bring the published file (make model MODEL=… FORCE=1)"
     for key, (published, new) in LONG_CONTEXT.items():
@@ -130,8 +136,8 @@ def patchable(path: Path, config: dict) -> None:
     _plain(path, config, bring)
 
 
-def _plain(path: Path, config: dict, bring: str) -> None:
-    """An OmrError for a rope that is scaled: the recipe's models have the plain one."""
+def _plain(path: Path, config: Config, bring: str) -> None:
+    """An OmrError if rope is scaled; the recipe's models have the plain one."""
     for home in HOMES:
         value = config.get(home)
         if value is None:
@@ -142,7 +148,7 @@ def _plain(path: Path, config: dict, bring: str) -> None:
 
 
 def check(folder: Path, model: Model) -> None:
-    """An OmrError unless config.json says what the recipe's row needs, in each place that is there."""
+    """An OmrError unless config.json has what the recipe's row needs, in each place that is there."""
     path = folder / "config.json"
     config, wanted = parse(path), expected(model)
     bring = f"run make model MODEL={model.name} FORCE=1"
@@ -173,7 +179,7 @@ def prove(folder: Path, model: Model) -> None:
         )
 
 
-def read_by_transformers(config: object) -> float | None:
+def read_by_transformers(config: "PretrainedConfig") -> float | None:
     """The rope base that a loaded configuration computes with: 5.x in rope_parameters, 4.5x at the top."""
     parameters = getattr(config, "rope_parameters", None) or {}
     import transformers
@@ -184,17 +190,19 @@ def read_by_transformers(config: object) -> float | None:
 
 
 def write_both(folder: Path) -> bool:
-    """Write rope_theta in both homes of a re-saved config.json; whether that changed the file.
+    """Write rope_theta in both places of a re-saved config.json; returns whether that changed the file.
 
-    An OmrError where two places disagree: then nobody knows which of them was trained.
+    An OmrError if two places disagree: then it is unknown with which one the model was trained.
     """
     path = folder / "config.json"
     config = parse(path)
     thetas = {name: value for name, value in places(config).items() if name != CONTEXT}
     if len(set(thetas.values())) != 1:
-        said = listing([f"{name} {value}" for name, value in thetas.items()], "and") or "no rope_theta at all"
+        found = (
+            listing([f"{name} {value}" for name, value in thetas.items()], "and") or "no rope_theta at all"
+        )
         raise OmrError(
-            f"{path}: says {said}; one value is needed in both places, convert the checkpoint again"
+            f"{path}: says {found}; one value is needed in both places, convert the checkpoint again"
         )
     theta = float(next(iter(thetas.values())))
     _plain(path, config, "convert the checkpoint again")

@@ -1,4 +1,4 @@
-"""What a model folder's safetensors files hold, read from their headers alone. Standard library only."""
+"""What a model folder's safetensors files hold, read from their headers alone."""
 
 import json
 import struct
@@ -16,14 +16,14 @@ SIZES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1},
     **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1},
 }
-# What belongs to a model beside its weights; a checkpoint has more, of its trainer.
+# What belongs to a model beside its weights; a checkpoint holds its trainer's files, too.
 SIDE = (
     *("config.json", "generation_config.json", "chat_template.jinja", "LICENSE*"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
 )
-# A header of some 100 bytes a tensor; the format itself allows no more.
+# The format's own limit of a header, in bytes; some 100 are used for a tensor.
 MAX_HEADER = 100_000_000
-# Whatever runs code when it is read, or would be read instead of the safetensors files.
+# Files that may run code when they are read, or that a loader may read instead of the safetensors files.
 FOREIGN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
@@ -91,13 +91,13 @@ def _tensor(path: Path, name: str, entry: dict, head: int) -> Tensor:
     return Tensor(path, name, entry["dtype"], shape, head + start, head + end)
 
 
-def shards(folder: Path, alone: bool = True) -> list[Shard]:
+def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     """Every shard of a model folder, in name order, checked against each other and the index.
 
-    An OmrError names a missing shard, one too many, a tensor in the wrong shard or in two, and (unless
-    the folder is a trainer's own: not `alone`) any file that is not safe to read.
+    An OmrError names a missing shard, one too many, a tensor in the wrong shard or in two. With `safe_only`
+    it also refuses files that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
-    foreign = sorted(p.name for p in folder.iterdir() if p.suffix in FOREIGN) if alone else []
+    foreign = sorted(p.name for p in folder.iterdir() if p.suffix in FOREIGN) if safe_only else []
     if foreign:
         raise OmrError(
             f"{folder / foreign[0]}: may run code when it is read; use a model of safetensors files alone"
@@ -132,14 +132,20 @@ def shards(folder: Path, alone: bool = True) -> list[Shard]:
     return found
 
 
-def index_of(parts: list[Shard]) -> dict:
-    """The index file that belongs to these shards."""
+def index_of(parts: list[Shard]) -> dict[str, dict[str, int | str]]:
+    """The content of INDEX for these shards."""
     return {
         "metadata": {"total_size": sum(t.end - t.start for part in parts for t in part.tensors)},
         "weight_map": {
             t.name: part.path.name for part in parts for t in sorted(part.tensors, key=lambda t: t.name)
         },
     }
+
+
+def model_files(folder: Path, parts: list[Shard]) -> list[Path]:
+    """Every file of a model: those beside its weights, the index if there is one, and its shards."""
+    index = [folder / INDEX] if (folder / INDEX).exists() else []
+    return [*side_files(folder), *index, *(part.path for part in parts)]
 
 
 def side_files(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 Every failure is an OmrError of one line; nothing here writes.
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -12,38 +11,16 @@ from pathlib import Path
 from omr import manifest, recipe, settings
 from omr.errors import OmrError
 from omr.files import human, sha256
+from omr.manifest import Fingerprint
 from omr.models import passport
 from omr.run.frozen import BaseModel, TrainingData
-from omr.workspace import manifest_of
 
 WHOLE = "whole hash"
-BLOCKS, BLOCK = 64, 64 * 1024  # sampled evenly: 4 MiB of any file, first and last block included
 # Bytes of a checkpoint per parameter: bf16 weights, fp32 master weights and two moments.
 CHECKPOINT_BYTES = 14
 
 
-def fingerprint(path: Path) -> dict:
-    """Size, modification time (ns) and the hash of evenly sampled blocks: enough to notice another file."""
-    info = path.stat()
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for i in range(BLOCKS):
-            handle.seek(max(0, info.st_size - BLOCK) * i // (BLOCKS - 1))
-            digest.update(handle.read(BLOCK))
-    return {"size": info.st_size, "mtime": info.st_mtime_ns, "blocks": digest.hexdigest()}
-
-
-def untouched(path: Path) -> dict | None:
-    """The fingerprint of a finished file; None where it was written to after its manifest was.
-
-    Then only its whole hash tells whether it is the file that the manifest is about.
-    """
-    if path.stat().st_mtime_ns > manifest_of(path).stat().st_mtime_ns:
-        return None
-    return fingerprint(path)
-
-
-def data(wanted: TrainingData, seen: dict | None, verify: bool) -> str:
+def data(wanted: TrainingData, seen: Fingerprint | None, verify: bool) -> str:
     """The training file is the one that was asked for; returns how that was proved.
 
     `seen` is its fingerprint when it was last known to be right. Sampled
@@ -52,15 +29,15 @@ def data(wanted: TrainingData, seen: dict | None, verify: bool) -> str:
     path = wanted.path
     if not path.exists():
         raise OmrError(f"{path}: the training data is gone; bring it back, or make data again")
-    now = fingerprint(path)
-    if now["size"] != wanted.size:
-        raise OmrError(f"{path}: has {now['size']} bytes, the run was asked for with {wanted.size}; {_BACK}")
-    if seen and now["blocks"] != seen["blocks"]:
+    now = manifest.fingerprint(path)
+    if now.size != wanted.size:
+        raise OmrError(f"{path}: has {now.size} bytes, the run was asked for with {wanted.size}; {_BACK}")
+    if seen and now.blocks != seen.blocks:
         raise OmrError(f"{path}: its content changed after the run was submitted; {_BACK}")
     origin = manifest.read(path)
     if origin is None or origin["sha256"] != wanted.sha256:
         raise OmrError(f"{path}: its manifest is not the one the run was asked for with; {_BACK}")
-    if verify or seen is None or now["mtime"] != seen["mtime"]:
+    if verify or seen is None or now.mtime_ns != seen.mtime_ns:
         if sha256(path) != wanted.sha256:
             raise OmrError(f"{path}: its sha256 is not the one in its manifest; {_BACK}")
         return WHOLE

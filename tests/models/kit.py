@@ -8,8 +8,7 @@ import time
 import pytest
 
 from omr import files, manifest, recipe
-from omr.models import base as model
-from omr.models import convert
+from omr.models import base_model, convert
 from omr.request import TrainRequest
 from omr.run import checkpoints, frozen
 from omr.tiny import model as tiny_model
@@ -63,7 +62,7 @@ def trained_once(tmp_path_factory):
     """Workspace and run: base made and patched, data of three rows a split, four checkpoints, run.json."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
     run = recipe.run("tiny", 1)
-    model.make(run.model, workspace, no_download)
+    base_model.make(run.model, workspace, no_download)
     data = workspace.data("tiny", "round1")
     data.parent.mkdir()
     rows = [

@@ -13,7 +13,6 @@ from omr.errors import OmrError, RequestError
 from omr.models import average, mean, weights
 from omr.run import frozen
 from omr.settings import ROOT
-from omr.training import preflight
 from tests.models.kit import HEAD, TAIL, at_once, save, write_shard
 
 A, B, C, D = recipe.run("tiny", 1).schedule.averaged
@@ -177,14 +176,14 @@ def test_faults(trained, plant, line):
 def test_what_was_not_touched_is_not_hashed_again(trained, monkeypatch):
     workspace, run = trained
     path = workspace.run(run).hf_step(B) / "model.safetensors"
-    hashed, real = set(), mean.Reader._hash
+    hashed, real = set(), mean.files.sha256
 
-    def watched(self, file, *rest):
-        if file in self.heads:
+    def watched(file):
+        if file.parent.parent == workspace.run(run).hf and file.suffix == ".safetensors":
             hashed.add(file)
-        real(self, file, *rest)
+        return real(file)
 
-    monkeypatch.setattr(mean.Reader, "_hash", watched)
+    monkeypatch.setattr(mean.files, "sha256", watched)
     first = average.make(run, workspace)
     assert hashed == set()
     path.touch()
@@ -197,14 +196,16 @@ def test_verify_hashes_everything(trained):
     workspace, run = trained
     path = workspace.run(run).hf_step(B) / "model.safetensors"
     before = path.stat()
-    known = preflight.BLOCKS * preflight.BLOCK
+    known = manifest.BLOCKS * manifest.BLOCK
     assert before.st_size < known, "the tiny file is sampled whole: one block is enough here"
     made = manifest.read(path.parent)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    made["seen"]["model.safetensors"] = preflight.fingerprint(path)  # as if the bit were between the blocks
+    made["seen"]["model.safetensors"] = manifest.fingerprint(
+        path
+    ).as_json()  # as if the bit were between the blocks
     (path.parent / "manifest.json").write_text(json.dumps(made))
     with pytest.raises(OmrError, match="changed since"):
         average.make(run, workspace, verify=True)
@@ -255,7 +256,7 @@ def test_killed_after_the_weights_it_does_not_average_again(trained, monkeypatch
         average.make(run, workspace)
     assert not workspace.run(run).final.exists()
     data.write_text(rows)
-    monkeypatch.setattr(mean, "_shard", None)  # it may not be called
+    monkeypatch.setattr(mean, "_average_shard", None)  # it may not be called
     average.make(run, workspace)
     assert not (workspace.run(run).final / mean.PROGRESS).exists()
 

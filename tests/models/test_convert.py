@@ -11,8 +11,7 @@ import pytest
 
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import base as model
-from omr.models import convert, passport, rope
+from omr.models import base_model, convert, passport, rope
 from omr.run import checkpoints, sealed
 from omr.settings import ROOT
 from omr.workspace import Workspace
@@ -26,7 +25,7 @@ def test_the_copy(trained):
     folder = workspace.run(run)
     for step in run.schedule.averaged:
         made = manifest.read(folder.hf_step(step))
-        assert made["files"] == model.listed(folder.hf_step(step), {}), "every file, by its hash"
+        assert made["files"] == manifest.entries(folder.hf_step(step)), "every file, by its hash"
         assert "optimizer.pt" not in made["files"] and checkpoints.LIST not in made["files"]
         source, copy = folder.checkpoint(step), folder.hf_step(step)
         assert (source / "model.safetensors").read_bytes() == (copy / "model.safetensors").read_bytes()
@@ -173,7 +172,7 @@ def test_megatron(nemo):
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 500000.0
     assert [p.name for p in folder.hf.glob("*/")] == [f"step_{B}"], "the wanted step alone"
     faults = passport.faults(
-        folder.hf_step(B), run.model, "step", ("tiny", passport.read(workspace.model("tiny")))
+        folder.hf_step(B), run.model, "step", passport.Station("tiny", passport.read(workspace.model("tiny")))
     )[1]
     assert faults == []
 
@@ -199,7 +198,7 @@ def test_shards_of_a_large_pickle(tmp_path, monkeypatch):
     torch.save(tensors, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text('{"torch_dtype": "bfloat16"}')
     monkeypatch.setattr(convert, "MAX_SHARD", 40)  # two tensors of ten bf16 numbers
-    convert.to_safetensors(tmp_path)
+    convert._to_safetensors(tmp_path)
     parts = weights.shards(tmp_path)
     assert [[t.name for t in p.tensors] for p in parts] == [["t0", "t1"], ["t2", "t3"], ["t4"]]
     assert {t.dtype for p in parts for t in p.tensors} == {"BF16"}
@@ -300,7 +299,7 @@ def test_the_conversion_cache_is_keyed_by_content(tmp_path):
     """The same path with another patch or other weights is another folder; other notes are not."""
     workspace = Workspace(tmp_path)
     base = workspace.model("tiny")
-    model.make(recipe.model("tiny"), workspace, no_download)
+    base_model.make(recipe.model("tiny"), workspace, no_download)
 
     def key(**changed):
         made = manifest.read(base)

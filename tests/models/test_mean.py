@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from omr.errors import OmrError
-from omr.models import arrays, mean, weights
+from omr.models import mean, weights
 from omr.settings import ROOT
 from tests.models.kit import write_shard
 
@@ -106,8 +106,7 @@ CASES = [
 
 @pytest.mark.parametrize(("dtype", "count", "layouts"), CASES)
 def test_equals_the_fp64_mean_within_one_rounding(tmp_path, monkeypatch, dtype, count, layouts):
-    monkeypatch.setattr(mean, "CHUNK", 1 << 10)  # many chunks and blocks, none of them even
-    monkeypatch.setattr(arrays, "BLOCK", 1 << 8)
+    monkeypatch.setattr(mean, "CHUNK", 1 << 10)  # many chunks, none of them even
     names = [f"step_{n}" for n in range(count)]
     spread = 1.0 if dtype == "F16" else 3.0
     numbers = [model(tmp_path / n, seed, layouts[seed], dtype, spread) for seed, n in enumerate(names)]
@@ -282,7 +281,7 @@ def test_goes_on_by_shard(tmp_path, monkeypatch):
     whole = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     for p in (tmp_path / "out").iterdir():
         p.unlink()
-    real, calls = mean._shard, []
+    real, calls = mean._average_shard, []
 
     def once(part, *rest):
         calls.append(part.path.name)
@@ -290,7 +289,7 @@ def test_goes_on_by_shard(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(part, *rest)
 
-    monkeypatch.setattr(mean, "_shard", once)
+    monkeypatch.setattr(mean, "_average_shard", once)
     with pytest.raises(KeyboardInterrupt):
         average(tmp_path, names)
     left = sorted(p.name for p in (tmp_path / "out").iterdir())

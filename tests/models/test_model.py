@@ -11,8 +11,7 @@ import pytest
 
 from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import base as model
-from omr.models import passport, rope
+from omr.models import base_model, journey, rope
 from omr.settings import ROOT
 from omr.workspace import Workspace
 from tests.models.hub.loopback import Hub
@@ -140,14 +139,14 @@ def test_refused(tmp_path, words, line):
 def test_a_local_copy(tmp_path, tiny):
     base = put(tmp_path / "base", {**tiny, "README.md": b"theirs", "trainer_state.json": b"{}"})
     workspace = Workspace(tmp_path / "ws")
-    made = model.make(row("7b"), workspace, no_download, base=base)
+    made = base_model.make(row("7b"), workspace, no_download, base=base)
     assert sorted(made["files"]) == sorted(tiny), "what belongs to the model, and nothing else"
     assert (base / "config.json").read_bytes() == tiny["config.json"], "the copy is patched, not the original"
     rope.check(workspace.model("7b"), row("7b"))
-    again = model.finished(row("7b"), workspace, None)
+    again = base_model.finished(row("7b"), workspace, None)
     assert again == made, "BASE need not be said again"
     with pytest.raises(RequestError, match=r"copy was .*FORCE=1"):
-        model.finished(row("7b"), workspace, tmp_path / "other")
+        base_model.finished(row("7b"), workspace, tmp_path / "other")
 
 
 def damage(files, name, data):
@@ -219,7 +218,7 @@ def test_a_local_copy_that_is_refused(tmp_path, tiny, name, change, line):
     base = put(tmp_path / "base", damage(tiny, name, change(tiny)))
     workspace = Workspace(tmp_path / "ws")
     with pytest.raises(OmrError) as error:
-        model.make(row("7b"), workspace, no_download, base=base)
+        base_model.make(row("7b"), workspace, no_download, base=base)
     assert line in str(error.value)
     assert not workspace.model("7b").exists(), "nothing under the final name"
 
@@ -229,18 +228,18 @@ def test_a_model_of_another_size_is_refused(tmp_path, tiny):
     with pytest.raises(
         OmrError, match=r"0\.0 billion parameters, 7b has 7\.6; name a copy of Qwen/Qwen2\.5-Math-7B"
     ):
-        model.make(recipe.model("7b"), Workspace(tmp_path / "ws"), no_download, base=base)
+        base_model.make(recipe.model("7b"), Workspace(tmp_path / "ws"), no_download, base=base)
     assert not (tmp_path / "ws/models/7b").exists()
 
 
 def test_14b_is_left_as_it_is_and_a_patched_one_is_noticed(tmp_path, tiny):
     workspace = Workspace(tmp_path / "ws")
     shipped = unpatched(tiny)
-    model.make(row("14b"), workspace, no_download, base=put(tmp_path / "a", shipped))
+    base_model.make(row("14b"), workspace, no_download, base=put(tmp_path / "a", shipped))
     assert (workspace.model("14b") / "config.json").read_bytes() == shipped["config.json"]
     patched = {**shipped, "config.json": shipped["config.json"].replace(b"1000000.0", b"500000.0")}
     with pytest.raises(OmrError, match="14b is not to be patched"):
-        model.make(row("14b"), workspace, no_download, base=put(tmp_path / "b", patched), force=True)
+        base_model.make(row("14b"), workspace, no_download, base=put(tmp_path / "b", patched), force=True)
     assert (workspace.model("14b") / "config.json").read_bytes() == shipped["config.json"]
 
 
@@ -288,7 +287,7 @@ def test_the_download(tmp_path, server, tiny):
     rope.check(folder, row("7b"))
     made = manifest.read(folder)
     assert made["inputs"]["source"]["revision"] == row("7b").base.revision
-    assert made["files"] == model.listed(folder, {})
+    assert made["files"] == manifest.entries(folder)
     asked = len(server.hub.log)
     assert at_once(lambda: server.make(tmp_path)[1]).endswith("(finished already)")
     assert len(server.hub.log) == asked
@@ -310,13 +309,13 @@ def test_a_download_that_fails_goes_on(tmp_path, server):
 
 def test_passport_of_a_base_alone(tmp_path, tiny):
     workspace = Workspace(tmp_path)
-    made = model.make(recipe.model("tiny"), workspace, no_download)
-    stations, faults = passport.journey(recipe.run("tiny", 1), workspace)
+    made = base_model.make(recipe.model("tiny"), workspace, no_download)
+    stations, faults = journey.stations_of(recipe.run("tiny", 1), workspace)
     assert list(stations) == ["base", "patched"] and not faults
     assert made["passport"]["published"]["rope_theta"] == 10000
     config = workspace.model("tiny") / "config.json"
     config.write_text(config.read_text().replace("500000.0", "10000"))
-    _, faults = passport.journey(recipe.run("tiny", 1), workspace)
+    _, faults = journey.stations_of(recipe.run("tiny", 1), workspace)
     assert [str(f) for f in faults] == [
         f"{config}: rope_theta is 10000, the recipe says 500000.0:"
         " transformers 4 computes other positions than were trained"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from omr import manifest, recipe
-from omr.models import average, passport, weights
+from omr.models import average, journey, passport, weights
 from omr.settings import ROOT
 from tests.models.kit import write_shard
 
@@ -199,7 +199,7 @@ def place(workspace, run, station):
 
 def test_a_clean_journey(finished):
     workspace, run = finished
-    stations, faults = passport.journey(run, workspace)
+    stations, faults = journey.stations_of(run, workspace)
     assert list(stations) == [
         "base",
         "patched",
@@ -212,7 +212,7 @@ def test_a_clean_journey(finished):
     ends = numbers(workspace.model("tiny"))
     assert stations["average"]["eos_token_id"] == [ends["end"]]
     assert stations["final"]["eos_token_id"] == [ends["end"], ends["message_end"]]
-    second, faults = passport.journey(recipe.run("tiny", 2), workspace)
+    second, faults = journey.stations_of(recipe.run("tiny", 2), workspace)
     assert list(second) == ["its average", "round 1"] and faults == []
 
 
@@ -221,7 +221,7 @@ def test_planted(finished, station, plant, file, line):
     workspace, run = finished
     folder = place(workspace, run, station)
     plant(folder)
-    _, faults = passport.journey(run, workspace)
+    _, faults = journey.stations_of(run, workspace)
     said = [str(fault) for fault in faults if str(folder) in str(fault)]
     assert [text for text in said if line.format(**numbers(folder)) in text and file in text], said
 

@@ -8,11 +8,10 @@ its example's defaults are others: a constant rate, weight decay 0.1, eps 1e-5, 
 
 from pathlib import Path
 
-from omr import recipe
+from omr import recipe, settings
 from omr.training.nemo_rl import checks, keys
 from omr.workspace import RunFolder
 
-FOLDER = "/opt/nemo-rl"  # where the pinned image keeps NeMo-RL
 BASE_YAML = "examples/configs/sft.yaml"
 HEADER = """\
 # What NeMo-RL reads for {title}: NeMo-Skills' SFT configuration plus the recipe's arguments, in full.
@@ -30,7 +29,7 @@ def config(
     gpus: int | None = None,
     overrides: str | None = None,
     wandb: dict | None = None,
-    engine_root: str = FOLDER,
+    engine_root: str = settings.NEMO_RL_FOLDER,
 ) -> dict:
     """The whole configuration as plain values; a RequestError where the parallel sizes cannot work.
 

@@ -51,7 +51,7 @@ def of(
         gpus=request.job_gpus,
         overrides=request.overrides,
         wandb=wandb,
-        engine_root=settings.get("NEMO_RL") or config.FOLDER,
+        engine_root=settings.nemo_rl_folder(),
     )
     return EngineFile(folder.engine_yaml("nemo-rl"), config.text(values, run, request.overrides))
 

@@ -45,7 +45,10 @@ class Hub:
         self.repos[(kind, repo)] = {"files": dict(files), "revision": revision}
 
     def fault(self, path: str, times: int = 1, **what: object) -> None:
-        """The next `times` answers about `path` (or `tree`): status, retry_after, cut (bytes), body."""
+        """The next `times` answers to GET of `path` (or `tree`): status, retry_after, cut (bytes), body.
+
+        `HEAD <path>` is for the question about a file's size and hash that the client asks before it.
+        """
         self.faults.setdefault(path, []).extend([what] * times)
 
     def asked(self, path: str) -> list[dict]:
@@ -119,7 +122,7 @@ class Hub:
                 self.meet(path, data, headers, about)
 
             def meet(self, path: str, data: bytes, headers: dict, about: dict | None = None) -> None:
-                queue = hub.faults.get(path)
+                queue = hub.faults.get(f"HEAD {path}" if self.command == "HEAD" else path)
                 fault = queue.pop(0) if queue else {}
                 if "status" in fault:
                     after = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}

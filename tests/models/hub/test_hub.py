@@ -1,6 +1,7 @@
 """omr/models/hub.py with the real client against a hub that cuts, refuses, truncates and lies."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from omr.errors import OmrError
-from omr.models import hub
+from omr.models import hub, transfer
 from omr.recipe import Pin
 from omr.settings import ROOT
 from tests.models.hub.loopback import Hub
@@ -44,10 +45,9 @@ def server(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(hub, "CHUNK", 1000)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
         naps = []
-        monkeypatch.setattr(hub.time, "sleep", naps.append)  # the client's module is the same
+        monkeypatch.setattr(time, "sleep", naps.append)  # the client's module is the same
         hub_server.naps = naps
         yield hub_server
         _http.close_session()
@@ -110,6 +110,13 @@ def test_one_fault_is_overcome(server, tmp_path, fault):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_question_about_a_file_that_fails_once_is_asked_again(server, tmp_path, status):
+    server.fault(f"HEAD {LARGE}", status=status)
+    fetch(tmp_path / "raw")
+    same(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_listing_that_fails_once_is_asked_again(server, tmp_path, status):
     server.fault("tree", status=status)
     fetch(tmp_path / "raw")
@@ -145,6 +152,8 @@ def test_retry_after_is_obeyed(server, tmp_path):
 )
 def test_a_fault_that_stays_ends_in_one_line(server, tmp_path, fault, words):
     server.fault(LARGE, times=200, **fault)
+    if "status" in fault:
+        server.fault(f"HEAD {LARGE}", times=200, **fault)
     with pytest.raises(OmrError, match=LARGE) as caught:
         fetch(tmp_path / "raw")
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -210,7 +219,6 @@ def test_another_revision_is_another_download(server, tmp_path):
 def test_offline_the_cache_serves(server, tmp_path, monkeypatch):
     from huggingface_hub import constants, snapshot_download
 
-    monkeypatch.setattr(hub.time, "sleep", time.sleep)
     snapshot_download(
         PIN.repo,
         repo_type="dataset",
@@ -243,34 +251,92 @@ def test_the_command_says_the_same_to_hf(tmp_path):
     )
 
 
+CHILD = """
+import fcntl, sys, time
+from pathlib import Path
+from omr.models import hub, transfer
+from omr.recipe import Pin
+folder, repo, revision, pattern, lock = sys.argv[1:]
+if lock == "shut out nobody":  # as some Lustre, GPFS and NFS mounts do
+    fcntl.flock = lambda *_: None
+    time.sleep = lambda _, wait=time.sleep: wait(0.1)
+hub.download(Pin(repo, revision), "dataset", (pattern,), Path(folder), streams=2)
+"""
+
+
+def child(server, tmp_path, pattern="data/*", lock="real"):
+    """A download in a process of its own, and the folder it fills."""
+    environ = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home")}
+    words = [sys.executable, "-c", CHILD, str(tmp_path / "raw"), PIN.repo, PIN.revision, pattern, lock]
+    return subprocess.Popen(words, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def arriving(folder):
+    """Bytes of files that have no final name yet."""
+    return transfer._size(folder) if folder.exists() else 0
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(tmp_path):
-    """A process of its own, SIGKILLed while a file arrives: the next one asks for the rest alone."""
-    code = (
-        "import sys; from omr.models import hub; from omr.recipe import Pin; from pathlib import Path;"
-        f"pin = Pin({PIN.repo!r}, {PIN.revision!r});"
-        "hub.download(pin, 'dataset', ('data/*',), Path(sys.argv[1]), streams=1)"
-    )
+    """A process of its own, SIGKILLed while a file arrives: the finished ones are not asked for again."""
+    small, raw = "data/cot-00001-of-00002.parquet", tmp_path / "raw"
     with Hub() as server:
-        big = {LARGE: random.Random(4).randbytes(60_000_000)}
+        big = {LARGE: random.Random(4).randbytes(60_000_000), small: FILES[small]}
         server.add("dataset", PIN.repo, big, PIN.revision)
-        environ = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home")}
-        words = [sys.executable, "-c", code, str(tmp_path / "raw")]
-        partial = tmp_path / "raw/data"
         server.fault(LARGE, cut=30_000_000)
         server.fault(LARGE, times=100, status=503)
-        child = subprocess.Popen(words, env=environ, cwd=ROOT, stderr=subprocess.PIPE)
-        for _ in range(1200):
-            sizes = [p.stat().st_size for p in partial.glob(".*.part")] if partial.exists() else []
-            if max(sizes, default=0) >= 20_000_000:
-                break
-            time.sleep(0.05)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        assert sizes and not (tmp_path / "raw" / LARGE).exists()
+        first = child(server, tmp_path)
+        wait_for(lambda: (raw / small).exists() and arriving(raw) >= 20_000_000)
+        wait_for(lambda: small in (raw / hub.RECORD).read_text() if (raw / hub.RECORD).exists() else False)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        assert not (raw / LARGE).exists() and list(raw.glob(".hub-*"))
         server.faults.clear()
         server.log.clear()
-        subprocess.run(words, env=environ, cwd=ROOT, check=True)
-        assert (tmp_path / "raw" / LARGE).read_bytes() == big[LARGE]
-        first = server.asked(LARGE)[0]
-        assert int(first.get("range", first.get("Range")).removeprefix("bytes=").rstrip("-")) >= 20_000_000
+        again = child(server, tmp_path)
+        assert again.wait() == 0, again.stderr.read()
+        assert {name: (raw / name).read_bytes() for name in big} == big
+        assert not server.asked(small) and len(server.asked(LARGE)) == 1
+        assert not list(raw.glob(".hub-*")), "what the killed one left is gone"
+
+
+def test_two_at_once_where_the_lock_shuts_out_nobody(tmp_path):
+    """Neither sees the other's files before they are whole: both succeed, and every file is verified."""
+    with Hub() as server:
+        files = {f"data/{n}.parquet": random.Random(n).randbytes(3_000_000 + n) for n in range(6)}
+        server.add("dataset", PIN.repo, files, PIN.revision)
+        for name in files:
+            server.fault(name, times=2, cut=1_000_000)  # they are at the same file for a while
+        both = [child(server, tmp_path, lock="shut out nobody") for _ in range(2)]
+        for process in both:
+            assert process.wait() == 0, process.stderr.read()
+        raw = tmp_path / "raw"
+        assert {name: (raw / name).read_bytes() for name in files} == files
+        record = json.loads((raw / hub.RECORD).read_text())
+        assert {n: e["sha256"] for n, e in record["files"].items()} == {
+            n: hashlib.sha256(data).hexdigest() for n, data in files.items()
+        }
+        assert not list(raw.glob(".hub-*"))
+        server.log.clear()
+        assert child(server, tmp_path).wait() == 0
+        assert server.log == [], "nothing is left to fetch"
+
+
+def test_a_second_one_is_told_to_wait_where_locks_work(tmp_path):
+    with Hub() as server:
+        server.add("dataset", PIN.repo, FILES, PIN.revision)
+        server.fault(LARGE, times=100, status=503)
+        first = child(server, tmp_path)
+        wait_for(lambda: (tmp_path / "raw" / "data").exists())
+        second = child(server, tmp_path)
+        assert second.wait() == 1 and "is being made by process" in second.stderr.read()
+        first.kill()
+        first.communicate()

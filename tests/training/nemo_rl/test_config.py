@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import recipe
+from omr import recipe, settings
 from omr.errors import RequestError
 from omr.run import frozen
 from omr.training.nemo_rl import checks, config, keys
@@ -371,7 +371,7 @@ def here(run, tmp_path):
     text = (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
     example = checkout("NEMO_RL_SOURCE") / config.BASE_YAML
     path = tmp_path / "nemo_rl.yaml"
-    path.write_text(text.replace(f"{config.FOLDER}/{config.BASE_YAML}", str(example)))
+    path.write_text(text.replace(f"{settings.NEMO_RL_FOLDER}/{config.BASE_YAML}", str(example)))
     return path
 
 

@@ -1,27 +1,48 @@
-"""The base model: brought whole, patched where the recipe has it, proved, and written down."""
+"""The base model of a recipe row: brought, patched for long context if the recipe says so, and verified."""
 
 import shlex
 import shutil
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
+from typing import TypedDict
 
 from omr import files, manifest
 from omr.errors import OmrError, RequestError
+from omr.manifest import FileEntry
 from omr.models import passport, rope, weights
+from omr.models.passport import Entries, Station
 from omr.progress import Progress
 from omr.recipe import LONG_CONTEXT, Model
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
 
-# Weights, configuration, tokenizer and licence; neither pickles nor anybody's code.
+# Weights, configuration, tokenizer and licence; no pickles and no code.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*")
-Download = Callable[..., dict[str, dict]]
+Download = Callable[..., dict[str, FileEntry]]  # omr.models.hub.download, or a test's
 
 
-def inputs(model: Model, base: Path | None) -> dict:
-    """What decides the folder's content, for its manifest."""
+class Inputs(TypedDict):
+    """What decides the content of models/<model>."""
+
+    model: str
+    source: dict[str, str | int]  # `copy`: a folder; or `repo` and `revision`; or `made by` and `seed`
+    patched: bool
+
+
+class Manifest(TypedDict):
+    """What manifest.json of models/<model> says, beside the code and the command that made it."""
+
+    inputs: Inputs
+    files: dict[str, FileEntry]
+    patch: list[str]  # what the long-context patch changed: `rope_theta 10000 -> 500000.0`
+    tensors: int
+    passport: dict[str, Entries]  # of the files as published, and patched
+    versions: dict[str, str]
+
+
+def inputs(model: Model, base: Path | None) -> Inputs:
+    """What decides the folder's content, for its manifest; `base` is the local copy that BASE names."""
     if base:
         source = {"copy": str(base.absolute())}
     elif model.base:
@@ -31,10 +52,10 @@ def inputs(model: Model, base: Path | None) -> dict:
     return {"model": model.name, "source": source, "patched": model.patched}
 
 
-def finished(model: Model, workspace: Workspace, base: Path | None, force: bool = False) -> dict | None:
+def finished(model: Model, workspace: Workspace, base: Path | None, force: bool = False) -> Manifest | None:
     """The manifest of a model that is there already; None if there is work to do.
 
-    A copy that BASE once named stays good when BASE is no longer said.
+    A model that was copied from BASE stays finished when BASE is not given again.
     """
     folder, wanted = workspace.model(model.name), inputs(model, base)
     made = None if force else manifest.read(folder)
@@ -45,11 +66,11 @@ def finished(model: Model, workspace: Workspace, base: Path | None, force: bool 
 
 def make(
     model: Model, workspace: Workspace, download: Download, *, base: Path | None = None, force: bool = False
-) -> dict:
-    """Bring, patch and prove models/<model>; returns its manifest.
+) -> Manifest:
+    """Bring, patch and verify models/<model>; returns its manifest.
 
-    `download` is omr.hub's. What has arrived stays for the next run; nothing stands under the final
-    name before all of it is proved.
+    Nothing stands under the final name before all of it is verified; what has arrived by then stays for the
+    next attempt.
     """
     if made := finished(model, workspace, base, force):
         return made
@@ -57,19 +78,20 @@ def make(
     aside = folder.with_name(f".{folder.name}.partial")
     with files.lock(folder.with_name(f".{folder.name}.lock"), str(folder)):
         aside.mkdir(parents=True, exist_ok=True)
-        known = bring(model, aside, download, base)
+        known = _bring(model, aside, download, base)
         parts = weights.shards(aside)
-        _size(aside, parts, model)
+        _check_size(aside, parts, model)
         published = passport.check(aside, model, "published")
         changes = rope.patch(aside / "config.json") if model.patched else []
+        known.pop("config.json", None)
         rope.prove(aside, model)
-        patched = passport.check(aside, model, "patched", ("published", published))
-        for note in aside.glob(".*"):
-            note.unlink()  # the download's own
+        patched = passport.check(aside, model, "patched", Station("published", published))
+        for notes in aside.glob(".*"):  # of the download
+            shutil.rmtree(notes) if notes.is_dir() else notes.unlink()
         manifest.write(
             aside,
             inputs(model, base),
-            files=listed(aside, {n: known[n] for n in known if n != "config.json"}),
+            files=manifest.entries(aside, known),
             patch=changes,
             tensors=sum(len(part.tensors) for part in parts),
             passport={"published": published, "patched": patched},
@@ -82,7 +104,7 @@ def make(
 def plan(
     model: Model, workspace: Workspace, command: Callable[..., str], base: Path | None = None
 ) -> list[str]:
-    """The shell commands that do the same by hand; `command` is omr.hub's."""
+    """The shell commands that do the same by hand; `command` is omr.models.hub's."""
     folder = workspace.model(model.name)
     if base:
         lines = [shlex.join(["cp", "-r", str(base), str(folder)])]
@@ -97,27 +119,27 @@ def plan(
     return lines
 
 
-def summary(made: dict) -> str:
+def summary(made: Manifest) -> str:
     """A manifest in one line: bytes, tensors, the patch."""
     size = files.human(sum(entry["size"] for entry in made["files"].values()))
     patch = made["patch"] or (["patched already"] if made["inputs"]["patched"] else ["not to be patched"])
     return f"{size}, {made['tensors']} tensors; {', '.join(patch)}"
 
 
-def bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, dict]:
+def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, FileEntry]:
     """Put the published files into `aside`; returns the sizes and hashes that are known already."""
     if base:
-        return _copy(model, base, aside)
+        _copy(model, base, aside)
+        return {}
     if model.base:
-        advice = "set BASE= to a local copy"
-        return download(model.base, "model", PATTERNS, aside, advice=advice)
+        return download(model.base, "model", PATTERNS, aside, advice="set BASE= to a local copy")
     shutil.rmtree(aside)
     tiny_model.write_base(aside)
     return {}
 
 
-def _size(folder: Path, parts: list[weights.Shard], model: Model) -> None:
-    """An OmrError for a model of another size: rates and parallel sizes are the row's."""
+def _check_size(folder: Path, parts: list[weights.Shard], model: Model) -> None:
+    """An OmrError for a model of another size than the row's, which its rates and parallel sizes are for."""
     count = sum(prod(tensor.shape) for part in parts for tensor in part.tensors)
     if not 2 / 3 < count / model.parameters < 3 / 2:
         name = model.base.repo if model.base else "the tiny model"
@@ -127,41 +149,27 @@ def _size(folder: Path, parts: list[weights.Shard], model: Model) -> None:
         )
 
 
-def _copy(model: Model, base: Path, aside: Path) -> dict[str, dict]:
-    """A local copy: whole, of the row's model, and without anything that runs; proved before it is copied."""
+def _copy(model: Model, base: Path, aside: Path) -> None:
+    """Copy a local model, once it is known to be whole, of the row's model, and free of code."""
     config = base / "config.json"
     if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
-    said = rope.parse(config)
-    if "auto_map" in said:
+    settings = rope.parse(config)
+    if "auto_map" in settings:
         raise OmrError(f"{config}: has auto_map, code of its own; the recipe's models have none")
     parts = weights.shards(base)
-    _size(base, parts, model)
+    _check_size(base, parts, model)
     passport.check(base, model, "published")
     if model.patched:
-        rope.patchable(config, said)
+        rope.patchable(config, settings)
     else:
         rope.check(base, model)
-    side = weights.side_files(base)
-    index = [base / weights.INDEX] if (base / weights.INDEX).exists() else []
     shutil.rmtree(aside)
     aside.mkdir()
     files.need_space(aside, sum(part.size for part in parts), f"the copy of {base}")
     progress = Progress(f"copying {base}", sum(part.size for part in parts))
-    for path in [*side, *index, *(part.path for part in parts)]:
+    for path in weights.model_files(base, parts):
         shutil.copyfile(path, aside / path.name)
         if path.suffix == ".safetensors":
             progress.add(path.stat().st_size)
     progress.close()
-    return {}
-
-
-def listed(folder: Path, known: dict[str, dict], patterns: tuple[str, ...] = ("*",)) -> dict[str, dict]:
-    """Size and sha256 of every file that matches, for a manifest; `known` ones are not read again."""
-    files_ = (p.name for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
-    names = sorted(name for name in files_ if any(fnmatchcase(name, pattern) for pattern in patterns))
-    return {
-        name: known.get(name)
-        or {"size": (folder / name).stat().st_size, "sha256": files.sha256(folder / name)}
-        for name in names
-    }
