@@ -14,12 +14,15 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from omr.files import read_json, settle_tree, sha256, sync, write_json
-from omr.run import lease
+from omr.recipe import Run
+from omr.run import lease, sealed
 from omr.run.sealed import steps
+from omr.workspace import RunFolder
 
 LIST = "complete.json"
 SET_ASIDE = ("damaged", "redo")
@@ -182,3 +185,57 @@ def tidy(checkpoints: Path, keep: Callable[[int], bool]) -> list[int]:
             if there and int(path.name.rpartition("_")[2]) <= there[-1]:
                 shutil.rmtree(path, ignore_errors=True)
     return gone
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run, whichever engine writes them. Steps are optimiser steps."""
+
+    folder: RunFolder
+    engine: str
+
+    def whole(self) -> list[int]:
+        """Steps of the whole checkpoints of this run, in order."""
+        room = sealed if self.engine == "nemo-rl" else whole_module()
+        return room.whole(self.folder.checkpoints)
+
+    def mend(self) -> list[str]:
+        """Leave as the highest number the checkpoint to go on from; say what was done, a line each."""
+        room = sealed if self.engine == "nemo-rl" else whole_module()
+        return room.mend(self.folder.checkpoints)
+
+    @property
+    def engine_tidies(self) -> bool:
+        """Whether the engine itself removes the saves that it no longer needs."""
+        return self.engine != "nemo-rl"
+
+    def complete(self, run: Run, whole: Sequence[int]) -> bool:
+        """Whether the last step and every averaged one are whole or converted, or final/ is there."""
+        if (self.folder.final / "manifest.json").exists():
+            return True
+        return {*run.schedule.averaged, run.schedule.steps} <= {*whole, *self._converted(run)}
+
+    def lost(self, run: Run, whole: Sequence[int]) -> list[int]:
+        """Averaged steps that the training is past and that are neither whole nor converted."""
+        there, newest = {*whole, *self._converted(run)}, max(whole, default=0)
+        return [n for n in run.schedule.averaged if n <= newest and n not in there]
+
+    def tidy(self, run: Run, whole: Sequence[int]) -> None:
+        """Remove deadline checkpoints that are no longer needed: neither averaged, nor of the newest two."""
+        keep = {*run.schedule.averaged, *sorted(whole)[-2:]}
+        for step in whole:
+            if step not in keep and step % run.schedule.save_period:
+                # Out of its name first: half removed it would pass for a damaged one.
+                aside = self.folder.checkpoints / f".gone_step_{step}"
+                self.folder.checkpoint(step).rename(aside)
+        for aside in self.folder.checkpoints.glob(".gone_step_*"):
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _converted(self, run: Run) -> set[int]:
+        return {n for n in run.schedule.averaged if (self.folder.hf_step(n) / "manifest.json").exists()}
+
+
+def whole_module() -> object:
+    import sys
+
+    return sys.modules[__name__]

@@ -10,7 +10,8 @@ from omr import manifest, recipe, settings
 from omr.cluster import pipeline, slurm, status, submit
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
-from omr.run import events, frozen
+from omr.run import frozen
+from omr.run.chain_state import ChainState
 from omr.workspace import Workspace
 
 
@@ -236,10 +237,10 @@ def test_a_complete_training_asks_for_no_nodes_again(ready, cluster, space):
 def test_data_that_changed_does_not_become_right_by_asking_again(ready, space):
     data = space.data("openmathreasoning", "round1")
     ready()
-    seen = events.read(ready.folder)["data"]
+    seen = ChainState.load(ready.folder).data
     data.write_text("[]\n")
     ready()
-    assert events.read(ready.folder)["data"] == seen
+    assert ChainState.load(ready.folder).data == seen
 
 
 def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
@@ -247,7 +248,7 @@ def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
     later = manifest.manifest_of(data).stat().st_mtime + 10
     os.utime(data, (later, later))
     ready()
-    assert "data" not in events.read(ready.folder)
+    assert ChainState.load(ready.folder).data is None
 
 
 def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):

@@ -30,7 +30,7 @@ def folder(tmp_path):
     rows = [{"step": i + 1, "time": t, "loss": 2 - i / 10, "tokens": 500} for i, t in enumerate(times)]
     made.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 11, "ti')
     made.checkpoint(8).mkdir(parents=True)
-    made.story.write_text("a\nb\n")
+    made.event_log.write_text("a\nb\n")
     return made
 
 

@@ -14,7 +14,8 @@ from omr.files import lock, write_text
 from omr.models import average, convert
 from omr.recipe import Run
 from omr.request import TrainRequest
-from omr.run import events, frozen, sealed, stopping
+from omr.run import frozen, sealed, stopping
+from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.settings import ROOT
 from omr.training.nemo_rl import engine_file, prepared_data
@@ -36,7 +37,7 @@ def need(run: Run) -> Path:
 
 def complete(run: Run, folder: RunFolder) -> bool:
     """Whether every averaged step is there, whole or converted."""
-    return events.complete(run, folder, sealed.whole(folder.checkpoints))
+    return Checkpoints(folder, "nemo-rl").complete(run, sealed.whole(folder.checkpoints))
 
 
 def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None]) -> int:
