@@ -12,7 +12,7 @@ from omr import recipe
 from omr.cluster import slurm, supervise
 from omr.errors import OmrError
 from omr.files import read_json
-from omr.run import metrics, sealed
+from omr.run import checkpoints, metrics
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted
 from omr.workspace import RunFolder
 
@@ -59,7 +59,7 @@ def of(run: recipe.Run, folder: RunFolder, limit_seconds: float | None = None) -
     found = Status(run.title, folder.root, steps=run.schedule.steps)
     found.final = (folder.final / "manifest.json").exists()
     # By name; whether they are whole is the next link's question, and costs a hash.
-    found.saved = max(sealed.steps(folder.checkpoints), default=0)
+    found.saved = max(checkpoints.steps(folder.checkpoints), default=0)
     _speed(found, folder, limit_seconds)
     _jobs(found, folder)
     if folder.event_log.exists():

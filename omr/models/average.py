@@ -8,8 +8,8 @@ from omr.errors import OmrError, listing
 from omr.models import base, finish, mean, passport, rope, weights
 from omr.recipe import Run
 from omr.run import frozen
+from omr.run.checkpoints import steps as numbered
 from omr.run.frozen import FrozenRun
-from omr.run.sealed import steps as numbered
 from omr.training import preflight
 from omr.workspace import RunFolder, Workspace
 

@@ -17,7 +17,7 @@ from omr.errors import OmrError, RequestError, listing
 from omr.models import base as model
 from omr.models import passport, rope, weights
 from omr.recipe import Run
-from omr.run import checkpoints, frozen, sealed
+from omr.run import checkpoints, frozen
 from omr.training import preflight
 from omr.training.nemo_rl import config as nemo_rl
 from omr.workspace import RunFolder, Workspace
@@ -44,7 +44,7 @@ def checkpoint(folder: RunFolder, step: int) -> Path:
             raise OmrError(
                 f"{path}: is missing, only {half}{path.name} is there, which {why}; train on first"
             )
-    there = listing([f"step_{n}" for n in sealed.steps(folder.checkpoints)], "and") or "none"
+    there = listing([f"step_{n}" for n in checkpoints.steps(folder.checkpoints)], "and") or "none"
     raise OmrError(f"{path}: is missing (there: {there}); train on until step {step} first")
 
 
@@ -53,7 +53,9 @@ def inputs(path: Path) -> dict:
     parts = [
         p for p in sorted(path.rglob("*")) if p.suffix in (".safetensors", ".distcp") or p.name == ".metadata"
     ]
-    return {"checkpoint": {str(p.relative_to(path)): [p.stat().st_size, sealed.digest(p)] for p in parts}}
+    return {
+        "checkpoint": {str(p.relative_to(path)): [p.stat().st_size, files.digest_of_ends(p)] for p in parts}
+    }
 
 
 def finished(folder: RunFolder, step: int) -> bool:
@@ -71,7 +73,7 @@ def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None)
     base = began.base.path
     reference = (base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
-        if fault := checkpoints.damage(source, began.run_identity):
+        if fault := checkpoints.damage(source, "trl"):
             raise OmrError(f"{source}: is damaged ({fault}); run make train again")
         parts = weights.shards(source, alone=False)
         files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
@@ -115,7 +117,7 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
     if finished(folder, step):
         return False
     source = checkpoint(folder, step)
-    if fault := sealed.damage(source):
+    if fault := checkpoints.damage(source, "nemo-rl"):
         raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
     reference = _base(run, source)
     with _building(folder, step) as aside:

@@ -13,7 +13,8 @@ from omr import manifest, recipe, settings
 from omr.errors import OmrError, RequestError, choose
 from omr.models import average, convert
 from omr.request import ENGINES, TrainRequest
-from omr.run import checkpoints, frozen, lease, stopping
+from omr.run import frozen, lease, stopping
+from omr.run.checkpoints import Checkpoints
 from omr.runner import RUNNERS
 from omr.settings import ROOT
 from omr.training import preflight
@@ -164,7 +165,8 @@ def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:
     data = frozen.need(run, folder).data
     if verify or data.size < HASHED:
         preflight.data(data, None, verify=True)
-    if not checkpoints.complete(folder.checkpoints):
+    saved = Checkpoints(folder, "trl")
+    if not saved.complete(run, saved.whole()):
         reached = _train(run, folder, max(1, request.gpus))
         if reached < run.schedule.steps:
             return reached
@@ -203,4 +205,4 @@ def _train(run: recipe.Run, folder: RunFolder, processes: int) -> int:
         raise OmrError(
             f"{run.title}: training in {processes} processes failed (see above); run again to go on"
         )
-    return max(checkpoints.whole(folder.checkpoints), default=0)
+    return max(Checkpoints(folder, "trl").whole(), default=0)

@@ -14,7 +14,7 @@ from omr.cluster.attempt import Attempt
 from omr.errors import OmrError
 from omr.models import convert
 from omr.request import TrainRequest
-from omr.run import frozen, lease, sealed
+from omr.run import checkpoints, frozen, lease
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.training.nemo_rl import prepared_data
@@ -28,7 +28,7 @@ class ByName(Checkpoints):
     """Checkpoints that count by their name alone."""
 
     def whole(self):
-        return sealed.steps(self.folder.checkpoints)
+        return checkpoints.steps(self.folder.checkpoints)
 
     def mend(self):
         return []

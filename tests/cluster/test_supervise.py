@@ -11,7 +11,7 @@ from omr import recipe
 from omr.cluster import supervise
 from omr.cluster.attempt import Attempt
 from omr.request import TrainRequest
-from omr.run import lease, sealed
+from omr.run import checkpoints, lease
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.workspace import RunFolder
@@ -86,7 +86,7 @@ def attempt(tmp_path, monkeypatch):
     folder.logs.mkdir(parents=True)
     folder.checkpoints.mkdir()
     found = Checkpoints(folder, "nemo-rl")
-    monkeypatch.setattr(Checkpoints, "whole", lambda self: sealed.steps(self.folder.checkpoints))
+    monkeypatch.setattr(Checkpoints, "whole", lambda self: checkpoints.steps(self.folder.checkpoints))
     made = Attempt(TrainRequest.of(RUN), folder, None, "7", 0, "1 of 2", found, margin=60)
     made.held = lease.take(folder.lease, "7", 0, lambda job: False)
     return made

@@ -14,12 +14,12 @@ from omr.files import lock, write_text
 from omr.models import average, convert
 from omr.recipe import Run
 from omr.request import TrainRequest
-from omr.run import frozen, sealed, stopping
+from omr.run import frozen, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.settings import ROOT
 from omr.training.nemo_rl import engine_file, prepared_data
-from omr.workspace import RunFolder, Workspace
+from omr.workspace import Workspace
 
 SCRIPT = Path("examples", "run_sft.py")
 
@@ -35,11 +35,6 @@ def need(run: Run) -> Path:
     return home
 
 
-def complete(run: Run, folder: RunFolder) -> bool:
-    """Whether every averaged step is there, whole or converted."""
-    return Checkpoints(folder, "nemo-rl").complete(run, sealed.whole(folder.checkpoints))
-
-
 def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None]) -> int:
     """Train until the end or until asked to stop, convert and average; returns the step that was reached."""
     run, folder = request.run, workspace.run(request.run)
@@ -47,16 +42,17 @@ def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None
     if not request.gpus:
         raise RequestError(f"{run.title}: NeMo-RL needs GPUs, and none is visible here; choose RUNNER=slurm")
     began = frozen.freeze(folder, frozen.inputs(request, workspace))
-    if not complete(run, folder):
+    saved = Checkpoints(folder, "nemo-rl")
+    if not saved.complete(run, saved.whole()):
         with lock(folder.root / ".train.lock", str(folder.root)):
             _train(request, workspace, began, home, say)
-    reached = max(sealed.whole(folder.checkpoints), default=0)
-    if complete(run, folder):
-        for step in run.schedule.averaged:
-            convert.from_nemo_rl(run, workspace, step)
-        average.make(run, workspace)
-        return run.schedule.steps
-    return reached
+    whole = saved.whole()
+    if not saved.complete(run, whole):
+        return max(whole, default=0)
+    for step in run.schedule.averaged:
+        convert.from_nemo_rl(run, workspace, step)
+    average.make(run, workspace)
+    return run.schedule.steps
 
 
 def _train(
@@ -72,9 +68,10 @@ def _train(
     file = engine_file.of(replace(request, nodes=1), workspace, secrets=settings.secrets())
     engine_file.check(file, began)
     write_text(file.path, file.text)
-    for line in sealed.mend(folder.checkpoints):
+    saved = Checkpoints(folder, "nemo-rl")
+    for line in saved.mend():
         say(line)
-    start = max(sealed.whole(folder.checkpoints), default=0)
+    start = max(saved.whole(), default=0)
     say(f"training goes on from step {start}" if start else "training begins")
     cache = convert.cache(workspace, began.base.path)
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
@@ -98,7 +95,7 @@ def _train(
                 code = subprocess.run([*driver, "--config", str(file.path)], cwd=home, env=environ).returncode
         finally:
             token.unlink(missing_ok=True)
-    if max(sealed.whole(folder.checkpoints), default=0) <= start:
+    if max(saved.whole(), default=0) <= start:
         raise OmrError(
             f"{run.title}: NeMo-RL left no new checkpoint (exit code {code}, see above); run again to go on"
         )
