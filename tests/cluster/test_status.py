@@ -153,7 +153,8 @@ def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
     assert f" NODES={nodes} " in plan.smoke(run)
     smoke = recipe.run(model, 1, steps=20, name="smoke")
     base = Workspace(Path("/w")).model(model)
-    config.config(smoke, Workspace(Path("/w")).run(smoke), base, Path("/w/d.jsonl"), nodes=nodes)
+    folder = Workspace(Path("/w")).run(smoke)
+    config.values(config.Inputs(smoke, folder, base, Path("/w/d.jsonl"), nodes=nodes))
 
 
 def test_plan_says_what_a_lost_node_can_cost(tmp_path):

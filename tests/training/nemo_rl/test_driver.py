@@ -30,7 +30,9 @@ def run(tmp_path):
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    values = config.config(tiny, folder, base, tmp_path / "d.jsonl", gpus=1, engine_root=str(STAND_IN))
+    values = config.values(
+        config.Inputs(tiny, folder, base, tmp_path / "d.jsonl", gpus=1, engine_root=str(STAND_IN))
+    )
     file = folder.engine_yaml("nemo-rl")
     file.write_text(config.text(values, tiny))
 
