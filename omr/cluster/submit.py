@@ -256,11 +256,15 @@ def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
     gpus = min(here.gpus, 1) if tier == "train" else 0
     logs = workspace.root / "logs"
     environments("trl" if tier == "train" else "")
-    shards = int(settings.get("SHARDS") or 1)
-    force = {"FORCE": "1"} if settings.on("FORCE") else {}
-    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
+    shards = settings.number("SHARDS")
+    # A chain's jobs get these from their request; this one does what the command would have done here.
+    given = {
+        s.name: os.environ[s.name] for s in settings.SETTINGS.values() if s.of_run and os.environ.get(s.name)
+    }
+    given |= {"FORCE": "1"} if settings.on("FORCE") else {}
+    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **given)]
     if name == "data" and shards > 1:
-        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
+        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **given)
     ids = submit(jobs, logs / f"{name}.jobs.json")
     shown = ", ".join(f"{key} {i}" for key, i in ids.items())
     say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")

@@ -328,3 +328,16 @@ def test_launchers_do_not_mix(ready, space, cluster, monkeypatch):
     with pytest.raises(RequestError, match="begun with LAUNCHER=ns"):
         submit.dispatch(TrainRequest.of(ready.run), space, submit.Submission(1), print)
     assert not cluster.jobs
+
+
+def test_a_stage_as_a_job_is_asked_the_same(space, cluster, monkeypatch):
+    """`make data ROUND=2 RUNNER=slurm`: the words are in the environment, and the job gets them."""
+    said = {"DATASET": "tiny", "ROUND": "2", "SEED": "3", "NAME": "x", "FORCE": "1", "DRY_RUN": "0"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    submit.submit_stage("data", "bin/data.py", [], print)
+    ((_, _, environ),) = cluster.jobs
+    assert {name: environ.get(name) for name in said} == {**said, "DRY_RUN": None}
+    monkeypatch.setenv("SHARDS", "two")
+    with pytest.raises(RequestError, match="SHARDS=two is not a whole number"):
+        submit.submit_stage("data", "bin/data.py", [], print)
