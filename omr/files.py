@@ -68,18 +68,14 @@ def building(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        settle_tree(aside)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        sync(folder.parent)
+        install(aside, folder)
     finally:
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def install(aside: Path, folder: Path) -> None:
-    """Make the finished folder `aside`, which a later run may have gone on with, `folder`."""
+    """Make the finished folder `aside` to `folder`, replacing what stood there."""
     old = folder.with_name(f".{folder.name}.old")
     settle_tree(aside)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,10 +1,11 @@
 """NeMo-RL on this machine's GPUs alone, one node: in its image (RUNNER=docker), or where NEMO_RL is."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from omr.request import TrainRequest
 from omr.run import frozen, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
-from omr.settings import ROOT
 from omr.training.nemo_rl import engine_file, prepared_data
-from omr.workspace import Workspace
+from omr.workspace import RunFolder, Workspace
 
-SCRIPT = Path("examples", "run_sft.py")
+SCRIPT = Path("examples", "run_sft.py")  # in NeMo-RL's folder
+DRIVER = Path(__file__).with_name("driver.py")
 
 
 def need(run: Run) -> Path:
@@ -77,25 +78,33 @@ def _train(
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
         if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
-        token = folder.root / f".ray-{os.getpid()}"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        try:
-            with stopping.by_file(folder) as environ:
-                environ |= {
-                    "OMR_METRICS": str(folder.metrics),
-                    "OMR_DATA": str(prepared),
-                    "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
-                    # Ray runs code for whoever reaches its ports, and a container shares the host's.
-                    "RAY_AUTH_MODE": "token",
-                    "RAY_AUTH_TOKEN_PATH": str(token),
-                    "RAY_USAGE_STATS_ENABLED": "0",
-                }
-                driver = ["uv", "run", "--no-sync", "python", str(ROOT / "omr/training/nemo_rl/driver.py")]
-                code = subprocess.run([*driver, "--config", str(file.path)], cwd=home, env=environ).returncode
-        finally:
-            token.unlink(missing_ok=True)
+        with _ray_token(folder) as token, stopping.by_file(folder) as environ:
+            environ |= {
+                "OMR_METRICS": str(folder.metrics),
+                "OMR_DATA": str(prepared),
+                "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token),
+                "RAY_USAGE_STATS_ENABLED": "0",
+            }
+            command = ["uv", "run", "--no-sync", "python", str(DRIVER), "--config", str(file.path)]
+            code = subprocess.run(command, cwd=home, env=environ).returncode
     if max(saved.whole(), default=0) <= start:
         raise OmrError(
             f"{run.title}: NeMo-RL left no new checkpoint (exit code {code}, see above); run again to go on"
         )
+
+
+@contextlib.contextmanager
+def _ray_token(folder: RunFolder) -> Iterator[Path]:
+    """A file with a token of this session's own, gone after it.
+
+    Ray runs code for whoever reaches its ports, and a container shares the host's.
+    """
+    path = folder.root / f".ray-{os.getpid()}"
+    path.touch(mode=0o600)
+    try:
+        path.write_text(secrets.token_hex(32))
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
