@@ -5,7 +5,7 @@ import click
 
 from omr import cli, recipe
 from omr.cluster import slurm
-from omr.run import events
+from omr.run.events import log_event
 
 
 @click.command()
@@ -24,7 +24,7 @@ def main(run: recipe.Run, dry_run: bool) -> None:
         click.echo("scancel " + " ".join(ids))
         return
     slurm.cancel(ids)
-    events.tell(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
+    log_event(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
     click.echo(f"{run.title}: cancelled jobs {', '.join(ids)}; make train goes on from the last checkpoint")
 
 

@@ -8,9 +8,10 @@ import click
 
 from omr import cli, settings
 from omr.cluster import link
+from omr.cluster.attempt import Attempt
 from omr.errors import OmrError
 from omr.request import TrainRequest
-from omr.run import events
+from omr.run.checkpoints import Checkpoints
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -28,17 +29,18 @@ def main(stage: str | None, complete: bool, command: tuple[str, ...], **words: s
     sys.exit(link.run_link(attempt, command))
 
 
-def _attempt(request: TrainRequest) -> events.Attempt:
+def _attempt(request: TrainRequest) -> Attempt:
     """This start of this job, as Slurm's variables name it."""
     workspace = cli.workspace()
-    return events.Attempt(
+    folder = workspace.run(request.run)
+    return Attempt(
         request,
-        workspace.run(request.run),
+        folder,
         workspace,
         job=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"],
         restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         link=f"{os.environ.get('LINK', '?')} of {os.environ.get('LINKS', '?')}",
-        probe=events.probe(request.engine),
+        checkpoints=Checkpoints(folder, request.engine),
         margin=_margin(),
     )
 

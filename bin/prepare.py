@@ -5,7 +5,8 @@ import click
 
 from omr import cli, manifest
 from omr.request import TrainRequest
-from omr.run import events, frozen
+from omr.run import frozen
+from omr.run.chain_state import ChainState
 from omr.training.nemo_rl import prepared_data
 
 
@@ -18,9 +19,11 @@ def main(request: TrainRequest, workers: int | None) -> None:
     data = frozen.data_of(request.run, workspace, request.modes)
     made = prepared_data.make(workspace, data, request.limit, workers)
     folder = workspace.run(request.run)
-    if folder.jobs_json.exists() and "data" not in events.read(folder):
+    state = ChainState.load(folder)
+    if folder.jobs_json.exists() and state.data is None:
         # Its whole hash stands behind what was made: no link has to take it again.
-        events.note(folder, data=manifest.fingerprint(data).as_json())
+        state.data = manifest.fingerprint(data)
+        state.save(folder)
     click.echo(made)
 
 

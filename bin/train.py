@@ -34,10 +34,10 @@ def main(
 ) -> None:
     """Train a run of the recipe."""
     workspace = cli.workspace()
-    if moment := stage.moment(deadline):
-        os.environ["OMR_DEADLINE"] = str(min(moment, float(os.environ.get("OMR_DEADLINE") or moment)))
-    if train_only or stage.is_link():
-        stage.link(request, workspace)
+    if end := stage.parse_deadline(deadline):
+        os.environ["OMR_DEADLINE"] = str(min(end, float(os.environ.get("OMR_DEADLINE") or end)))
+    if train_only or stage.is_training_process():
+        stage.train_only(request, workspace)
         return
     where = settings.get("RUNNER") if dry_run else stage.runner(request.run)
     title, folder = request.run.title, workspace.run(request.run)

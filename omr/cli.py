@@ -1,4 +1,4 @@
-"""What every script in bin/ shares: the user's words as click options, and one line for each failure."""
+"""What every script in bin/ shares: settings as click options, and one line for each failure."""
 
 import errno
 import functools
@@ -12,63 +12,49 @@ from typing import Any
 import click
 
 from omr import libraries, recipe, settings
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, choose
 from omr.files import writable
 from omr.request import TrainRequest
 from omr.workspace import Workspace
 
 
-def option(name: str, flag: bool = False, type: type | None = None) -> Callable:
-    """The click option of a documented setting: `--num_training_jobs`, its environment name, its text."""
+def option(name: str) -> Callable:
+    """A setting as an option of click: `--num_training_jobs`, `--num-training-jobs`, or its variable."""
     setting = settings.SETTINGS[name]
     word = name.lower()
+    switch = setting.kind == "switch"
     return click.option(
         *settings.spellings(name),
         word,
         envvar=name,
-        default=False if flag else setting.default,
-        is_flag=flag,
-        type=None if flag else type,
+        default=False if switch else setting.default,
+        is_flag=switch,
+        type=None if switch else _Value(setting),
         help=setting.text,
-        show_default=not flag and setting.default is not None,
+        show_default=not switch and setting.default is not None,
     )
 
 
 def options(*names: str) -> Callable:
-    """Several plain options at once; those of FLAGS are switches, those of NUMBERS whole numbers."""
-
-    def add(function: Callable) -> Callable:
-        for name in reversed(names):
-            number = _Number(name, 0 if name in ("SEED", "GPUS") else 1) if name in NUMBERS else None
-            function = option(name, flag=name in FLAGS, type=number)(function)
-        return function
-
-    return add
+    """Several of them at once."""
+    return lambda function: functools.reduce(lambda made, name: option(name)(made), reversed(names), function)
 
 
-FLAGS = ("EVAL", "VERIFY", "FOLLOW", "JSON", "DRY_RUN", "FORCE", "YES")
 # What names a run, and what else a training is asked with.
 RUN = ("MODEL", "ROUND", "VARIANT", "NAME", "STEPS")
 TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS")
-NUMBERS = ("SEED", "STEPS", "LIMIT", "NUM_TRAINING_JOBS", "NODES", "GPUS", "WORKERS", "SHARDS", "MAX_TOKENS")
 
 
-class _Number(click.ParamType):
-    """A whole number of at least `least`; anything else is refused in our words."""
+class _Value(click.ParamType):
+    """A setting's value. What is wrong is said of the setting; click would name its option alone."""
 
-    name = "number"
+    def __init__(self, setting: settings.Setting) -> None:
+        self.setting, self.name = setting, setting.kind
 
-    def __init__(self, setting: str, least: int) -> None:
-        self.setting, self.least = setting, least
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(str(value))
-        except ValueError:
-            number = None
-        if number is None or number < self.least:
-            raise RequestError(f"{self.setting}={value} is not a whole number from {self.least} up")
-        return number
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        if self.setting.kind == "number":
+            return self.setting.number(str(value))
+        return choose(self.setting.name, value, self.setting.choices) if self.setting.choices else value
 
 
 def workspace() -> Workspace:

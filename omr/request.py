@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from omr import recipe
 from omr.errors import RequestError, choose
+from omr.settings import SETTINGS
 
-ENGINES = ("trl", "nemo-rl")
+ENGINES = SETTINGS["ENGINE"].choices
 
 
 @dataclass(frozen=True)

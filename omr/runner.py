@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from omr import settings
 from omr.errors import OmrError, choose
 
-RUNNERS = ("host", "docker", "slurm")
+RUNNERS = settings.SETTINGS["RUNNER"].choices
 
 
 def argument(name: str, args: Sequence[str], environ: Mapping[str, str]) -> str | None:

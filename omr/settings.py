@@ -1,4 +1,4 @@
-"""The user's words and the machine's facts: command line, then environment, then .env, then default.
+"""The settings of a command and of this machine: command line, then environment, then .env, then default.
 
 `python -m omr.settings exec COMMAND…` becomes COMMAND with .env in its environment, for docker/entry.sh.
 """
@@ -10,6 +10,7 @@ import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omr.errors import OmrError, RequestError, nearest
 
@@ -20,21 +21,50 @@ IMAGE_ENV = Path("/opt/omr/image.env")  # written by the Dockerfile; the code ma
 
 @dataclass(frozen=True)
 class Setting:
-    """One documented variable; `machine` facts belong in .env, the others are said per command."""
+    """One documented variable, and everything that the program has to know of it.
+
+    A new one needs its row here and its place in the Makefile's WORDS; a machine fact also in .env.example.
+    """
 
     name: str
     text: str
     default: str | None = None
-    machine: bool = False
+    machine: bool = False  # a fact about this machine, for .env; the others are given with each command
     secret: bool = False
+    kind: str = "text"  # or number (whole), switch
+    least: int = 1  # of a number
+    choices: tuple[str, ...] = ()  # empty: any text, or those of the recipe's tables
+    path: str | None = (
+        None  # names a file or folder to read (input) or write below (output): containers see it
+    )
+    of_run: bool = False  # names or shapes a run: a chain's jobs get it from their request
+    for_jobs: bool = True  # False: speaks to one command, and no job is given it
+
+    def number(self, value: str) -> int:
+        """The value of a number; a RequestError for anything but a whole number from `least` up."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        if number is None or number < self.least:
+            raise RequestError(f"{self.name}={value} is not a whole number from {self.least} up")
+        return number
 
 
-def _request(name: str, text: str, default: str | None = None) -> Setting:
-    return Setting(name, text, default)
+def _request(name: str, text: str, default: str | None = None, **more: Any) -> Setting:
+    return Setting(name, text, default, **more)
 
 
-def _machine(name: str, text: str, default: str | None = None) -> Setting:
-    return Setting(name, text, default, machine=True)
+def _number(name: str, text: str, default: str | None = None, **more: Any) -> Setting:
+    return Setting(name, text, default, kind="number", **more)
+
+
+def _switch(name: str, text: str, **more: Any) -> Setting:
+    return Setting(name, f"1: {text}", kind="switch", **more)
+
+
+def _machine(name: str, text: str, default: str | None = None, **more: Any) -> Setting:
+    return Setting(name, text, default, machine=True, **more)
 
 
 def _secret(name: str, text: str) -> Setting:
@@ -44,50 +74,83 @@ def _secret(name: str, text: str) -> Setting:
 SETTINGS = {
     s.name: s
     for s in (
-        _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b"),
-        _request("ROUND", "SFT round: 1, 2", "1"),
-        _request("VARIANT", "filter of round 2: recommended (all splits), paper (CoT only)", "recommended"),
-        _request("DATASET", "row of the corpus table: openmathreasoning, tiny", "openmathreasoning"),
-        _request("MODES", "splits to use", "cot,tir,genselect"),
-        _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded"),
-        _request("BASE", "local copy of the base model: nothing is downloaded"),
-        _request("SEED", "seed of the mix", "0"),
-        _request("NAME", "sets a run apart; becomes part of the folder's name"),
-        _request("STEPS", "a short run: optimiser steps, the schedule derived from them"),
-        _request("LIMIT", "a short run: rows of data"),
-        _request("ENGINE", "what trains: trl, nemo-rl (default: the recipe row's own)"),
-        _request("LAUNCHER", "who submits the chain: sbatch, ns", "sbatch"),
-        _request("NUM_TRAINING_JOBS", "links of the Slurm chain", "1"),
-        _request("DEADLINE", "save and stop by then: seconds from now, or a time like 2026-01-31T18:00"),
-        _request("NODES", "nodes of a training job (default: the recipe's 64)"),
-        _request("GPUS", "GPUs a node (default: the recipe's 8)"),
-        _request("OVERRIDES", "extra NeMo-RL keys: a.b=c d.e=f"),
-        _request("SHARDS", "tasks of the data stage on Slurm", "1"),
-        _request("BAD_ROWS", "a malformed row: stop, skip", "stop"),
-        _request("STATS", "token lengths over: full, sample", "full"),
-        _request("EVAL", "1: evaluate at the end of a chain"),
+        _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b", of_run=True),
+        _request("ROUND", "SFT round: 1, 2", "1", of_run=True, choices=("1", "2")),
         _request(
-            "PROBLEMS", "held-out problems, JSON lines with problem and expected_answer (default: tiny's own)"
+            "VARIANT",
+            "filter of round 2: recommended (all splits), paper (CoT only)",
+            "recommended",
+            of_run=True,
+            choices=("recommended", "paper"),
         ),
-        _request("MAX_TOKENS", "longest answer to a held-out problem"),
-        _request("VERIFY", "1: hash the data file before training, and all weights before averaging"),
-        _request("FOLLOW", "1: keep following the logs"),
-        _request("JSON", "1: machine-readable answer"),
-        _request("DRY_RUN", "1: print exactly what would run, write nothing"),
-        _request("FORCE", "1: redo a finished stage"),
-        _request("YES", "1: really remove what prune lists"),
-        _request("STAGE", "image, shell, image-check: of which image: tools, train (default: both)"),
-        _machine("WORKSPACE", "where everything lands", "./workspace"),
-        _machine("RUNNER", "where a stage runs: host, docker, slurm (default: host for tiny)"),
-        _machine("WORKERS", "worker processes of the data stage (default: the cores)"),
+        _request("DATASET", "row of the corpus table: openmathreasoning, tiny", "openmathreasoning"),
+        _request("MODES", "splits to use", "cot,tir,genselect", of_run=True),
+        _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded", path="input"),
+        _request("BASE", "local copy of the base model: nothing is downloaded", path="input"),
+        _number("SEED", "seed of the mix", "0", least=0, of_run=True),
+        _request("NAME", "sets a run apart; becomes part of the folder's name", of_run=True),
+        _number("STEPS", "a short run: optimiser steps, the schedule derived from them", of_run=True),
+        _number("LIMIT", "a short run: rows of data", of_run=True),
+        _request(
+            "ENGINE",
+            "what trains: trl, nemo-rl (default: the recipe row's own)",
+            of_run=True,
+            choices=("trl", "nemo-rl"),
+        ),
+        _request(
+            "LAUNCHER",
+            "who submits the chain: sbatch, ns",
+            "sbatch",
+            choices=("sbatch", "ns"),
+            for_jobs=False,
+        ),
+        _number("NUM_TRAINING_JOBS", "links of the Slurm chain", "1", for_jobs=False),
+        _request("DEADLINE", "save and stop by then: seconds from now, or a time like 2026-01-31T18:00"),
+        _number("NODES", "nodes of a training job (default: the recipe's 64)"),
+        _number("GPUS", "GPUs a node (default: the recipe's 8)", least=0),
+        _request("OVERRIDES", "extra NeMo-RL keys: a.b=c d.e=f", of_run=True),
+        _number("SHARDS", "tasks of the data stage on Slurm", "1"),
+        _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
+        _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
+        _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
+        _request(
+            "PROBLEMS",
+            "held-out problems, JSON lines with problem and expected_answer (default: tiny's own)",
+            path="input",
+        ),
+        _number("MAX_TOKENS", "longest answer to a held-out problem"),
+        _switch("VERIFY", "hash the data file before training, and all weights before averaging"),
+        _switch("FOLLOW", "keep following the logs", for_jobs=False),
+        _switch("JSON", "machine-readable answer", for_jobs=False),
+        _switch("DRY_RUN", "print exactly what would run, write nothing", for_jobs=False),
+        _switch("FORCE", "redo a finished stage", for_jobs=False),
+        _switch("YES", "really remove what prune lists", for_jobs=False),
+        _request(
+            "STAGE",
+            "image, shell, image-check: of which image: tools, train (default: both)",
+            choices=("tools", "train"),
+        ),
+        _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
+        _machine(
+            "RUNNER",
+            "where a stage runs: host, docker, slurm (default: host for tiny)",
+            choices=("host", "docker", "slurm"),
+            for_jobs=False,
+        ),
+        _number("WORKERS", "worker processes of the data stage (default: the cores)", machine=True),
         _machine("MEMORY", "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)"),
-        _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id"),
-        _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id"),
+        _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id", path="input"),
+        _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id", path="input"),
         _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),
         _machine("IMAGE", "name of the images that make image builds", "omr"),
         _machine("TOOLS_BASE", "base image in place of the pinned one of tools (a mirror, a stand-in)"),
         _machine("TRAIN_BASE", "base image in place of the pinned NeMo-RL one"),
-        _machine("TOOLS_TIER", "what the tools image holds: train, data (without torch)", "train"),
+        _machine(
+            "TOOLS_TIER",
+            "what the tools image holds: train, data (without torch)",
+            "train",
+            choices=("train", "data"),
+        ),
         _machine("APT_MIRROR", "mirror of the base's packages, for image builds"),
         _machine("CONTAINER", "image for Slurm jobs: a .sqsh path or a registry reference"),
         _machine("MOUNTS", "extra mounts of the container: /from:/to,/from:/to"),
@@ -98,8 +161,8 @@ SETTINGS = {
         _machine("TIME", "time limit of a job, e.g. 4:00:00 (default: the partition's)"),
         _machine("MARGIN", "seconds before a job's end by which it saves (default: learned from its saves)"),
         _machine("NEMO_RL", "NeMo-RL's folder (default: the image's /opt/nemo-rl)"),
-        _machine("CA_BUNDLE", "extra certificate authorities, a PEM file (proxies)"),
-        _machine("HF_HOME", "cache of the hub client"),
+        _machine("CA_BUNDLE", "extra certificate authorities, a PEM file (proxies)", path="input"),
+        _machine("HF_HOME", "cache of the hub client", path="output"),
         _machine("HF_ENDPOINT", "mirror of the hub"),
         _machine("HF_HUB_OFFLINE", "1: never ask the hub"),
         _machine("WANDB_PROJECT", "W&B project (training logs there when WANDB_API_KEY is set)"),
@@ -125,7 +188,8 @@ def env_file(environ: MutableMapping[str, str] = os.environ) -> Path:
 def read(path: Path) -> dict[str, str]:
     """Parse a .env file with python-dotenv's grammar, nothing interpolated.
 
-    A line that does not parse, a key without a value, a key set twice or unknown: a RequestError
+    Its parser rather than its `dotenv_values`, which passes over what is wrong and knows no line numbers:
+    a line that does not parse, a key without a value, a key set twice or unknown: a RequestError
     that names file and line.
     """
     from dotenv.parser import parse_stream
@@ -165,7 +229,7 @@ def read(path: Path) -> dict[str, str]:
 def load(environ: MutableMapping[str, str] = os.environ) -> None:
     """Put what .env says into the environment where the caller has not said otherwise.
 
-    In a container a value that is merely the image's own ENV does not count as said: .env wins over it.
+    In a container a value that is merely the image's own ENV does not count as set: .env wins over it.
     """
     if "WSL_DISTRO_NAME" in environ and environ.get("NAME") == socket.gethostname():
         del environ["NAME"]  # WSL sets it to the host's name; it names no run
@@ -184,7 +248,7 @@ def image_environment() -> dict[str, str]:
 
 
 def get(name: str) -> str | None:
-    """A documented setting's value after `load`: what was said, else its default; empty counts as unset."""
+    """A setting's value after `load`: what is set, else its default; empty counts as unset."""
     return os.environ.get(name) or SETTINGS[name].default
 
 
@@ -210,6 +274,17 @@ def spellings(name: str) -> list[str]:
 def nemo_rl_folder() -> str:
     """The folder that NeMo-RL is run from: NEMO_RL, else the one in the training image."""
     return get("NEMO_RL") or NEMO_RL_FOLDER
+
+
+def number(name: str) -> int | None:
+    """The value of a number such as NODES, None where it is unset; a RequestError for what is none."""
+    value = get(name)
+    return None if value is None else SETTINGS[name].number(value)
+
+
+def paths(role: str) -> list[str]:
+    """Names of the settings that hold a path of this role: input or output."""
+    return [s.name for s in SETTINGS.values() if s.path == role]
 
 
 def secrets() -> list[str]:

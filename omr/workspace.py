@@ -53,7 +53,7 @@ class RunFolder:
         return self.root / "logs"
 
     @property
-    def story(self) -> Path:
+    def event_log(self) -> Path:
         """What happened to the run's jobs, a line each, for people."""
         return self.root / "story.txt"
 

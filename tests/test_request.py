@@ -24,7 +24,8 @@ from omr.settings import ROOT
     ],
 )
 def test_no_script_lets_another_run_under_the_recipes_name(tmp_path, script, words, told):
-    environ = {"PATH": os.environ["PATH"], "OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(tmp_path)}
+    environ = {"OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(tmp_path)}
+    environ |= {name: os.environ[name] for name in ("PATH", "PYTHONPATH")}
     command = [sys.executable, ROOT / "bin" / f"{script}.py", "--model", "7b"]
     done = subprocess.run(command, env=environ | words, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and told in done.stderr

@@ -118,3 +118,67 @@ def test_a_switch_that_is_neither_is_refused(monkeypatch):
         RequestError, match="DRY_RUN=perhaps is neither on nor off; set DRY_RUN=1 or DRY_RUN=0"
     ):
         settings.on("DRY_RUN")
+
+
+def test_every_row_of_the_table_is_sound():
+    for setting in settings.SETTINGS.values():
+        assert setting.kind in ("text", "number", "switch") and setting.path in (None, "input", "output")
+        assert setting.default is None or not setting.choices or setting.default in setting.choices
+        assert all(choice in setting.text or setting.name == "RUNNER" for choice in setting.choices)
+        assert setting.kind != "number" or setting.default is None or setting.number(setting.default) >= 0
+        assert setting.text.startswith("1: ") is (
+            setting.kind == "switch" or setting.name == "HF_HUB_OFFLINE"
+        )
+        assert not setting.secret or setting.machine
+
+
+def test_what_the_table_says_of_paths_and_jobs():
+    assert set(settings.paths("input")) == {
+        *("RAW", "BASE", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
+    }
+    assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
+    assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
+        *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL")
+    }
+    assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
+        *("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")
+    }
+
+
+@pytest.mark.parametrize(("name", "text", "number"), [("NODES", "3", 3), ("GPUS", "0", 0), ("SHARDS", "", 1)])
+def test_numbers(monkeypatch, name, text, number):
+    monkeypatch.setenv(name, text)
+    assert settings.number(name) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "least"), [("NODES", "0", 1), ("SHARDS", "two", 1), ("GPUS", "-1", 0)]
+)
+def test_what_is_no_number_is_refused(monkeypatch, name, text, least):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(RequestError, match=f"^{name}={text} is not a whole number from {least} up"):
+        settings.number(name)
+
+
+def test_an_option_follows_the_table(tmp_path):
+    """A choice, a number and a switch, by option or by the environment."""
+    import click
+    from click.testing import CliRunner
+
+    from omr import cli
+
+    @click.command()
+    @cli.options("STATS", "SHARDS", "VERIFY", "RAW")
+    def command(**given):
+        click.echo(repr(given))
+
+    def said(*argv, **environ):
+        done = CliRunner().invoke(command, argv, env=environ)
+        return str(done.exception) if done.exception else done.output.strip()
+
+    assert said() == "{'stats': 'full', 'shards': 1, 'verify': False, 'raw': None}"
+    assert said("--stats", "sample", SHARDS="4", VERIFY="1", RAW="/r") == (
+        "{'stats': 'sample', 'shards': 4, 'verify': True, 'raw': '/r'}"
+    )
+    assert said(STATS="some") == "STATS=some is unknown; choose full or sample"
+    assert said("--shards", "0") == "SHARDS=0 is not a whole number from 1 up"

@@ -15,9 +15,6 @@ from omr.errors import RequestError
 from omr.settings import ROOT
 from omr.workspace import RunFolder
 
-# The run's words: every job of a chain gets those that were said.
-WORDS = ("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")
-
 
 @dataclass(frozen=True)
 class Site:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 
 from omr import manifest, settings
-from omr.cluster import chain
 from omr.cluster.chain import Job, Site
 from omr.errors import RequestError
 from omr.request import TrainRequest
@@ -22,18 +21,6 @@ PLAIN = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ"),
     *("SLURM_CONF", "SQSH_SPACE"),
 )
-# Said per command, and nothing to a job.
-NOT_FOR_JOBS = {
-    "DRY_RUN",
-    "FORCE",
-    "JSON",
-    "FOLLOW",
-    "YES",
-    "NUM_TRAINING_JOBS",
-    "LAUNCHER",
-    "RUNNER",
-    "EVAL",
-}
 # What the supervisor sets for the engine; an image's own values must not win.
 ENGINE_NAMES = (
     *("OMR_DEADLINE", "OMR_STOP", "OMR_LEASE", "OMR_METRICS", "OMR_DATA", "OMR_ROOT", "OMR_STEP_DELAY"),
@@ -45,8 +32,8 @@ def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
     """The machine facts, from the settings; with a `request`, its size and the words that name it."""
     get = settings.get
     return Site(
-        nodes=request.job_nodes if request else int(get("NODES") or 1),
-        gpus=request.job_gpus if request else int(get("GPUS") or 0),
+        nodes=request.job_nodes if request else settings.number("NODES") or 1,
+        gpus=request.job_gpus if request else settings.number("GPUS") or 0,
         account=get("ACCOUNT"),
         partition=get("PARTITION"),
         cpu_partition=get("CPU_PARTITION"),
@@ -60,15 +47,16 @@ def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
 
 def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
-    named = {
-        name: environ[name]
+    documented = [s.name for s in settings.SETTINGS.values() if s.for_jobs and not s.of_run and not s.secret]
+    others = [
+        name
         for name in environ
-        if (name in settings.SETTINGS or name.startswith((*settings.FOREIGN, "OMR_")))
-        and environ[name]
-        and name not in (*NOT_FOR_JOBS, *chain.WORDS)
+        if name not in settings.SETTINGS
+        and name.startswith((*settings.FOREIGN, "OMR_"))
         and not name.startswith("PIP_")
         and not settings.is_secret(name)
-    }
+    ]
+    named = {name: environ[name] for name in (*documented, *others) if environ.get(name)}
     secret = [s.name for s in settings.SETTINGS.values() if s.secret]
     return {
         **named,

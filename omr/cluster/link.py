@@ -13,10 +13,11 @@ from pathlib import Path
 
 from omr import manifest, settings
 from omr.cluster import nodes, slurm, submit, supervise
+from omr.cluster.attempt import Attempt
 from omr.errors import OmrError
-from omr.manifest import Fingerprint
-from omr.run import events, frozen, lease
-from omr.run.events import Attempt
+from omr.run import frozen, lease
+from omr.run.chain_state import ChainState, LinkAttempt, Submitted, attempts_of_chain, why_to_stop
+from omr.run.events import log_event
 from omr.run.frozen import FrozenRun
 from omr.training import preflight
 from omr.training.nemo_rl import checks, engine_file
@@ -27,48 +28,57 @@ def run_link(attempt: Attempt, command: Sequence[str]) -> int:
     """The whole life of a link; returns its exit code."""
     run, folder = attempt.run, attempt.folder
     _recorded(attempt)
-    whole = attempt.probe.whole(folder.checkpoints)
-    if events.complete(run, folder, whole):
+    whole = attempt.checkpoints.whole()
+    if attempt.checkpoints.complete(run, whole):
         attempt.say("the training is complete; nothing to do")
         cancel_surplus(attempt)
         return 0
-    past, newest = events.attempts(folder), max(whole, default=0)
-    if why := events.burning(past, newest, attempt.job):
+    past, newest = attempts_of_chain(folder), max(whole, default=0)
+    if why := why_to_stop(past, newest, attempt.job):
         return trip(attempt, why)
     try:
         held = lease.take(folder.lease, attempt.job, attempt.restart, slurm.is_active)
     except lease.Held as error:
         attempt.say(f"refused: {error}")
         return 1
-    entry = {"job": attempt.job, "restart": attempt.restart, "began": time.time()}
+    entry = LinkAttempt(attempt.job, newest, attempt.restart, time.time())
     try:
         _prove(attempt)
         nodes.prove(folder)
-        start = _mend(attempt, past)
+        entry.start = _mend(attempt, past)
     except nodes.Fault as fault:
-        return _elsewhere(attempt, fault, [*past, {**entry, "from": newest, "to": newest}])
+        entry.reached = newest
+        return _elsewhere(attempt, fault, [*past, entry])
     except OmrError as error:
         return trip(attempt, f"refused: {error}")
-    events.note(folder, chain=events.chain(folder), attempts=[*past, {**entry, "from": start}])
-    attempt.say(f"trains on from step {start}" if start else "trains from the start")
+    _write_down(folder, [*past, entry])
+    attempt.say(f"trains on from step {entry.start}" if entry.start else "trains from the start")
     code, seconds = supervise.run(attempt, held, command, inherit(attempt))
     if not held.holds:
         print(f"another job has taken over {folder.root}; this one ends", flush=True)
         return 1
-    return judge(attempt, start, code, seconds)
+    return judge(attempt, entry.start, code, seconds)
 
 
-def _mend(attempt: Attempt, past: Sequence[dict]) -> int:
+def _write_down(folder: RunFolder, attempts: list[LinkAttempt]) -> ChainState:
+    """These are the starts of the newest submission's links so far."""
+    state = ChainState.load(folder)
+    state.chain, state.attempts = Submitted.load(folder.jobs_json).chain, attempts
+    state.save(folder)
+    return state
+
+
+def _mend(attempt: Attempt, past: Sequence[LinkAttempt]) -> int:
     """Tidy up after the start before this one; returns the step to train on from."""
     run, folder = attempt.run, attempt.folder
-    if past and "to" not in past[-1]:
-        attempt.say(f"job {past[-1]['job']} ended without a word ({_fate(past[-1]['job'])})")
+    if past and past[-1].reached is None:
+        attempt.say(f"job {past[-1].job} ended without a word ({_fate(past[-1].job)})")
     for left in (*folder.root.glob(".ray-*"), *folder.root.glob(".stop-*")):
         left.unlink(missing_ok=True)
-    for line in attempt.probe.mend(folder.checkpoints):
+    for line in attempt.checkpoints.mend():
         attempt.say(line)
-    whole = attempt.probe.whole(folder.checkpoints)
-    if lost := events.lost(run, folder, whole):
+    whole = attempt.checkpoints.whole()
+    if lost := attempt.checkpoints.lost(run, whole):
         raise OmrError(
             f"step_{lost[0]}, which is averaged, is gone, and the training is past it; bring it back, or"
             " set the checkpoints after it aside to have it trained again"
@@ -82,24 +92,25 @@ def _recorded(attempt: Attempt, seconds: float = 120) -> None:
     Without it this link would not know which jobs are of its chain.
     """
     end = time.time() + seconds
-    while attempt.job not in (job["id"] for job in events.jobs(attempt.folder)):
+    while attempt.job not in (job.id for job in Submitted.load(attempt.folder.jobs_json).jobs):
         if time.time() > end:
             attempt.say("no submission wrote this job down; it trains, and cannot cancel the others")
             return
         time.sleep(1)
 
 
-def _elsewhere(attempt: Attempt, fault: nodes.Fault, attempts: list[dict]) -> int:
+def _elsewhere(attempt: Attempt, fault: nodes.Fault, attempts: list[LinkAttempt]) -> int:
     """Some nodes are not fit: this link ends, and the next ones ask Slurm for others."""
     folder = attempt.folder
     attempt.say(f"refused: {fault}")
-    known = events.note(folder, chain=events.chain(folder), attempts=attempts)
-    if why := events.burning(attempts, attempts[-1]["to"]):
+    state = _write_down(folder, attempts)
+    if why := why_to_stop(attempts, attempts[-1].reached):
         return trip(attempt, why)
-    bad = list(dict.fromkeys([*known.get("bad_nodes", []), *fault.names]))
+    bad = list(dict.fromkeys([*state.bad_nodes, *fault.names]))
     waiting = others(attempt, lambda key: key.startswith("train-"))
     if bad and waiting and slurm.can_do_without(bad):
-        events.note(folder, bad_nodes=bad)
+        state.bad_nodes = bad
+        state.save(folder)
         slurm.exclude(waiting, bad)
         attempt.say(f"the next links do without {', '.join(bad)}")
     return 1
@@ -116,14 +127,14 @@ def _fate(job: str) -> str:
 
 def _prove(attempt: Attempt) -> None:
     """Everything that can be known in seconds on this node; raises an OmrError of one line."""
-    run, folder, known = attempt.run, attempt.folder, events.read(attempt.folder)
+    run, folder, state = attempt.run, attempt.folder, ChainState.load(attempt.folder)
     preflight.secrets_file()
     preflight.image(os.environ.get("CONTAINER"))
     began = frozen.freeze(folder, frozen.inputs(attempt.request, attempt.workspace))
-    seen = Fingerprint.from_json(known["data"]) if "data" in known else None
-    how = preflight.data(began.data, seen, settings.on("VERIFY"))
+    how = preflight.data(began.data, state.data, settings.on("VERIFY"))
     if how == preflight.WHOLE:
-        events.note(folder, data=manifest.fingerprint(began.data.path).as_json())
+        state.data = manifest.fingerprint(began.data.path)
+        state.save(folder)
     preflight.base(began.base, run)
     preflight.disk(folder.root, run.model)
     if began.engine == "nemo-rl":
@@ -176,24 +187,25 @@ def inherit(attempt: Attempt) -> dict[str, str]:
 def judge(attempt: Attempt, start: int, code: int, save_seconds: float) -> int:
     """What the link left decides: complete, a new whole checkpoint, or nothing."""
     run, folder = attempt.run, attempt.folder
-    whole = attempt.probe.whole(folder.checkpoints)
+    whole = attempt.checkpoints.whole()
     reached = max(whole, default=0)
-    known = events.read(folder)
-    attempts = known.get("attempts", [])
-    attempts[-1] |= {"to": reached, "code": code, "ended": time.time(), "why": attempt.stopped}
-    events.note(folder, attempts=attempts, save_seconds=max(save_seconds, known.get("save_seconds") or 0.0))
-    if events.complete(run, folder, whole):
+    state = ChainState.load(folder)
+    last = state.attempts[-1]
+    last.reached, last.code, last.ended, last.why = reached, code, time.time(), attempt.stopped
+    state.save_seconds = max(save_seconds, state.save_seconds or 0.0)
+    state.save(folder)
+    if attempt.checkpoints.complete(run, whole):
         attempt.say(f"the training is complete at step {run.schedule.steps}")
         cancel_surplus(attempt)
         return 0
-    events.tidy(run, folder, whole)
+    attempt.checkpoints.tidy(run, whole)
     log = folder.logs / f"engine-{attempt.job}-{attempt.restart}.log"
     ended = f"the engine ended with {code}: {supervise.last_line(log)}; see {log}"
     if reached > start:
         attempt.say(f"saved step {reached} of {run.schedule.steps}" + (f"; {ended}" if code else ""))
         return 0
     attempt.say(f"left no new checkpoint; {ended}")
-    if why := events.burning(attempts, reached):
+    if why := why_to_stop(state.attempts, reached):
         return trip(attempt, why)
     return 1
 
@@ -216,21 +228,21 @@ def cancel_surplus(attempt: Attempt) -> None:
 
 def others(attempt: Attempt, wanted: Callable[[str], bool]) -> list[str]:
     """Ids of this chain's other jobs whose key is wanted."""
-    listed = events.jobs(attempt.folder)
-    return [job["id"] for job in listed if wanted(job["key"]) and job["id"] != attempt.job]
+    listed = Submitted.load(attempt.folder.jobs_json).jobs
+    return [job.id for job in listed if wanted(job.key) and job.id != attempt.job]
 
 
 def after_training(attempt: Attempt) -> int:
     """0 if the training is complete; else 1, and the story says how far it is."""
     run, folder = attempt.run, attempt.folder
-    whole = attempt.probe.whole(folder.checkpoints)
-    if events.complete(run, folder, whole):
+    whole = attempt.checkpoints.whole()
+    if attempt.checkpoints.complete(run, whole):
         return 0
     first = os.environ.get("SLURM_ARRAY_TASK_ID", "0") == "0"
     line = f"the training stands at step {max(whole, default=0)} of {run.schedule.steps}; make train goes on"
     print(line)
     if first:
-        events.tell(folder, f"convert, job {attempt.job}: {line}")
+        log_event(folder, f"convert, job {attempt.job}: {line}")
     return 1
 
 
@@ -239,7 +251,7 @@ def run_stage(stage: str, command: Sequence[str]) -> int:
     code = subprocess.run(command).returncode
     if code and (root := os.environ.get("RUN_DIR")):
         job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-        events.tell(
+        log_event(
             RunFolder(Path(root)), f"{stage}, job {job}: failed with exit code {code}; its log says why"
         )
     return code

@@ -12,7 +12,8 @@ from omr import recipe
 from omr.cluster import slurm, supervise
 from omr.errors import OmrError
 from omr.files import read_json
-from omr.run import events, metrics, sealed
+from omr.run import checkpoints, metrics
+from omr.run.chain_state import ChainState, LinkAttempt, Submitted
 from omr.workspace import RunFolder
 
 RECENT = 50  # steps that the speed is taken from
@@ -58,11 +59,11 @@ def of(run: recipe.Run, folder: RunFolder, limit_seconds: float | None = None) -
     found = Status(run.title, folder.root, steps=run.schedule.steps)
     found.final = (folder.final / "manifest.json").exists()
     # By name; whether they are whole is the next link's question, and costs a hash.
-    found.saved = max(sealed.steps(folder.checkpoints), default=0)
+    found.saved = max(checkpoints.steps(folder.checkpoints), default=0)
     _speed(found, folder, limit_seconds)
     _jobs(found, folder)
-    if folder.story.exists():
-        found.story = folder.story.read_text().splitlines()[-5:]
+    if folder.event_log.exists():
+        found.story = folder.event_log.read_text().splitlines()[-5:]
     return found
 
 
@@ -83,8 +84,8 @@ def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> Non
         found.tokens_per_second = tokens / found.step_seconds
     found.seconds_left = max(0, found.steps - max(found.step, found.saved)) * found.step_seconds
     if limit_seconds:
-        known = events.read(folder)
-        usable = limit_seconds - supervise.learned_margin(known, limit_seconds)
+        seen = ChainState.load(folder).save_seconds
+        usable = limit_seconds - supervise.learned_margin(seen, limit_seconds)
         found.jobs_needed = ceil(found.seconds_left / usable) if usable > 0 else None
 
 
@@ -92,28 +93,28 @@ def _jobs(found: Status, folder: RunFolder) -> None:
     if not folder.jobs_json.exists():
         found.note = "no chain was submitted"
         return
-    listed = read_json(folder.jobs_json)["jobs"]
+    listed = Submitted.load(folder.jobs_json).jobs
     try:
-        known = slurm.jobs([job["id"] for job in listed])
+        known = slurm.jobs([job.id for job in listed])
     except OmrError as error:
         known, found.note = {}, str(error)
-    attempts = events.read(folder).get("attempts", [])
+    attempts = ChainState.load(folder).attempts
     for job in listed:
-        row = known.get(job["id"])
-        mine = [a for a in attempts if a["job"] == job["id"]]
+        row = known.get(job.id)
+        mine = [a for a in attempts if a.job == job.id]
         came = "; ".join(_attempt(a) for a in mine)
         if row is None:
             # Slurm has forgotten it, and there is no accounting: what it left is all that is known.
             state = "ENDED" if mine or not known else "GONE"
-            found.rows.append(Row(job["key"], job["id"], state, came))
+            found.rows.append(Row(job.key, job.id, state, came))
         else:
             reason = "" if row.reason in ("None", "") else row.reason
-            found.rows.append(Row(job["key"], job["id"], row.state, "; ".join(filter(None, (reason, came)))))
+            found.rows.append(Row(job.key, job.id, row.state, "; ".join(filter(None, (reason, came)))))
 
 
-def _attempt(attempt: dict) -> str:
-    to = f" to {attempt['to']}" if "to" in attempt else ""
-    return f"from step {attempt['from']}{to}"
+def _attempt(attempt: LinkAttempt) -> str:
+    to = "" if attempt.reached is None else f" to {attempt.reached}"
+    return f"from step {attempt.start}{to}"
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -161,19 +162,19 @@ def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
     for path in sorted(root.glob("runs/*/*/jobs.json")):
         folder = RunFolder(path.parent)
         frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
-        if frozen := frozen or read_json(path).get("recipe"):
-            found.append((recipe.Run.from_dict(frozen), folder))
+        if run := recipe.Run.from_dict(frozen) if frozen else Submitted.load(path).run:
+            found.append((run, folder))
     return found
 
 
 def stages(root: Path) -> list[Row]:
     """Jobs of plain stages (data, model, image) that wait, run or have failed, as Slurm still knows them."""
-    listed = [job for path in sorted(root.glob("logs/*.jobs.json")) for job in read_json(path)["jobs"]]
+    listed = [job for path in sorted(root.glob("logs/*.jobs.json")) for job in Submitted.load(path).jobs]
     try:
-        known = slurm.jobs([job["id"] for job in listed]) if listed else {}
+        known = slurm.jobs([job.id for job in listed]) if listed else {}
     except OmrError:
         return []  # each run's status says so
-    rows = [(job["key"], known[job["id"]]) for job in listed if job["id"] in known]
+    rows = [(job.key, known[job.id]) for job in listed if job.id in known]
     return [
         Row(key, row.job, row.state, "" if row.reason in ("None", "") else row.reason)
         for key, row in rows

@@ -15,7 +15,10 @@ from omr.cluster import chain, job_environment, slurm
 from omr.cluster.chain import Job
 from omr.errors import OmrError, RequestError, choose
 from omr.request import TrainRequest
-from omr.run import events, frozen
+from omr.run import frozen
+from omr.run.chain_state import ChainState, Submitted, SubmittedJob
+from omr.run.checkpoints import Checkpoints
+from omr.run.events import log_event
 from omr.training import preflight, stage
 from omr.training.nemo_rl import engine_file
 from omr.training.nemo_rl.engine_file import EngineFile
@@ -42,9 +45,8 @@ def plan(
 ) -> list[Job]:
     """The jobs that would bring this run to its end now; `after` is what the first of them waits for."""
     run, engine, folder = request.run, request.engine, workspace.run(request.run)
-    trained = folder.run_json.exists() and events.complete(
-        run, folder, events.probe(engine).whole(folder.checkpoints)
-    )
+    saved = Checkpoints(folder, engine)
+    trained = folder.run_json.exists() and saved.complete(run, saved.whole())
     return chain.training(
         run,
         folder,
@@ -146,8 +148,10 @@ def know_data(folder: RunFolder, data: Path) -> None:
     What an earlier submission wrote down stands: a file that changed since does not become right by asking
     again, and a link takes the whole hash of one that was touched.
     """
-    if "data" not in events.read(folder) and (seen := manifest.untouched(data)):
-        events.note(folder, data=seen.as_json())
+    state = ChainState.load(folder)
+    if state.data is None and (seen := manifest.untouched(data)):
+        state.data = seen
+        state.save(folder)
 
 
 def dispatch(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
@@ -208,34 +212,18 @@ def submit(
         slurm.cancel(ids.values())
         undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
         raise OmrError(f"submitting {jobs[len(ids)].key}: {error}{undone}") from None
-    earlier = files.read_json(jobs_json) if jobs_json.exists() else {}
-    past = (
-        [*earlier.get("earlier", []), {k: earlier[k] for k in ("chain", "submitted", "jobs")}]
-        if earlier
-        else []
+    before = Submitted.load(jobs_json)
+    submitted = Submitted(
+        secrets.token_hex(4),
+        f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        tuple(SubmittedJob(job.key, ids[job.key], job.name, job.after, str(job.output)) for job in jobs),
+        manifest.command(),
+        run,
+        (*before.earlier, before) if before.chain else (),
     )
-    listed = [
-        {
-            "key": job.key,
-            "id": ids[job.key],
-            "name": job.name,
-            "after": list(job.after),
-            "log": str(job.output),
-        }
-        for job in jobs
-    ]
-    record = {
-        "chain": secrets.token_hex(4),
-        "submitted": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-        "command": manifest.command(),
-        # What make status reads before the first link has frozen the run.
-        "recipe": run and run.as_dict(),
-        "jobs": listed,
-        "earlier": past,
-    }
-    files.write_json(jobs_json, record)
+    submitted.save(jobs_json)
     if folder:
-        events.tell(folder, f"chain {record['chain']} submitted: jobs {', '.join(ids.values())}")
+        log_event(folder, f"chain {submitted.chain} submitted: jobs {', '.join(ids.values())}")
     return ids
 
 
@@ -268,11 +256,15 @@ def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
     gpus = min(here.gpus, 1) if tier == "train" else 0
     logs = workspace.root / "logs"
     environments("trl" if tier == "train" else "")
-    shards = int(settings.get("SHARDS") or 1)
-    force = {"FORCE": "1"} if settings.on("FORCE") else {}
-    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **force)]
+    shards = settings.number("SHARDS")
+    # A chain's jobs get these from their request; this one does what the command would have done here.
+    given = {
+        s.name: os.environ[s.name] for s in settings.SETTINGS.values() if s.of_run and os.environ.get(s.name)
+    }
+    given |= {"FORCE": "1"} if settings.on("FORCE") else {}
+    jobs = [chain.stage(name, tier, script, here, logs, args=tuple(args), gpus=gpus, **given)]
     if name == "data" and shards > 1:
-        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **force)
+        jobs = chain.data_shards(here, logs, shards, args=tuple(args), **given)
     ids = submit(jobs, logs / f"{name}.jobs.json")
     shown = ", ".join(f"{key} {i}" for key, i in ids.items())
     say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omr.cluster import slurm
+from omr.cluster.attempt import Attempt
 from omr.errors import OmrError
-from omr.run import events, lease
-from omr.run.events import Attempt
+from omr.run import lease
+from omr.run.chain_state import ChainState
 
 FIRST_MARGIN = 600  # seconds before the end, as long as no save was measured
 LEAST_MARGIN = 60
@@ -21,16 +22,15 @@ START, SILENT, LINGER = 7200, 3600, 600  # before its first step, between steps,
 NOTED = 15  # seconds by which a save has to outlast the longest known for that to be written down at once
 
 
-def learned_margin(known: dict, left: float | None = None) -> int:
+def learned_margin(save_seconds: float | None, left: float | None = None) -> int:
     """Seconds before the end by which saving must begin: twice the longest save seen, and half a minute.
 
     Before any save was seen ten minutes, but no more than a quarter of what is `left` of the allocation.
     Never more than half of that, or each link of a chain would save after its first step.
     """
-    save = known.get("save_seconds")
-    if not save:
+    if not save_seconds:
         return int(min(FIRST_MARGIN, left / 4 if left else FIRST_MARGIN))
-    wanted = max(LEAST_MARGIN, 2 * save + 30)
+    wanted = max(LEAST_MARGIN, 2 * save_seconds + 30)
     return int(min(wanted, left / 2 if left else wanted))
 
 
@@ -46,7 +46,7 @@ def run(
     stop, token = (folder.root / f".{word}-{attempt.job}-{attempt.restart}" for word in ("stop", "ray"))
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    ends = _Ends(attempt, events.read(folder))
+    ends = _Ends(attempt, ChainState.load(folder).save_seconds)
     environ = {
         **os.environ,
         **more,
@@ -73,7 +73,7 @@ def _watch(
 ) -> tuple[int, float]:
     """Until the engine has ended; `asked` gets the names of the signals that come."""
     folder, watch = attempt.folder, _SaveWatch(attempt.folder.checkpoints)
-    idle, noted = _Idle(attempt, watch), events.read(folder).get("save_seconds") or 0.0
+    idle, noted = _Idle(attempt, watch), ChainState.load(folder).save_seconds or 0.0
     while child.poll() is None:
         time.sleep(0.2)
         saved = watch.look()
@@ -83,9 +83,11 @@ def _watch(
         if watch.lasts > noted + NOTED:
             # If Slurm's kill comes first, the next link knows that it has to begin sooner.
             noted = watch.lasts
-            events.note(folder, save_seconds=noted)
-        if saved and not attempt.probe.tidies:
-            events.tidy(attempt.run, folder, attempt.probe.whole(folder.checkpoints))
+            state = ChainState.load(folder)
+            state.save_seconds = noted
+            state.save(folder)
+        if saved and not attempt.checkpoints.engine_tidies:
+            attempt.checkpoints.tidy(attempt.run, attempt.checkpoints.whole())
         reason = _reason(asked, ends)
         if reason and not attempt.stopped:
             attempt.stopped.append(reason)
@@ -114,12 +116,12 @@ def _reason(asked: list[str], ends: "_Ends") -> str | None:
 class _Ends:
     """When the allocation ends; asked for again each minute, because a limit may be changed."""
 
-    def __init__(self, attempt: Attempt, known: dict) -> None:
+    def __init__(self, attempt: Attempt, save_seconds: float | None) -> None:
         self.job = attempt.job
         self.end: float | None = None
         self.look()
         left = self.end - time.time() if self.end else None
-        self.margin = attempt.margin if attempt.margin is not None else learned_margin(known, left)
+        self.margin = attempt.margin if attempt.margin is not None else learned_margin(save_seconds, left)
 
     @property
     def deadline(self) -> float | None:

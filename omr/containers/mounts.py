@@ -12,9 +12,7 @@ from pathlib import Path
 from omr import settings
 from omr.errors import RequestError
 
-# Settings that name a file or folder of this machine.
-INPUTS = ("RAW", "BASE", "TOKENIZER", "LENGTH_TOKENIZER", "PROBLEMS", "CA_BUNDLE")
-OUTPUTS = ("WORKSPACE", "HF_HOME")
+INPUTS, OUTPUTS = settings.paths("input"), settings.paths("output")
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def nemo_rl_keys() -> Check:
         if row.number in model.rounds
     ]
     for run in runs:
-        values = config.config(run, workspace.run(run), nowhere, nowhere)
+        values = config.values(config.Inputs(run, workspace.run(run), nowhere, nowhere))
         if unknown := keys.unknown_here(values, example):
             return missing("NeMo-RL's keys", f"{', '.join(unknown)}: not in {NEMO_RL / config.BASE_YAML}")
     return ok("NeMo-RL's keys", f"all that our {len(runs)} runs set are there")

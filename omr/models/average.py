@@ -11,8 +11,8 @@ from omr.models.mean import FileEntries
 from omr.models.passport import Entries, Station
 from omr.recipe import Run
 from omr.run import frozen
+from omr.run.checkpoints import steps as numbered
 from omr.run.frozen import FrozenRun
-from omr.run.sealed import steps as numbered
 from omr.workspace import RunFolder, Workspace
 
 

@@ -19,7 +19,7 @@ from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, weights
 from omr.models.passport import Station
 from omr.recipe import Run
-from omr.run import checkpoints, frozen, sealed
+from omr.run import checkpoints, frozen
 from omr.workspace import RunFolder, Workspace
 
 MEGATRON = "iter_0000000"  # in a checkpoint's weights folder if Megatron trained it, not DTensor
@@ -32,7 +32,7 @@ MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 class Inputs(TypedDict):
     """What decides a converted step."""
 
-    checkpoint: dict[str, list[int | str]]  # file of weights -> its size and `sealed.digest`
+    checkpoint: dict[str, list[int | str]]  # file of weights -> its size and `checkpoints.digest`
 
 
 def checkpoint(folder: RunFolder, step: int) -> Path:
@@ -49,7 +49,7 @@ def checkpoint(folder: RunFolder, step: int) -> Path:
             raise OmrError(
                 f"{path}: is missing, only {half}{path.name} is there, which {why}; train on first"
             )
-    there = listing([f"step_{n}" for n in sealed.steps(folder.checkpoints)], "and") or "none"
+    there = listing([f"step_{n}" for n in checkpoints.steps(folder.checkpoints)], "and") or "none"
     raise OmrError(f"{path}: is missing (there: {there}); train on until step {step} first")
 
 
@@ -58,7 +58,9 @@ def inputs(path: Path) -> Inputs:
     parts = [
         p for p in sorted(path.rglob("*")) if p.suffix in (".safetensors", ".distcp") or p.name == ".metadata"
     ]
-    return {"checkpoint": {str(p.relative_to(path)): [p.stat().st_size, sealed.digest(p)] for p in parts}}
+    return {
+        "checkpoint": {str(p.relative_to(path)): [p.stat().st_size, files.digest_of_ends(p)] for p in parts}
+    }
 
 
 def finished(folder: RunFolder, step: int) -> bool:
@@ -76,7 +78,7 @@ def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None)
     base = began.base.path
     before = Station(base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
-        if fault := checkpoints.damage(source, began.run_identity):
+        if fault := checkpoints.damage(source, "trl"):
             raise OmrError(f"{source}: is damaged ({fault}); run make train again")
         parts = weights.shards(source, safe_only=False)
         files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
@@ -122,7 +124,7 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
     if finished(folder, step):
         return False
     source = checkpoint(folder, step)
-    if fault := sealed.damage(source):
+    if fault := checkpoints.damage(source, "nemo-rl"):
         raise OmrError(f"{source}: is damaged ({fault}); train again from the checkpoint before it")
     before = _base(run, source)
     with _building(folder, step) as aside:

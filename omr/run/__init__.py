@@ -1,3 +1,9 @@
-"""A run's folder on disk: its frozen request, checkpoints, lease, metrics, events, stop requests.
+"""A run's folder on disk, whichever engine trains it and wherever.
 
-Standard library alone: an engine imports it in an environment of its own."""
+`frozen` has the request that a run began with (run.json), `checkpoints` what is saved and whether it is
+whole, `chain_state` what the jobs of a chain know of each other, `events` its log for people, `lease` who may
+write, `metrics` the numbers of each step, `stopping` how an engine is asked to save and stop, `prune` what
+may go.
+
+Standard library alone: an engine imports checkpoints and lease in an environment of its own.
+"""

@@ -9,6 +9,7 @@ from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.files import read_json, write_json
 from omr.request import TrainRequest
+from omr.run import checkpoints
 from omr.workspace import RunFolder, Workspace
 
 
@@ -63,12 +64,7 @@ class FrozenRun:
     @property
     def run_identity(self) -> str:
         """Hex digest of the request. Checkpoints carry it: one of another run is never resumed from."""
-        return request_identity(self.request_json())
-
-
-def request_identity(request: dict) -> str:
-    """Hex digest of the `request` of a run.json."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        return checkpoints.run_identity(self.request_json())
 
 
 def base_of(run: recipe.Run, workspace: Workspace) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omr import files, manifest
 from omr.recipe import Run
-from omr.run import checkpoints, sealed
+from omr.run.checkpoints import Checkpoints
 from omr.workspace import RunFolder, Workspace
 
 
@@ -64,8 +64,8 @@ def _why(step: int, kind: str, averaged: bool, newest: int | None, done: bool) -
 def newest_whole(run: Run, folder: RunFolder) -> int | None:
     """The step that training would go on from."""
     frozen = files.read_json(folder.run_json)["request"] if folder.run_json.exists() else {}
-    room = checkpoints if frozen.get("engine", run.model.engine) == "trl" else sealed
-    return max(room.whole(folder.checkpoints), default=None)
+    saved = Checkpoints(folder, frozen.get("engine", run.model.engine))
+    return max(saved.whole(), default=None)
 
 
 def remove(found: list[Surplus]) -> None:

@@ -1,4 +1,4 @@
-"""`make train`: a run becomes final/, here with the one-box engine or as a chain of Slurm jobs."""
+"""`make train` on this machine: where a run trains, whether it is finished, and the way to its final/."""
 
 import os
 import shutil
@@ -13,16 +13,18 @@ from omr import manifest, recipe, settings
 from omr.errors import OmrError, RequestError, choose
 from omr.models import average, convert
 from omr.request import ENGINES, TrainRequest
-from omr.run import checkpoints, frozen, lease, stopping
+from omr.run import frozen, lease, stopping
+from omr.run.checkpoints import Checkpoints
+from omr.run.frozen import FrozenRun
 from omr.runner import RUNNERS
 from omr.settings import ROOT
 from omr.training import preflight
-from omr.training.nemo_rl import local
+from omr.training.nemo_rl import one_machine
 from omr.training.trl import memory
-from omr.training.trl.config import EngineConfig, engine_config, to_yaml, write_config
+from omr.training.trl.config import engine_config, to_yaml, write_config
 from omr.workspace import RunFolder, Workspace
 
-HASHED = 2e9  # bytes of data that are hashed before training anyway; more of it with VERIFY=1
+HASHED_ANYWAY = 2e9  # bytes; a larger data file is hashed before training only with VERIFY=1
 Say = Callable[[str], None]
 
 
@@ -39,7 +41,7 @@ def runner(run: recipe.Run) -> str:
     )
 
 
-def moment(text: str | None) -> float | None:
+def parse_deadline(text: str | None) -> float | None:
     """DEADLINE as seconds since the epoch: seconds from now, or a time such as 2026-01-31T18:00."""
     if text is None:
         return None
@@ -75,7 +77,7 @@ def finished(request: TrainRequest, workspace: Workspace) -> bool:
 
 
 def clear(folder: RunFolder) -> None:
-    """Take back all that a training left: first what says that it is finished."""
+    """Remove all that a training left, beginning with what says that it is finished."""
     for path in (folder.final, folder.run_json, folder.hf, folder.checkpoints, folder.logs):
         if path.is_dir():
             aside = path.with_name(f".{path.name}.gone")
@@ -89,27 +91,29 @@ def clear(folder: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def begin(request: TrainRequest, workspace: Workspace) -> EngineConfig:
-    """Freeze the request and write what the engine reads."""
-    run, folder = request.run, workspace.run(request.run)
-    wanted = frozen.inputs(request, workspace)
-    preflight.base(wanted.base, run)
-    config = engine_config(frozen.freeze(folder, wanted), request.gpus)
-    write_config(folder, config)
-    return config
+def _prepare_one_box(request: TrainRequest, workspace: Workspace) -> FrozenRun:
+    """Freeze the request and write trl.yaml, which the one-box engine reads."""
+    folder, wanted = workspace.run(request.run), frozen.inputs(request, workspace)
+    preflight.base(wanted.base, request.run)
+    began = frozen.freeze(folder, wanted)
+    write_config(folder, engine_config(began, request.gpus))
+    return began
 
 
-def link(request: TrainRequest, workspace: Workspace) -> bool:
-    """The training alone, in this process of a chain's link or of torchrun; True when it is complete."""
+def train_only(request: TrainRequest, workspace: Workspace) -> None:
+    """Train with the one-box engine in this process, and neither convert nor average.
+
+    That is the part of a chain's link, or of one process of torchrun.
+    """
     from omr.training.trl import engine as trl_engine
 
     if int(os.environ.get("RANK", "0")) == 0:
-        begin(request, workspace)
-    return trl_engine.train(workspace.run(request.run)).complete
+        _prepare_one_box(request, workspace)
+    trl_engine.train(workspace.run(request.run))
 
 
-def is_link() -> bool:
-    """Whether this process only trains: a chain's supervisor or torchrun started it."""
+def is_training_process() -> bool:
+    """Whether a chain's supervisor or torchrun started this process, to train alone."""
     return bool(os.environ.get(lease.VARIABLE) or os.environ.get("WORLD_SIZE"))
 
 
@@ -120,7 +124,7 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
     lines = [f"{run.title}: {request.engine} on this machine, in {folder.root}"]
     try:
         if request.engine == "nemo-rl":
-            local.need(run)
+            one_machine.need(run)
         wanted = frozen.inputs(request, workspace)
         text = to_yaml(engine_config(wanted, request.gpus)) if request.engine == "trl" else ""
         lines += [f"write  {file}", *text.splitlines()]
@@ -141,14 +145,14 @@ def train_locally(
     run, folder, steps = request.run, workspace.run(request.run), request.run.schedule.steps
     request = replace(request, gpus=_gpus(request))
     if request.engine == "nemo-rl":
-        local.need(run)
+        one_machine.need(run)
     wanted = frozen.inputs(request, workspace)
     if request.engine == "trl":
         memory.check(engine_config(wanted, request.gpus), max(1, request.gpus))
     if force:
         clear(folder)
     if request.engine == "nemo-rl":
-        reached = local.train(request, workspace, say)
+        reached = one_machine.train(request, workspace, say)
     else:
         reached = _one_box(request, workspace, verify)
     if reached < steps:
@@ -160,11 +164,11 @@ def train_locally(
 def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:
     """Train, convert and average with the one-box engine; returns the step that was reached."""
     run, folder = request.run, workspace.run(request.run)
-    begin(request, workspace)
-    data = frozen.need(run, folder).data
-    if verify or data.size < HASHED:
+    data = _prepare_one_box(request, workspace).data
+    if verify or data.size < HASHED_ANYWAY:
         preflight.data(data, None, verify=True)
-    if not checkpoints.complete(folder.checkpoints):
+    saved = Checkpoints(folder, "trl")
+    if not saved.complete(run, saved.whole()):
         reached = _train(run, folder, max(1, request.gpus))
         if reached < run.schedule.steps:
             return reached
@@ -174,7 +178,7 @@ def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:
 
 
 def _gpus(request: TrainRequest) -> int:
-    """GPUS, else every visible one for a real model; the tiny recipe trains on the CPU."""
+    """How many GPUs to train on: GPUS, else every visible one for a real model; none for the tiny recipe."""
     if request.gpus is not None:
         return request.gpus
     return len(memory.gpu_memory()) if request.run.model.gpus else 0
@@ -203,4 +207,4 @@ def _train(run: recipe.Run, folder: RunFolder, processes: int) -> int:
         raise OmrError(
             f"{run.title}: training in {processes} processes failed (see above); run again to go on"
         )
-    return max(checkpoints.whole(folder.checkpoints), default=0)
+    return max(Checkpoints(folder, "trl").whole(), default=0)

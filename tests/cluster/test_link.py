@@ -10,15 +10,28 @@ import yaml
 
 from omr import manifest, recipe
 from omr.cluster import link, nodes, submit
+from omr.cluster.attempt import Attempt
 from omr.errors import OmrError
 from omr.models import convert
 from omr.request import TrainRequest
-from omr.run import events, frozen, lease, sealed
+from omr.run import checkpoints, frozen, lease
+from omr.run.chain_state import ChainState
+from omr.run.checkpoints import Checkpoints
 from omr.training.nemo_rl import prepared_data
 from omr.workspace import RunFolder, Workspace
 
 RUN = recipe.run("tiny", 1, steps=24, name="x")  # averages 6, 12, 18, 24
 JOBS = [("train-1", "7"), ("train-2", "8"), ("train-3", "9"), ("convert", "10"), ("average", "11")]
+
+
+class ByName(Checkpoints):
+    """Checkpoints that count by their name alone."""
+
+    def whole(self):
+        return checkpoints.steps(self.folder.checkpoints)
+
+    def mend(self):
+        return []
 
 
 class Slurm:
@@ -51,7 +64,6 @@ def chain(tmp_path, monkeypatch):
     folder.logs.mkdir(parents=True)
     listed = [{"key": key, "id": number} for key, number in JOBS]
     folder.jobs_json.write_text(json.dumps({"chain": "c", "jobs": listed}))
-    probe = events.Probe(sealed.steps, lambda path: [], tidies=True)
 
     def go(job, *saves, code=0, restart=0):
         def engine(attempt, held, command, more):
@@ -60,19 +72,20 @@ def chain(tmp_path, monkeypatch):
             return code, 3.0
 
         monkeypatch.setattr(link.supervise, "run", engine)
-        attempt = events.Attempt(
-            TrainRequest.of(RUN), folder, Workspace(tmp_path), job, restart, f"{int(job) - 6} of 3", probe
+        found = ByName(folder, "trl")
+        attempt = Attempt(
+            TrainRequest.of(RUN), folder, Workspace(tmp_path), job, restart, f"{int(job) - 6} of 3", found
         )
         return link.run_link(attempt, ["engine"])
 
     go.slurm, go.folder = slurm, folder
-    go.story = lambda: folder.story.read_text()
+    go.story = lambda: folder.event_log.read_text()
     return go
 
 
 def test_links_that_save_go_on_and_the_last_cancels_the_surplus(chain):
     assert chain("7", 4, 6, code=1) == 0 and "saved step 6 of 24" in chain.story()
-    assert events.read(chain.folder)["save_seconds"] == 3.0
+    assert ChainState.load(chain.folder).save_seconds == 3.0
     assert chain("8", 12, 18, 24) == 0
     assert "trains on from step 6" in chain.story() and "the training is complete at step 24" in chain.story()
     assert chain.slurm.cancelled == ["7", "9"]
@@ -162,7 +175,7 @@ def test_a_link_that_is_faster_than_its_submission_waits_for_it(chain):
     began = time.monotonic()
     assert chain("7", 6, 12, 18, 24) == 0
     assert time.monotonic() - began > 1 and chain.slurm.cancelled == ["8", "9"]
-    assert events.read(chain.folder)["chain"] == "c"
+    assert ChainState.load(chain.folder).chain == "c"
 
 
 def test_what_a_killed_start_left_is_removed(chain):
@@ -189,7 +202,7 @@ def submitted(tmp_path, monkeypatch):
     data.write_text("{}\n")
     manifest.write(data, {}, sha256="00ff", size=3, rows=10_000)
     request = TrainRequest.of(run, nodes=2, gpus=8)
-    attempt = events.Attempt(request, space.run(run), space, "7", 0, "1 of 2", None)
+    attempt = Attempt(request, space.run(run), space, "7", 0, "1 of 2", None)
     file = submit.engine_file_of(request, space)
     path = file.path
     path.parent.mkdir(parents=True)

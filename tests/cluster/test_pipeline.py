@@ -10,7 +10,8 @@ from omr import manifest, recipe, settings
 from omr.cluster import pipeline, slurm, status, submit
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
-from omr.run import events, frozen
+from omr.run import frozen
+from omr.run.chain_state import ChainState
 from omr.workspace import Workspace
 
 
@@ -236,10 +237,10 @@ def test_a_complete_training_asks_for_no_nodes_again(ready, cluster, space):
 def test_data_that_changed_does_not_become_right_by_asking_again(ready, space):
     data = space.data("openmathreasoning", "round1")
     ready()
-    seen = events.read(ready.folder)["data"]
+    seen = ChainState.load(ready.folder).data
     data.write_text("[]\n")
     ready()
-    assert events.read(ready.folder)["data"] == seen
+    assert ChainState.load(ready.folder).data == seen
 
 
 def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
@@ -247,7 +248,7 @@ def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
     later = manifest.manifest_of(data).stat().st_mtime + 10
     os.utime(data, (later, later))
     ready()
-    assert "data" not in events.read(ready.folder)
+    assert ChainState.load(ready.folder).data is None
 
 
 def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
@@ -327,3 +328,16 @@ def test_launchers_do_not_mix(ready, space, cluster, monkeypatch):
     with pytest.raises(RequestError, match="begun with LAUNCHER=ns"):
         submit.dispatch(TrainRequest.of(ready.run), space, submit.Submission(1), print)
     assert not cluster.jobs
+
+
+def test_a_stage_as_a_job_is_asked_the_same(space, cluster, monkeypatch):
+    """`make data ROUND=2 RUNNER=slurm`: the words are in the environment, and the job gets them."""
+    said = {"DATASET": "tiny", "ROUND": "2", "SEED": "3", "NAME": "x", "FORCE": "1", "DRY_RUN": "0"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    submit.submit_stage("data", "bin/data.py", [], print)
+    ((_, _, environ),) = cluster.jobs
+    assert {name: environ.get(name) for name in said} == {**said, "DRY_RUN": None}
+    monkeypatch.setenv("SHARDS", "two")
+    with pytest.raises(RequestError, match="SHARDS=two is not a whole number"):
+        submit.submit_stage("data", "bin/data.py", [], print)

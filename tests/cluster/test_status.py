@@ -30,7 +30,7 @@ def folder(tmp_path):
     rows = [{"step": i + 1, "time": t, "loss": 2 - i / 10, "tokens": 500} for i, t in enumerate(times)]
     made.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 11, "ti')
     made.checkpoint(8).mkdir(parents=True)
-    made.story.write_text("a\nb\n")
+    made.event_log.write_text("a\nb\n")
     return made
 
 
@@ -153,7 +153,8 @@ def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
     assert f" NODES={nodes} " in plan.smoke(run)
     smoke = recipe.run(model, 1, steps=20, name="smoke")
     base = Workspace(Path("/w")).model(model)
-    config.config(smoke, Workspace(Path("/w")).run(smoke), base, Path("/w/d.jsonl"), nodes=nodes)
+    folder = Workspace(Path("/w")).run(smoke)
+    config.values(config.Inputs(smoke, folder, base, Path("/w/d.jsonl"), nodes=nodes))
 
 
 def test_plan_says_what_a_lost_node_can_cost(tmp_path):

@@ -9,8 +9,11 @@ import pytest
 
 from omr import recipe
 from omr.cluster import supervise
+from omr.cluster.attempt import Attempt
 from omr.request import TrainRequest
-from omr.run import events, lease
+from omr.run import checkpoints, lease
+from omr.run.chain_state import ChainState
+from omr.run.checkpoints import Checkpoints
 from omr.workspace import RunFolder
 
 RUN = recipe.run("tiny", 1, steps=24, name="x")  # averages 6, 12, 18, 24
@@ -19,14 +22,14 @@ RUN = recipe.run("tiny", 1, steps=24, name="x")  # averages 6, 12, 18, 24
 @pytest.mark.parametrize(
     ("known", "left", "seconds"),
     [
-        ({}, None, 600),
-        ({}, 4 * 3600, 600),
-        ({}, 1200, 300),
-        ({"save_seconds": 0.5}, 4 * 3600, 60),
-        ({"save_seconds": 200.0}, 4 * 3600, 430),
+        (None, None, 600),
+        (None, 4 * 3600, 600),
+        (None, 1200, 300),
+        (0.5, 4 * 3600, 60),
+        (200.0, 4 * 3600, 430),
         # A slow disk once must not leave links of one step each.
-        ({"save_seconds": 900.0}, 1800, 900),
-        ({"save_seconds": 900.0}, None, 1830),
+        (900.0, 1800, 900),
+        (900.0, None, 1830),
     ],
 )
 def test_margin_learns_from_the_saves(known, left, seconds):
@@ -56,10 +59,8 @@ def test_usr2_looks_again_and_term_ends(tmp_path, monkeypatch):
     times = iter([1000.0, 1000.0, 500.0])
     monkeypatch.setattr(supervise.slurm, "end_time", lambda job, **_: next(times))
     monkeypatch.setattr(supervise.time, "time", lambda: 450.0)
-    given = events.Attempt(
-        TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100
-    )
-    ends = supervise._Ends(given, {})
+    given = Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100)
+    ends = supervise._Ends(given, None)
     assert ends.deadline == 900 and supervise._reason([], ends) is None
     assert supervise._reason(["SIGUSR2"], ends) is None
     # Preempted: the end has moved.
@@ -72,8 +73,8 @@ def test_the_controller_may_be_away(tmp_path, monkeypatch):
         raise supervise.OmrError("squeue failed")
 
     monkeypatch.setattr(supervise.slurm, "end_time", away)
-    given = events.Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
-    ends = supervise._Ends(given, {})
+    given = Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
+    ends = supervise._Ends(given, None)
     assert ends.deadline is None and not ends.late()
 
 
@@ -84,10 +85,9 @@ def attempt(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.logs.mkdir(parents=True)
     folder.checkpoints.mkdir()
-    probe = events.Probe(
-        lambda path: sorted(int(p.name[5:]) for p in path.glob("step_*")), lambda path: [], False
-    )
-    made = events.Attempt(TrainRequest.of(RUN), folder, None, "7", 0, "1 of 2", probe, margin=60)
+    found = Checkpoints(folder, "nemo-rl")
+    monkeypatch.setattr(Checkpoints, "whole", lambda self: checkpoints.steps(self.folder.checkpoints))
+    made = Attempt(TrainRequest.of(RUN), folder, None, "7", 0, "1 of 2", found, margin=60)
     made.held = lease.take(folder.lease, "7", 0, lambda job: False)
     return made
 
@@ -130,7 +130,7 @@ def test_a_save_is_measured_and_what_it_made_superfluous_goes(attempt):
 def test_a_save_that_slurm_cut_off_makes_the_next_margin_larger(attempt, monkeypatch):
     """The supervisor may be killed with it, so what it saw is written down while it lasts."""
     monkeypatch.setattr(supervise, "NOTED", 1)
-    events.note(attempt.folder, save_seconds=0.5)
+    ChainState(save_seconds=0.5).save(attempt.folder)
     place = attempt.folder.checkpoints
     seen = attempt.folder.root / "seen"
     engine(attempt, f"mkdir {place}/tmp_step_8; sleep 2.5; cp {attempt.folder.links_json} {seen}")
@@ -141,7 +141,7 @@ def test_an_engine_that_saved_and_does_not_end_is_ended(attempt, monkeypatch):
     monkeypatch.setattr(supervise, "LINGER", 1)
     code, _, seconds = engine(attempt, save(attempt, 24) + "; sleep 100")
     assert code != 0 and seconds < 20
-    assert "and does not end: the engine is ended" in attempt.folder.story.read_text()
+    assert "and does not end: the engine is ended" in attempt.folder.event_log.read_text()
 
 
 def test_a_save_on_the_way_ends_nothing(attempt, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_save_on_the_way_ends_nothing(attempt, monkeypatch):
     code, _, _ = engine(
         attempt, f"mkdir {place}/tmp_step_6; sleep 1; mv {place}/tmp_step_6 {place}/step_6; sleep 3"
     )
-    assert code == 0 and not attempt.folder.story.exists()
+    assert code == 0 and not attempt.folder.event_log.exists()
 
 
 @pytest.mark.parametrize(

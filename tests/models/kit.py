@@ -98,6 +98,6 @@ def trained(trained_once, tmp_path):
     frozen.write_text(frozen.read_text().replace(str(workspace.root), str(copy.root)))
     # The checkpoints name the run they belong to, and its paths are part of that.
     identity = checkpoints.run_identity(files.read_json(frozen)["request"])
-    for path in copy.run(run).checkpoints.glob(f"*/{checkpoints.LIST}"):
+    for path in copy.run(run).checkpoints.glob("*/complete.json"):
         files.write_json(path, {**files.read_json(path), "run": identity})
     return copy, run

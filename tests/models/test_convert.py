@@ -12,7 +12,7 @@ import pytest
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.models import base_model, convert, passport, rope
-from omr.run import checkpoints, sealed
+from omr.run import checkpoints
 from omr.settings import ROOT
 from omr.workspace import Workspace
 from tests.models.kit import no_download
@@ -26,7 +26,7 @@ def test_the_copy(trained):
     for step in run.schedule.averaged:
         made = manifest.read(folder.hf_step(step))
         assert made["files"] == manifest.entries(folder.hf_step(step)), "every file, by its hash"
-        assert "optimizer.pt" not in made["files"] and checkpoints.LIST not in made["files"]
+        assert "optimizer.pt" not in made["files"] and checkpoints.FORMATS["trl"].listing not in made["files"]
         source, copy = folder.checkpoint(step), folder.hf_step(step)
         assert (source / "model.safetensors").read_bytes() == (copy / "model.safetensors").read_bytes()
         assert rope.places(rope.parse(copy / "config.json")) == {
@@ -83,9 +83,9 @@ def test_a_checkpoint_trained_with_another_rope(trained):
     shutil.rmtree(folder.hf)
     path = folder.checkpoint(B) / "config.json"
     path.write_text(path.read_text().replace("500000.0", "10000.0"))
-    listed = json.loads((folder.checkpoint(B) / checkpoints.LIST).read_text())
+    listed = json.loads((folder.checkpoint(B) / checkpoints.FORMATS["trl"].listing).read_text())
     listed["files"]["config.json"] = {"size": path.stat().st_size, "sha256": files.sha256(path)}
-    (folder.checkpoint(B) / checkpoints.LIST).write_text(json.dumps(listed))
+    (folder.checkpoint(B) / checkpoints.FORMATS["trl"].listing).write_text(json.dumps(listed))
     with pytest.raises(OmrError, match=r"rope_theta is 10000\.0, the recipe says 500000\.0"):
         convert.from_trl(run, workspace)
     assert not folder.hf_step(B).exists()
@@ -160,7 +160,7 @@ def checkpoint(folder, step, base, backend="megatron"):
     (weights / "__0_0.distcp").write_bytes(bytes([step % 256]) * 100)
     (source / "config.yaml").write_text(f"policy:\n  model_name: {base}\n")
     (source / "training_info.json").write_text("{}")
-    sealed.seal(source)
+    checkpoints.seal(source)
 
 
 def test_megatron(nemo):

@@ -99,13 +99,13 @@ def test_a_real_model_is_not_trained_just_anywhere(monkeypatch):
 
 
 def test_a_deadline_is_seconds_from_now_or_a_time():
-    assert stage.moment(None) is None
-    assert stage.moment("90") == pytest.approx(time.time() + 90, abs=5)
+    assert stage.parse_deadline(None) is None
+    assert stage.parse_deadline("90") == pytest.approx(time.time() + 90, abs=5)
     wall = datetime(2030, 1, 31, 18, 0)
-    assert stage.moment("2030-01-31T18:00") == wall.timestamp()
-    assert stage.moment("2030-01-31T18:00+00:00") == 1896112800
+    assert stage.parse_deadline("2030-01-31T18:00") == wall.timestamp()
+    assert stage.parse_deadline("2030-01-31T18:00+00:00") == 1896112800
     with pytest.raises(RequestError, match="DEADLINE=soon is no time"):
-        stage.moment("soon")
+        stage.parse_deadline("soon")
 
 
 REFUSED = [

@@ -1,66 +1,53 @@
-"""What NeMo-RL, the links or the average could not go with: refused at once, not weeks later."""
-
-from pathlib import Path
+"""Checks of the configuration before submission: what would otherwise fail on the nodes, or weeks later."""
 
 from omr import manifest, recipe
 from omr.errors import RequestError
-from omr.workspace import RunFolder
+from omr.training.nemo_rl import keys
+from omr.training.nemo_rl.keys import Values
 
 DIVISOR = "policy.make_sequence_length_divisible_by"
+# What OVERRIDES may not change, because the links, the conversion or the average rely on it, and why.
+FIXED = {
+    "sft.max_num_steps": "set STEPS=… NAME=… instead",
+    "checkpointing.enabled": "the links go on from checkpoints",
+    "checkpointing.save_optimizer": "the links go on from checkpoints",
+    "checkpointing.checkpoint_dir": "set NAME=… instead",
+    "checkpointing.keep_top_k": "it would delete steps that are averaged",
+    "policy.model_name": "make model takes BASE=… instead",
+    "data.train.data_path": "make data with a NAME instead",
+    "cluster.num_nodes": "set NODES=… instead",
+    "cluster.gpus_per_node": "set GPUS=… instead",
+}
+# Where a run logs, and on how many nodes it is, is no part of what it learns.
+MACHINE = ("logger", "cluster", "defaults")
 
 
-def parallel(values: dict) -> tuple[int, int, int]:
+def parallel(values: Values) -> tuple[int, int, int]:
     """Tensor, context and pipeline parallel sizes."""
     sizes = values["policy"]["megatron_cfg"]
-    names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
-    tensor, context, pipeline = (sizes[name] for name in names)
-    return tensor, context, pipeline
-
-
-def chain(
-    values: dict, run: recipe.Run, folder: RunFolder, base: Path, data: Path, nodes: int, gpus: int
-) -> None:
-    """Refuse OVERRIDES that the links, the conversion or the average could not go with, weeks later."""
-    save, averaged = values["checkpointing"], run.schedule.averaged
-    fixed = (
-        (
-            "sft.max_num_steps",
-            values["sft"]["max_num_steps"],
-            run.schedule.steps,
-            "set STEPS=… NAME=… instead",
-        ),
-        ("checkpointing.enabled", save["enabled"], True, "the links go on from checkpoints"),
-        ("checkpointing.save_optimizer", save["save_optimizer"], True, "the links go on from checkpoints"),
-        (
-            "checkpointing.checkpoint_dir",
-            save["checkpoint_dir"],
-            str(folder.checkpoints),
-            "set NAME=… instead",
-        ),
-        ("checkpointing.keep_top_k", save["keep_top_k"], None, "it would delete steps that are averaged"),
-        ("policy.model_name", values["policy"]["model_name"], str(base), "make model takes BASE=… instead"),
-        (
-            "data.train.data_path",
-            values["data"]["train"]["data_path"],
-            str(data),
-            "make data with a NAME instead",
-        ),
-        ("cluster.num_nodes", values["cluster"]["num_nodes"], nodes, "set NODES=… instead"),
-        ("cluster.gpus_per_node", values["cluster"]["gpus_per_node"], gpus, "set GPUS=… instead"),
+    return (
+        sizes["tensor_model_parallel_size"],
+        sizes["context_parallel_size"],
+        sizes["pipeline_model_parallel_size"],
     )
-    for key, value, needed, why in fixed:
+
+
+def overridden(before: Values, after: Values, schedule: recipe.Schedule) -> None:
+    """A RequestError where OVERRIDES made of `before` what the rest of the chain could not go on with."""
+    for key, why in FIXED.items():
+        needed, value = keys.get(before, key), keys.get(after, key)
         if value != needed:
             raise RequestError(f"OVERRIDES: {key}={value} cannot be ({needed} is needed): {why}")
-    period = save["save_period"]
+    period, averaged = keys.get(after, "checkpointing.save_period"), schedule.averaged
     if not isinstance(period, int) or period < 1 or any(step % period for step in averaged[:-1]):
         raise RequestError(
             f"OVERRIDES: checkpointing.save_period={period} never saves the averaged steps"
-            f" {', '.join(map(str, averaged))}; choose a divisor of {run.schedule.save_period}"
+            f" {', '.join(map(str, averaged))}; choose a divisor of {schedule.save_period}"
         )
 
 
-def sizes(values: dict, run: recipe.Run) -> None:
-    """Refuse what the engine would refuse only after the nodes were had."""
+def sizes(values: Values, run: recipe.Run) -> None:
+    """A RequestError where nodes, parallel sizes, batch and sequence length do not go together."""
     nodes, gpus = values["cluster"]["num_nodes"], values["cluster"]["gpus_per_node"]
     policy, (tensor, context, pipeline) = values["policy"], parallel(values)
     batch, rows = policy["train_global_batch_size"], policy["train_micro_batch_size"]
@@ -85,18 +72,14 @@ def sizes(values: dict, run: recipe.Run) -> None:
         )
 
 
-def rows(run: recipe.Run, count: int, values: dict) -> None:
-    """Refuse data that the epochs end before the steps do: such a training is never complete."""
+def rows(run: recipe.Run, count: int, values: Values) -> None:
+    """A RequestError where the epochs over `count` rows end before the steps do: it would never complete."""
     batch, epochs = values["policy"]["train_global_batch_size"], values["sft"]["max_num_epochs"]
     if count // batch * epochs < run.schedule.steps:
         raise RequestError(
             f"{run.title}: {count:,} rows make {count // batch} steps an epoch, and {epochs} epochs of them"
             f" never reach step {run.schedule.steps:,}; take more rows (LIMIT, MODES) or fewer STEPS"
         )
-
-
-# Where a run logs, and on how many nodes it is, is no part of what it learns.
-MACHINE = ("logger", "cluster", "defaults")
 
 
 def changes(old: str, new: str, but: tuple[str, ...] = MACHINE) -> list[str]:

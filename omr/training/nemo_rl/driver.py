@@ -26,7 +26,7 @@ CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded f
 def patch(sft: object, environ: dict) -> None:
     """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
-    from omr.run import lease, sealed
+    from omr.run import checkpoints, lease
 
     for name in ("TimeoutChecker", "CheckpointManager", "Logger", "setup"):
         if not hasattr(sft, name):
@@ -54,7 +54,7 @@ def patch(sft: object, environ: dict) -> None:
         """Gives a checkpoint its final name only when it is on disk, listed, and ours to write."""
 
         def finalize_checkpoint(self, checkpoint_path: os.PathLike) -> None:
-            sealed.seal(Path(checkpoint_path))
+            checkpoints.seal(Path(checkpoint_path))
             lease.check()
             super().finalize_checkpoint(checkpoint_path)
 

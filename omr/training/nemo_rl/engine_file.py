@@ -4,8 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from omr import settings
 from omr.errors import RequestError
 from omr.request import TrainRequest
@@ -38,11 +36,7 @@ def of(
     """
     run = request.run
     folder = workspace.run(run)
-    wandb = None
-    if "WANDB_API_KEY" in secrets:
-        named = {"project": settings.get("WANDB_PROJECT"), "entity": settings.get("WANDB_ENTITY")}
-        wandb = {key: value for key, value in named.items() if value}
-    values = config.config(
+    inputs = config.Inputs(
         run,
         folder,
         base or frozen.base_of(run, workspace),
@@ -50,14 +44,20 @@ def of(
         nodes=request.job_nodes,
         gpus=request.job_gpus,
         overrides=request.overrides,
-        wandb=wandb,
+        wandb="WANDB_API_KEY" in secrets,
+        wandb_project=settings.get("WANDB_PROJECT"),
+        wandb_entity=settings.get("WANDB_ENTITY"),
         engine_root=settings.nemo_rl_folder(),
     )
-    return EngineFile(folder.engine_yaml("nemo-rl"), config.text(values, run, request.overrides))
+    return EngineFile(
+        folder.engine_yaml("nemo-rl"), config.text(config.values(inputs), run, request.overrides)
+    )
 
 
 def check(file: EngineFile, began: FrozenRun) -> None:
     """A RequestError where the file cannot train what was frozen, or is not what the run began with."""
+    import yaml
+
     rows = min(began.data.rows, began.limit or began.data.rows)
     checks.rows(began.run, rows, yaml.safe_load(file.text))
     if file.path.exists() and (changed := checks.changes(file.path.read_text(), file.text)):

@@ -3,14 +3,16 @@
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from omr.errors import RequestError, nearest
 
+Values = dict[str, Any]  # a configuration as YAML gives it: sections are dictionaries
 KEYS_FILE = Path(__file__).with_name("keys.txt")
 
 
-def flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """`a.b.c` -> leaf; an empty mapping is a leaf."""
+def flatten(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every (`a.b.c`, value); an empty section is a value."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from flatten(value, f"{prefix}{key}.")
@@ -24,7 +26,7 @@ def known_keys() -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def check(values: dict) -> None:
+def check(values: Values) -> None:
     """A RequestError for the first key that the pinned NeMo-RL does not have, with the nearest one."""
     _check_names(key for key, _ in flatten(values))
 
@@ -49,7 +51,7 @@ def _close(name: str, known: list[str]) -> str:
     return f" (did you mean {section[0]}?)" if section else nearest(name, known)
 
 
-def parse_overrides(line: str | None) -> list[tuple[str, object]]:
+def parse_overrides(line: str | None) -> list[tuple[str, Any]]:
     """`a.b=1 c.d=x` -> keys and values, as YAML reads them; Hydra's `++` before a key is accepted."""
     import yaml
 
@@ -75,7 +77,15 @@ def parse_overrides(line: str | None) -> list[tuple[str, object]]:
     return found
 
 
-def put(values: dict, key: str, value: object) -> None:
+def get(values: Values, key: str) -> Any:
+    """The value at `a.b.c`; a KeyError where there is none."""
+    for name in key.split("."):
+        values = values[name]
+    return values
+
+
+def put(values: Values, key: str, value: Any) -> None:
+    """Set the value at `a.b.c`; a RequestError where `a` or `a.b` has a plain value."""
     *sections, last = key.split(".")
     for name in sections:
         values = values.setdefault(name, {})
@@ -86,7 +96,7 @@ def put(values: dict, key: str, value: object) -> None:
     values[last] = value
 
 
-def unknown_here(values: dict, example: dict) -> list[str]:
+def unknown_here(values: Values, example: Values) -> list[str]:
     """Keys of `values` that neither an image's own example has nor the code-only part of our list."""
     have = {key for key, _ in flatten(example)}
     code_only = {key.rstrip("?") for key in known_keys() if key.endswith("?")}

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from omr import libraries
 from omr.errors import OmrError
 from omr.files import lock
-from omr.run import checkpoints, lease, stopping
+from omr.run import lease, stopping
+from omr.run.checkpoints import Checkpoints
 from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
 from omr.training.trl.config import read_config
 from omr.training.trl.feed import BatchFeed
@@ -84,9 +85,10 @@ def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> 
     """The step to go on from, or 0. The other processes wait here until the first has mended the folder."""
     start = 0
     if processes.is_first:
-        for line in checkpoints.mend(folder.checkpoints):
+        saved = Checkpoints(folder, "trl")
+        for line in saved.mend():
             say(line)
-        start = max(checkpoints.whole(folder.checkpoints), default=0)
+        start = max(saved.whole(), default=0)
     start = processes.broadcast(start)
     if processes.is_first:
         say(f"training goes on from step {start}" if start else "training begins")

@@ -213,7 +213,9 @@ class Trainer(SFTTrainer):
             raise OmrError(
                 f"{folder.checkpoint(step)}: could not be saved ({why}); check the disk, then run again"
             ) from None
-        checkpoints.tidy(folder.checkpoints, config.saves)
+        saved = checkpoints.Checkpoints(folder, "trl")
+        saved.remove(checkpoints.steps(folder.checkpoints), config.saves)
+        saved.drop_set_aside()
 
     def _write_parts(self, aside: Path) -> None:
         """Write all that decides the next step, by transformers' names, and the side files of the base."""

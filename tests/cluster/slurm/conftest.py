@@ -88,7 +88,7 @@ class Site:
         return {key: self.state(i) for key, i in self.ids(name).items()}
 
     def story(self, name: str) -> str:
-        path = self.folder(name).story
+        path = self.folder(name).event_log
         return path.read_text() if path.exists() else ""
 
     def logs(self, name: str) -> str:

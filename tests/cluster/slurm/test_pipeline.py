@@ -39,7 +39,7 @@ def test_a_model_from_nothing(empty, site):
     mine = lambda: [state for job, state, _ in everything(empty) if job in ids and state in live]  # noqa: E731
     wait(lambda: not mine(), 900, "the pipeline did not end", step=1)
     for folder in folders:
-        story = folder.story.read_text()
+        story = folder.event_log.read_text()
         assert (folder.final / "manifest.json").exists() and folder.eval_json.exists(), story
     # Round 2 started from round 1's final model, and was frozen only when that stood.
     request = json.loads(folders[1].run_json.read_text())["request"]

@@ -27,7 +27,7 @@ RUNS = pytest.mark.parametrize("run", TEN, ids=lambda run: f"{run.model.name}-{r
 
 def written(run, **more):
     base, data = frozen.base_of(run, WORKSPACE), frozen.data_of(run, WORKSPACE)
-    return config.config(run, WORKSPACE.run(run), base, data, **more)
+    return config.values(config.Inputs(run, WORKSPACE.run(run), base, data, **more))
 
 
 def at(values, path):
@@ -44,6 +44,13 @@ def test_there_are_ten():
 @RUNS
 def test_golden(run):
     assert config.text(written(run), run) == (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
+
+
+def test_nothing_is_left_to_be_set_and_every_key_is_in_its_place():
+    constant = yaml.safe_load(config.CONSTANT.read_text())
+    values = written(TEN[0])
+    assert [key for key, _ in keys.flatten(values)] == [key for key, _ in keys.flatten(constant)]
+    assert "???" not in config.text(values, TEN[0])
 
 
 # The recipe's table and arguments, typed out once more: model -> lr, min_lr, TP, CP, divisor.
@@ -269,7 +276,7 @@ def test_rows_that_the_steps_need(rows, steps, enough):
 def test_what_differs_between_two_files():
     run = recipe.run("7b", 1)
     old = config.text(written(run), run)
-    new = config.text(written(run, nodes=32, wandb={"project": "p"}, overrides="sft.seed=7"), run)
+    new = config.text(written(run, nodes=32, wandb=True, wandb_project="p", overrides="sft.seed=7"), run)
     assert checks.changes(old, new) == ["sft.seed was 42, is 7"]
     assert "cluster.num_nodes was 64, is 32" in checks.changes(old, new, but=("logger",))
     assert checks.changes("a: [", new) == checks.changes("text", new) == ["it is no YAML any more"]
@@ -307,7 +314,7 @@ def test_sequence_divisor(tp, cp):
 
 
 def test_wandb_on_when_asked_and_one_id_a_run():
-    values = written(TEN[3], wandb={"project": "p", "entity": "team"})["logger"]
+    values = written(TEN[3], wandb=True, wandb_project="p", wandb_entity="team")["logger"]
     assert values["wandb_enabled"] is True
     assert values["wandb"] == {
         "project": "p",

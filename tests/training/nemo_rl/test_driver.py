@@ -12,7 +12,8 @@ import yaml
 
 from omr import recipe
 from omr.models import convert
-from omr.run import lease, sealed
+from omr.run import checkpoints, lease
+from omr.run.checkpoints import FORMATS, Checkpoints
 from omr.settings import ROOT
 from omr.training.nemo_rl import config, driver
 from omr.workspace import Workspace
@@ -29,7 +30,9 @@ def run(tmp_path):
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    values = config.config(tiny, folder, base, tmp_path / "d.jsonl", gpus=1, engine_root=str(STAND_IN))
+    values = config.values(
+        config.Inputs(tiny, folder, base, tmp_path / "d.jsonl", gpus=1, engine_root=str(STAND_IN))
+    )
     file = folder.engine_yaml("nemo-rl")
     file.write_text(config.text(values, tiny))
 
@@ -45,8 +48,8 @@ def run(tmp_path):
 def test_an_undisturbed_run_is_sealed_and_told(run):
     done = run(OMR_METRICS=str(run.folder.metrics), OMR_DATA="/prepared/it's here")
     assert done.returncode == 0, done.stderr
-    assert sealed.whole(run.folder.checkpoints) == [6, 12, 18, 24]
-    assert all((run.folder.checkpoint(n) / sealed.SEAL).exists() for n in (6, 24))
+    assert Checkpoints(run.folder, "nemo-rl").whole() == [6, 12, 18, 24]
+    assert all((run.folder.checkpoint(n) / FORMATS["nemo-rl"].listing).exists() for n in (6, 24))
     rows = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 25)) and rows[0]["loss"] == 1.0
     assert convert.cached(run.cache)
@@ -62,16 +65,16 @@ def test_the_deadline_is_a_moment_and_not_a_duration(run):
     """It counts from the allocation's end, however long the start took."""
     done = run(OMR_DEADLINE=str(time.time() + 3), OMR_STEP_DELAY="0.3")
     assert done.returncode == 0
-    reached = sealed.whole(run.folder.checkpoints)[-1]
+    reached = Checkpoints(run.folder, "nemo-rl").whole()[-1]
     assert 1 <= reached < 24
-    assert run().returncode == 0 and sealed.whole(run.folder.checkpoints)[-1] == 24
+    assert run().returncode == 0 and Checkpoints(run.folder, "nemo-rl").whole()[-1] == 24
 
 
 def test_a_file_asks_it_to_stop(run, tmp_path):
     stop = tmp_path / "stop"
     stop.touch()
     assert run(OMR_STOP=str(stop)).returncode == 0
-    assert sealed.whole(run.folder.checkpoints) == [1]
+    assert Checkpoints(run.folder, "nemo-rl").whole() == [1]
 
 
 def test_a_lost_lease_writes_nothing_more(run):
@@ -79,7 +82,7 @@ def test_a_lost_lease_writes_nothing_more(run):
     lease.take(run.folder.lease, "8", 0, lambda job: False)
     done = run(OMR_LEASE=str(held.path))
     assert done.returncode != 0 and "has taken over this run" in done.stderr
-    assert sealed.steps(run.folder.checkpoints) == []
+    assert checkpoints.steps(run.folder.checkpoints) == []
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """NeMo-RL on this machine's GPUs alone, one node: in its image (RUNNER=docker), or where NEMO_RL is."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from omr.files import lock, write_text
 from omr.models import average, convert
 from omr.recipe import Run
 from omr.request import TrainRequest
-from omr.run import events, frozen, sealed, stopping
+from omr.run import frozen, stopping
+from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
-from omr.settings import ROOT
 from omr.training.nemo_rl import engine_file, prepared_data
 from omr.workspace import RunFolder, Workspace
 
-SCRIPT = Path("examples", "run_sft.py")
+SCRIPT = Path("examples", "run_sft.py")  # in NeMo-RL's folder
+DRIVER = Path(__file__).with_name("driver.py")
 
 
 def need(run: Run) -> Path:
@@ -34,11 +36,6 @@ def need(run: Run) -> Path:
     return home
 
 
-def complete(run: Run, folder: RunFolder) -> bool:
-    """Whether every averaged step is there, whole or converted."""
-    return events.complete(run, folder, sealed.whole(folder.checkpoints))
-
-
 def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None]) -> int:
     """Train until the end or until asked to stop, convert and average; returns the step that was reached."""
     run, folder = request.run, workspace.run(request.run)
@@ -46,16 +43,17 @@ def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None
     if not request.gpus:
         raise RequestError(f"{run.title}: NeMo-RL needs GPUs, and none is visible here; choose RUNNER=slurm")
     began = frozen.freeze(folder, frozen.inputs(request, workspace))
-    if not complete(run, folder):
+    saved = Checkpoints(folder, "nemo-rl")
+    if not saved.complete(run, saved.whole()):
         with lock(folder.root / ".train.lock", str(folder.root)):
             _train(request, workspace, began, home, say)
-    reached = max(sealed.whole(folder.checkpoints), default=0)
-    if complete(run, folder):
-        for step in run.schedule.averaged:
-            convert.from_nemo_rl(run, workspace, step)
-        average.make(run, workspace)
-        return run.schedule.steps
-    return reached
+    whole = saved.whole()
+    if not saved.complete(run, whole):
+        return max(whole, default=0)
+    for step in run.schedule.averaged:
+        convert.from_nemo_rl(run, workspace, step)
+    average.make(run, workspace)
+    return run.schedule.steps
 
 
 def _train(
@@ -71,33 +69,42 @@ def _train(
     file = engine_file.of(replace(request, nodes=1), workspace, secrets=settings.secrets())
     engine_file.check(file, began)
     write_text(file.path, file.text)
-    for line in sealed.mend(folder.checkpoints):
+    saved = Checkpoints(folder, "nemo-rl")
+    for line in saved.mend():
         say(line)
-    start = max(sealed.whole(folder.checkpoints), default=0)
+    start = max(saved.whole(), default=0)
     say(f"training goes on from step {start}" if start else "training begins")
     cache = convert.cache(workspace, began.base.path)
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
         if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
-        token = folder.root / f".ray-{os.getpid()}"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        try:
-            with stopping.by_file(folder) as environ:
-                environ |= {
-                    "OMR_METRICS": str(folder.metrics),
-                    "OMR_DATA": str(prepared),
-                    "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
-                    # Ray runs code for whoever reaches its ports, and a container shares the host's.
-                    "RAY_AUTH_MODE": "token",
-                    "RAY_AUTH_TOKEN_PATH": str(token),
-                    "RAY_USAGE_STATS_ENABLED": "0",
-                }
-                driver = ["uv", "run", "--no-sync", "python", str(ROOT / "omr/training/nemo_rl/driver.py")]
-                code = subprocess.run([*driver, "--config", str(file.path)], cwd=home, env=environ).returncode
-        finally:
-            token.unlink(missing_ok=True)
-    if max(sealed.whole(folder.checkpoints), default=0) <= start:
+        with _ray_token(folder) as token, stopping.by_file(folder) as environ:
+            environ |= {
+                "OMR_METRICS": str(folder.metrics),
+                "OMR_DATA": str(prepared),
+                "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token),
+                "RAY_USAGE_STATS_ENABLED": "0",
+            }
+            command = ["uv", "run", "--no-sync", "python", str(DRIVER), "--config", str(file.path)]
+            code = subprocess.run(command, cwd=home, env=environ).returncode
+    if max(saved.whole(), default=0) <= start:
         raise OmrError(
             f"{run.title}: NeMo-RL left no new checkpoint (exit code {code}, see above); run again to go on"
         )
+
+
+@contextlib.contextmanager
+def _ray_token(folder: RunFolder) -> Iterator[Path]:
+    """A file with a token of this session's own, gone after it.
+
+    Ray runs code for whoever reaches its ports, and a container shares the host's.
+    """
+    path = folder.root / f".ray-{os.getpid()}"
+    path.touch(mode=0o600)
+    try:
+        path.write_text(secrets.token_hex(32))
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
