@@ -27,7 +27,7 @@ DRIVER = Path(__file__).with_name("driver.py")
 
 def need(run: Run) -> Path:
     """NeMo-RL's folder; a RequestError says how else this run can train."""
-    home = Path(convert.home())
+    home = Path(settings.nemo_rl_folder())
     if not (home / SCRIPT).exists():
         raise RequestError(
             f"{run.model.name} trains with NeMo-RL, which is not on this machine ({home}); choose"
