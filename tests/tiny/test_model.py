@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from omr.tiny.model import write_base
 from omr.tiny.tokenizer import tiny_tokenizer
 
