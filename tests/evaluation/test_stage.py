@@ -71,6 +71,7 @@ def test_both_models_answer_once(trained, asked, monkeypatch):
     assert [line.split()[0] for line in results.table(result)[1:]] == ["before", "after"]
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_at_its_last_batch(trained, asked, monkeypatch):
     monkeypatch.setattr(answers, "BATCH", 1)
     result, _ = make(trained, asked)
@@ -91,6 +92,7 @@ def test_a_killed_evaluation_goes_on_at_its_last_batch(trained, asked, monkeypat
     assert counted == [1, 3, 3]
 
 
+@pytest.mark.slow
 def test_round_2_begins_where_round_1_ended(trained, asked, monkeypatch):
     first, _ = make(trained, asked)
     second = recipe.run("tiny", 2)

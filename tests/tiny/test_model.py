@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from omr.tiny.model import write_base
 from omr.tiny.tokenizer import tiny_tokenizer
 
@@ -51,6 +53,7 @@ def test_the_base_loads_and_says_its_limits_as_the_published_one_does(base):
     assert all(tensor.equal(loaded[name]) for name, tensor in stored.items())
 
 
+@pytest.mark.slow
 def test_neither_corpus_nor_base_needs_torch(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None\n"

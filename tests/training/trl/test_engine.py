@@ -68,6 +68,7 @@ def test_a_checkpoint_holds_no_pickled_arguments_and_every_schedule_step_is_save
     assert not list(undisturbed.checkpoints.glob("tmp_*"))
 
 
+@pytest.mark.slow
 def test_the_rate_warms_up_from_0_and_falls_by_cosine_to_its_least(undisturbed):
     top, least, warmup, steps = 4e-3, 4e-6, 2, 24
     for row in metrics(undisturbed):
@@ -77,12 +78,14 @@ def test_the_rate_warms_up_from_0_and_falls_by_cosine_to_its_least(undisturbed):
         assert row["lr"] == pytest.approx(wanted, rel=1e-6, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_it_learns(undisturbed):
     losses = [row["loss"] for row in metrics(undisturbed)]
     assert losses[0] == pytest.approx(math.log(512), rel=0.05)  # random weights: every token as likely
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_nothing(undisturbed, tmp_path):
     run = undisturbed.copy(tmp_path)
     assert run.train() == 0
@@ -148,6 +151,7 @@ PARTS = (
 )
 
 
+@pytest.mark.slow
 def test_the_parts_are_all_there_are(undisturbed):
     assert {path.name for path in (undisturbed.checkpoints / "step_20").iterdir()} == set(PARTS)
 
