@@ -32,7 +32,7 @@ MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 class Inputs(TypedDict):
     """What decides a converted step."""
 
-    checkpoint: dict[str, list[int | str]]  # file of weights -> its size and `checkpoints.digest`
+    checkpoint: dict[str, list[int | str]]  # file of weights -> its size and `files.digest_of_ends`
 
 
 def checkpoint(folder: RunFolder, step: int) -> Path:
