@@ -308,6 +308,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
         assert not list(raw.glob(".hub-*")), "what the killed one left is gone"
 
 
+@pytest.mark.slow
 def test_two_at_once_where_the_lock_shuts_out_nobody(tmp_path):
     """Neither sees the other's files before they are whole: both succeed, and every file is verified."""
     with Hub() as server:
