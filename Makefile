@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 
-# The words of omr/settings.py that a command line may carry (tests/test_door.py compares the two).
+# The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS STATS EVAL PROBLEMS MAX_TOKENS VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \

@@ -10,6 +10,7 @@ import re
 import click
 
 from omr import cli, settings
+from omr.setting_table import Setting
 
 MAKEFILE = settings.ROOT / "Makefile"
 FUNCTION = """\
@@ -45,7 +46,7 @@ complete -F _omr_make make
 """
 
 
-def choices(setting: settings.Setting) -> list[str]:
+def choices(setting: Setting) -> list[str]:
     """The values that a setting's text lists (`filter: recommended (all splits), paper`); 1 for a switch."""
     if setting.text.startswith("1: "):
         return ["1"]

@@ -15,6 +15,7 @@ from omr import libraries, recipe, settings
 from omr.errors import OmrError, RequestError, choose
 from omr.files import writable
 from omr.request import TrainRequest
+from omr.setting_table import Setting
 from omr.workspace import Workspace
 
 
@@ -48,7 +49,7 @@ TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS")
 class _Value(click.ParamType):
     """A setting's value. What is wrong is said of the setting; click would name its option alone."""
 
-    def __init__(self, setting: settings.Setting) -> None:
+    def __init__(self, setting: Setting) -> None:
         self.setting, self.name = setting, setting.kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:

@@ -32,7 +32,9 @@ SMOKE = recipe.run("7b", name="smoke")
 def bin_(script, *words, **environ):
     """A script of bin/ in a process of its own, with nothing of the caller's settings."""
     clean = {
-        k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+        k: v
+        for k, v in os.environ.items()
+        if k in ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
     }
     named = {**clean, "OMR_ENV_FILE": "/nonexistent", "CUDA_VISIBLE_DEVICES": "", **environ}
     command = [sys.executable, str(ROOT / "bin" / f"{script}.py"), *words]
