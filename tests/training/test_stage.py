@@ -36,7 +36,8 @@ def bin_(script, *words, **environ):
         for k, v in os.environ.items()
         if k in ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
     }
-    named = {**clean, "OMR_ENV_FILE": "/nonexistent", "CUDA_VISIBLE_DEVICES": "", **environ}
+    ours = {"PYTHONPATH": str(ROOT), "OMR_ENV_FILE": "/nonexistent", "CUDA_VISIBLE_DEVICES": ""}
+    named = {**clean, **ours, **environ}
     command = [sys.executable, str(ROOT / "bin" / f"{script}.py"), *words]
     return subprocess.run(command, env=named, capture_output=True, text=True, timeout=500)
 
