@@ -9,7 +9,7 @@ import re
 
 import click
 
-from omr import cli, settings
+from omr import cli, recipe, settings
 from omr.setting_table import Setting
 
 MAKEFILE = settings.ROOT / "Makefile"
@@ -47,11 +47,9 @@ complete -F _omr_make make
 
 
 def choices(setting: Setting) -> list[str]:
-    """The values that a setting's text lists (`filter: recommended (all splits), paper`); 1 for a switch."""
-    if setting.text.startswith("1: "):
-        return ["1"]
-    listed = re.search(r": ([\w.-]+(?:, [\w.-]+)+)$", re.sub(r" \([^)]*\)", "", setting.text))
-    return listed[1].split(", ") if listed else []
+    """The values that a setting can have, by its row or the recipe; 1 for a switch, none for text."""
+    tables = {"MODEL": recipe.MODELS, "DATASET": recipe.CORPORA}
+    return ["1"] if setting.kind == "switch" else list(tables.get(setting.name, setting.choices))
 
 
 def targets() -> list[str]:
