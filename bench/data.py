@@ -61,7 +61,9 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def timed(words: list, environ: dict | None = None, watch: bool = False) -> tuple[float, int]:
+def timed(
+    words: list[str | Path], environ: dict[str, str] | None = None, watch: bool = False
+) -> tuple[float, int]:
     """Seconds of a command, with nothing left to write from before; its peak bytes, if watched."""
     os.sync()
     time.sleep(1)
@@ -113,9 +115,8 @@ def limit(raw: Path, size: int, workers: int, scratch: Path) -> tuple[float, flo
     return decode, written, synced
 
 
-def ours(raw: Path, workspace: Path, tokenizer: Path, words: dict) -> list:
+def ours(raw: Path, tokenizer: Path, words: dict[str, str | int]) -> list[str | Path]:
     """The command line of our data stage."""
-    del workspace
     options = {"RAW": raw, "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
     return [
         sys.executable,
@@ -124,11 +125,13 @@ def ours(raw: Path, workspace: Path, tokenizer: Path, words: dict) -> list:
     ]
 
 
-def run_ours(raw: Path, scratch: Path, tokenizer: Path, words: dict, watch: bool) -> tuple[float, int, dict]:
+def run_ours(
+    raw: Path, scratch: Path, tokenizer: Path, words: dict[str, str | int], watch: bool
+) -> tuple[float, int, dict]:
     """Seconds, peak bytes and the manifest of one run in a workspace of its own."""
     workspace = scratch / "workspace"
     shutil.rmtree(workspace, ignore_errors=True)
-    seconds, peak = timed(ours(raw, workspace, tokenizer, words), {"WORKSPACE": str(workspace)}, watch)
+    seconds, peak = timed(ours(raw, tokenizer, words), {"WORKSPACE": str(workspace)}, watch)
     manifest = json.loads(next(workspace.glob("data/*.manifest.json")).read_text())
     shutil.rmtree(workspace)
     return seconds, peak, manifest
@@ -223,7 +226,7 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
         middle = {name: statistics.median(values) for name, values in seconds.items()}
         rows = made["rows"], sum(split["read"] for split in made["splits"].values()), made["size"] / 1e9
         print(
-            f"<!-- {key}: {rows[0]:,} of {rows[1]:,} rows, {rows[2]:.2f} GB out; decode {middle['decode']:.1f} s,"
+            f"<!-- {key}: {rows[0]:,} of {rows[1]:,} rows, {rows[2]:.2f} GB out, sha256 {made['sha256']}; decode {middle['decode']:.1f} s,"
             f" write {middle['write']:.1f} s, with sync {middle['sync']:.1f} s -->"
         )
         for name, label in (
@@ -254,7 +257,7 @@ def scale(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
                 continue
             results[times].append(run)
             print(
-                f"<!-- {times}: {results[times][-1][0]:.1f} s, load {os.getloadavg()[0]:.1f} -->",
+                f"<!-- {times}: {run[0]:.1f} s, sha256 {run[2]['sha256'][:12]}, load {os.getloadavg()[0]:.1f} -->",
                 file=sys.stderr,
             )
     for times, runs in results.items():

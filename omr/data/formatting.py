@@ -1,7 +1,6 @@
 """One parquet shard -> its lines in the scratch: what a worker process of the data stage does.
 
-A worker gets plain values (`Job`) and needs neither transformers nor nemo-skills, unless a prompt could
-not be compiled.
+A worker needs neither transformers nor nemo-skills, unless a prompt could not be compiled.
 """
 
 import functools

@@ -170,7 +170,7 @@ def compiled() -> Callable[..., None]:
     import numba
     import numpy as np
 
-    escaped = [json.dumps(chr(byte))[1:-1] for byte in range(128)] + ["."] * 128
+    escaped = [_escape(chr(byte)) for byte in range(128)] + ["."] * 128
     width = np.array([len(text) for text in escaped], np.uint8)
     first = np.arange(256, dtype=np.uint8)
     first[width > 1] = ord("\\")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 from omr import cli
-from omr.data import process_pool
+from omr.data import pool
 from omr.settings import ROOT
 
 OURS = (
@@ -38,6 +38,19 @@ class Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class InlineChild:
+    """A pool.Child that is called at once, in this process."""
+
+    def __init__(self, function, *arguments):
+        self.value = function(*arguments)
+
+    def done(self):
+        return True
+
+    def result(self):
+        return self.value
 
 
 @dataclass
@@ -70,8 +83,8 @@ def make(workspace, *words, check=True):
     with (
         mock.patch.dict(os.environ, environment(workspace), clear=True),
         mock.patch.object(sys, "argv", ["data.py", *map(str, words)]),
-        mock.patch.object(process_pool, "crew", lambda workers: contextlib.nullcontext(Inline())),
-        mock.patch.object(process_pool, "in_child", lambda function, *given: function(*given)),
+        mock.patch.object(pool, "workers", lambda count: contextlib.nullcontext(Inline())),
+        mock.patch.object(pool, "Child", InlineChild),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

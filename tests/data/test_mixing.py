@@ -3,7 +3,7 @@
 import hashlib
 import json
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from omr import files, recipe
-from omr.data import (
-    corpus as raw,
-)
-from omr.data import (
-    direct_io,
-    formatting,
-    mixing,
-    process_pool,
-    prompts,
-    rows,
-    scratch,
-    shuffle,
-)
+from omr.data import corpus as shards
+from omr.data import formatting, mixing, pool, prompts, rows, scratch
 from omr.errors import OmrError, RequestError
 from tests.data.kit import Inline
 
@@ -71,7 +60,6 @@ def a_job(work, **changes):
         seed=0,
         buckets=7,
         room=50_000,
-        codec="zstd",
         work=work,
         skip=False,
         compiled=COMPILED,
@@ -80,14 +68,20 @@ def a_job(work, **changes):
     return replace(job, **changes)
 
 
-def mixed(corpus, job, workers=2, pool=None, todo=None):
+def mixed(corpus, job, memory=10**9, executor=None, todo=None):
     """Format and mix; the facts, with the output's bytes."""
-    found = raw.shards(corpus, recipe.SPLITS)
-    means = mixing.Means(workers, 10**9)
-    pool = pool or Inline()
-    mixing.format_shards(pool, job, [(shard, 10**9) for shard in todo or found], {}, lambda bad: None)
-    facts = mixing.mix(job, [shard.name for shard in found], means)
-    return {**facts, "bytes": (job.work / shuffle.PART).read_bytes()}
+    found = shards.shards(corpus, recipe.SPLITS)
+    format_all(job, todo or found, executor)
+    facts = mixing.mix(job.work, [shard.name for shard in found], job.seed, memory)
+    return {**asdict(facts), "bytes": (job.work / mixing.PART).read_bytes()}
+
+
+def format_all(job, found, executor=None):
+    """Format each shard that is not done yet."""
+    executor = executor or Inline()
+    left = [shard for shard in found if scratch.done(job.work, shard.name) is None]
+    for future in [executor.submit(formatting.run, job, shard, 10**9) for shard in left]:
+        future.result()
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +99,14 @@ def test_the_bytes_are_pinned(usual, tmp_path):
     assert usual["sha256"] == files.sha256(tmp_path / "output") == GOLDEN
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"codec": "none"}, {"codec": "cached"}, {"room": 1}, {"room": 10**9}),
-        *({"room": 3000, "codec": "none"}, {"room": 3000, "codec": "cached"}),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("workers", [1, 3])
-def test_means_decide_no_byte(corpus, usual, tmp_path, changes, workers):
-    assert mixed(corpus, a_job(tmp_path / "w", **changes), workers) == usual
+@pytest.mark.parametrize("room", [1, 3000, 10**9])
+@pytest.mark.parametrize("memory", [mixing.MIXER + 10**6, 10**9])
+def test_means_decide_no_byte(corpus, usual, tmp_path, room, memory):
+    assert mixed(corpus, a_job(tmp_path / "w", room=room), memory) == usual
 
 
 def test_the_order_of_the_shards_decides_no_byte(corpus, usual, tmp_path):
-    backwards = raw.shards(corpus, recipe.SPLITS)[::-1]
+    backwards = shards.shards(corpus, recipe.SPLITS)[::-1]
     assert mixed(corpus, a_job(tmp_path / "w"), todo=backwards) == usual
 
 
@@ -141,8 +128,8 @@ def test_another_seed_is_another_order_of_the_same_rows(corpus, usual, tmp_path)
 
 
 def test_in_processes(corpus, usual, tmp_path):
-    with process_pool.crew(2) as pool:
-        assert mixed(corpus, a_job(tmp_path / "w", codec="none"), pool=pool) == usual
+    with pool.workers(2) as workers:
+        assert mixed(corpus, a_job(tmp_path / "w"), executor=workers) == usual
 
 
 def test_every_split_is_spread_evenly(usual):
@@ -191,8 +178,8 @@ def damage(path, how):
 
 def formatted(corpus, job):
     """All lines are in the scratch; the shards."""
-    found = raw.shards(corpus, recipe.SPLITS)
-    mixing.format_shards(Inline(), job, [(shard, 10**9) for shard in found], {}, lambda bad: None)
+    found = shards.shards(corpus, recipe.SPLITS)
+    format_all(job, found)
     return found
 
 
@@ -217,10 +204,10 @@ class Killed(BaseException):
 
 @pytest.fixture
 def cut_off(corpus, tmp_path, monkeypatch):
-    """A codec -> a job whose mix was ended as its fifth bucket began, and the buckets asked for after it."""
+    """A job whose mix was ended as its fifth bucket began, and the buckets asked for after it."""
 
-    def run(codec):
-        job, asked, real = a_job(tmp_path / "w", codec=codec), [], shuffle.Room.fill
+    def run():
+        job, asked, real = a_job(tmp_path / "w"), [], mixing.shuffled
 
         def fill(*words):
             asked.append(words[-1])
@@ -228,19 +215,17 @@ def cut_off(corpus, tmp_path, monkeypatch):
                 raise Killed
             return real(*words)
 
-        monkeypatch.setattr(shuffle.Room, "fill", fill)
-        monkeypatch.setattr(scratch, "BUCKET", 2)  # each counts at once
+        monkeypatch.setattr(mixing, "shuffled", fill)
         with pytest.raises(Killed):
-            mixed(corpus, job, workers=1)
+            mixed(corpus, job, memory=mixing.MIXER + 10**6)
         asked[:] = [None] * 9  # beyond the fifth
         return job, asked
 
     return run
 
 
-@pytest.mark.parametrize("codec", scratch.CODECS)
-def test_buckets_in_the_output_stay_and_need_no_scratch(corpus, usual, cut_off, codec):
-    job, asked = cut_off(codec)
+def test_buckets_in_the_output_stay_and_need_no_scratch(corpus, usual, cut_off):
+    job, asked = cut_off()
     there = {int(line) for line in (job.work / "mixed").read_text().split()}
     freed = {part for part in range(job.buckets) if not [*job.work.glob(f"*.parquet.{part}.lines")]}
     assert {scratch.part_of(bucket, job.buckets) for bucket in there} <= freed
@@ -252,7 +237,7 @@ def test_buckets_in_the_output_stay_and_need_no_scratch(corpus, usual, cut_off, 
 
 @pytest.mark.parametrize("line", ["6", "\0\0\0\n", "x\n"], ids=["cut", "zeros", "no number"])
 def test_a_torn_line_of_the_mixed_buckets_counts_not(corpus, usual, cut_off, line):
-    job, asked = cut_off("none")
+    job, asked = cut_off()
     with (job.work / "mixed").open("a") as handle:
         handle.write(line)
     assert mixed(corpus, job) == usual
@@ -263,7 +248,7 @@ def test_without_its_output_no_bucket_is_mixed(corpus, tmp_path):
     """Its lines are gone: the shards are formatted again, one by one."""
     job = a_job(tmp_path / "w")
     mixed(corpus, job)
-    (job.work / shuffle.PART).unlink()
+    (job.work / mixing.PART).unlink()
     with pytest.raises(scratch.Torn):
         mixed(corpus, job)
 
@@ -284,7 +269,7 @@ def test_a_finished_shard_is_not_formatted_again(corpus, usual, tmp_path, monkey
 
 def test_a_shard_that_changes_or_vanishes_is_noticed(tmp_path):
     corpus = write_rows(tmp_path / "corpus")
-    found = raw.shards(corpus, ("cot",))
+    found = shards.shards(corpus, ("cot",))
     job = a_job(tmp_path / "w")
     found[0].path.touch()
     with pytest.raises(OmrError, match=r"cot-00000-of-00002.parquet: was changed while it was read"):
@@ -299,8 +284,16 @@ def test_a_worker_that_is_killed_is_said(tmp_path):
     import os
 
     words = r"was killed .out of memory.*fewer WORKERS"
-    with pytest.raises(OmrError, match=words), process_pool.crew(1) as pool:
-        pool.submit(os.abort).result()
+    with pytest.raises(OmrError, match=words), pool.workers(1) as workers:
+        workers.submit(os.abort).result()
+    with pytest.raises(OmrError, match=words):
+        pool.Child(os.abort).result()
+
+
+def test_a_child_answers_with_what_it_returned_or_raised():
+    assert pool.Child(sorted, "cab").result() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="invalid literal"):
+        pool.Child(int, "x").result()
 
 
 def test_a_shuf_that_fails_is_said(corpus, tmp_path, monkeypatch):
@@ -334,7 +327,7 @@ def test_lines_come_in_the_order_in_which_shuf_puts_them(tmp_path, count):
     lines = "".join(f"line {n}\n" for n in range(count))
     command = ["shuf", f"--random-source={tmp_path / 'random'}"]
     said = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
-    assert [f"line {n}" for n in shuffle.order(count, 3, 5)] == said.splitlines()
+    assert [f"line {n}" for n in mixing.order(count, 3, 5)] == said.splitlines()
 
 
 def test_shuf_shuffles_as_it_always_did(tmp_path):
@@ -376,32 +369,22 @@ def test_little_memory_takes_fewer_workers():
 def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypatch):
     job = a_job(tmp_path / "w")
     formatted(corpus, job)
-    whole = scratch.Reader(
-        job.work, [shard.name for shard in raw.shards(corpus, recipe.SPLITS)], "zstd"
-    ).raw.max()
+    names = [shard.name for shard in shards.shards(corpus, recipe.SPLITS)]
+    whole = scratch.Reader(job.work, names).sizes.max()
     monkeypatch.setattr(mixing, "MIXER", 10**9 - int(whole))
     with pytest.raises(
         OmrError, match=r"MEMORY=1\.0 GB holds no bucket of .*; run again with MEMORY=(\d+)M"
     ) as said:
         mixed(corpus, job)
     least = mixing.parse_memory(str(said.value).split("MEMORY=")[2].split()[0])
-    names = [shard.name for shard in raw.shards(corpus, recipe.SPLITS)]
-    assert mixing.mix(job, names, mixing.Means(2, least))["sha256"] == usual["sha256"]
+    assert mixing.mix(job.work, names, job.seed, least).sha256 == usual["sha256"]
     with pytest.raises(OmrError, match=r"holds no bucket"):
-        mixing.mix(job, names, mixing.Means(2, least - 10**6))
+        mixing.mix(job.work, names, job.seed, least - 10**6)
 
 
 def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
     job = a_job(tmp_path / "w")
-    found = [(shard, 10**9) for shard in raw.shards(corpus, recipe.SPLITS)]
-    mixing.format_shards(Inline(), job, found, {}, lambda bad: None)
+    found = formatted(corpus, job)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(OmrError, match=r"the mixed file needs .* 10 B is free"):
-        mixing.mix(job, [shard.name for shard, _ in found], mixing.Means(1, 10**9))
-
-
-def test_the_scratch_is_kept_as_memory_and_disk_advise(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct_io, "speed", lambda folder: 2e9)
-    assert mixing.codec(10**6, tmp_path, 2) == "cached"
-    assert mixing.codec(10**15, tmp_path, 2) == "none"
-    assert mixing.codec(10**15, tmp_path, 16) == "zstd"
+        mixing.mix(job.work, [shard.name for shard in found], job.seed, 10**9)

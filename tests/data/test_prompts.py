@@ -2,11 +2,13 @@
 
 import pytest
 
+from bench import corpus as bench_corpus
 from omr import recipe
 from omr.data import prompts
 from omr.errors import OmrError, RequestError
 from omr.tiny.tokenizer import tiny_tokenizer
 from tests.data.awkward import TEXTS
+from tests.data.opaque import only_concatenates
 
 TINY = recipe.CORPORA["tiny"]
 
@@ -62,8 +64,15 @@ CONTENT = "message['content'] +"
     ],
 )
 def test_a_template_that_looks_into_the_text_is_not_compiled(template, exact):
-    prompt = prompts.load(TINY, "cot", with_template(CONTENT, template))
-    assert prompts.compile(prompt).exact is exact
+    tokenizer = with_template(CONTENT, template)
+    assert only_concatenates(tokenizer.chat_template, tokenizer.special_tokens_map) is exact
+    # The two that look and change nothing are right, compiled.
+    exact = exact or template in ("(message['content'] or '') +", "message['content'][0:] +")
+    assert prompts.compile(prompts.load(TINY, "cot", tokenizer)).exact is exact
+
+
+def test_a_template_of_the_published_form_only_concatenates():
+    assert only_concatenates(bench_corpus.TEMPLATE)
 
 
 def test_a_prompt_that_does_not_only_fill():

@@ -158,10 +158,10 @@ def test_lines_are_what_json_writes(compiled, counts):
         generated_solution=texts[5:] + texts[:5],
         used_in_kaggle=[True, False, None] * 4,
     )
-    formatter = rows.Formatter(compiled)
-    made = json_lines.text(formatter.lines(table, None if counts is None else np.array(counts)))
+    template = json_lines.Template(compiled)
+    made = b"".join(template.lines(table, None if counts is None else np.array(counts)))
     expected = list(expected_rows(table, compiled, counts))
-    assert made == b"".join(rows.dump(row) for row in expected)
+    assert made == b"".join(json_lines.dump(row) for row in expected)
     lines = made.split(b"\n")[:-1]
     assert [json.loads(line) for line in lines] == expected
     keys = (*rows.COLUMNS[:5], "input", "output", "inference_mode", "used_in_kaggle")
@@ -171,13 +171,13 @@ def test_lines_are_what_json_writes(compiled, counts):
 
 def test_lines_without_nulls_take_the_fast_way():
     table = batch(problem=list(TEXTS), generated_solution=list(TEXTS))
-    formatter = rows.Formatter(SIMPLE)
-    [taken] = formatter.lines(table, None)
-    assert isinstance(taken, json_lines.Columns)
-    expected = [rows.dump(row) for row in expected_rows(table, SIMPLE, None)]
-    assert json_lines.text([taken]) == b"".join(expected)
-    assert formatter.lines(table.slice(0, 0), None) == []
-    assert json_lines.text(formatter.lines(table.slice(2, 3), None)) == b"".join(expected[2:5])
+    template = json_lines.Template(SIMPLE)
+    taken = template.lines(table, None)
+    assert all(isinstance(line, memoryview) for line in taken)
+    expected = [json_lines.dump(row) for row in expected_rows(table, SIMPLE, None)]
+    assert taken == expected
+    assert template.lines(table.slice(0, 0), None) == []
+    assert b"".join(template.lines(table.slice(2, 3), None)) == b"".join(expected[2:5])
 
 
 def test_a_prompt_that_is_not_exact_fills_every_row_itself():
@@ -189,13 +189,11 @@ def test_a_prompt_that_is_not_exact_fills_every_row_itself():
             return content[::-1]
 
     inexact = prompts.Compiled(("never",), (), "", "", exact=False)
-    formatter = rows.Formatter(inexact, Shouting())
+    template = json_lines.Template(inexact, Shouting())
     table = batch(problem=["a", "b"], generated_solution=["xy", "zw"])
-    made = [
-        json.loads(line) for line in json_lines.text(formatter.lines(table, np.array([3, 4]))).splitlines()
-    ]
+    made = [json.loads(line) for line in b"".join(template.lines(table, np.array([3, 4]))).splitlines()]
     assert [(row["input"], row["output"]) for row in made] == [("A 3", "yx"), ("B 4", "wz")]
-    made = [json.loads(line) for line in json_lines.text(formatter.lines(table, None)).splitlines()]
+    made = [json.loads(line) for line in b"".join(template.lines(table, None)).splitlines()]
     assert [row["input"] for row in made] == ["A None", "B None"]
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -388,11 +387,7 @@ def test_a_damaged_page(tmp_path):
 def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fails_at):
     """Also what was read before a batch that cannot be."""
 
-    def few(table):
-        for number, row in enumerate(table):
-            row["pass_rate_72b_tir"] = "0.1" if number % 5 == 0 else "0.9"
-
-    real, taken, rejected = formatting._batches, [], []
+    real = formatting._batches
 
     def batches(file, group, count):
         for number, batch in enumerate(real(file, group, count)):
@@ -401,42 +396,36 @@ def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fail
             assert len(batch) == 10
             yield batch
 
-    def take(batch, reject):
-        reject(0, "the first one")
-        taken.append(len(batch))
-        return np.arange(len(batch)), [batch]
-
-    with pq.ParquetFile(a_split(tmp_path, change=few)) as file:
+    found, torn = [], None
+    with pq.ParquetFile(a_split(tmp_path)) as file:
         monkeypatch.setattr(formatting, "BATCH", file.metadata.row_group(1).total_byte_size // 10 + 1)
         monkeypatch.setattr(formatting, "_batches", batches)
-        steps = SimpleNamespace(
-            filtered=True, corpus=recipe.CORPORA["tiny"], result=formatting.Result(), take=take
-        )
-        found = list(formatting._group(steps, file, 1, 100, 100, lambda *words: rejected.append(words)))
-    whole, solutions = (
-        fails_at or 100,
-        pq.read_table(next(tmp_path.glob("data/*.parquet")))["generated_solution"].to_pylist(),
-    )
-    assert [row for rows_, _ in found for row in rows_] == list(range(100, 100 + whole, 5))
-    texts = [text for _, [batch] in found for text in batch["generated_solution"].to_pylist()]
+        keep = np.arange(100) % 5 == 0
+        try:
+            found += formatting.read(file, 1, 100, keep)
+        except formatting.Damaged as error:
+            torn = error
+    whole = fails_at or 100
+    solutions = pq.read_table(next(tmp_path.glob("data/*.parquet")))["generated_solution"].to_pylist()
+    assert [row for chunk in found for row in chunk.numbers] == list(range(100, 100 + whole, 5))
+    texts = [text for chunk in found for text in chunk.batch["generated_solution"].to_pylist()]
     assert texts == solutions[100 : 100 + whole : 5]
-    assert 1 < len(taken) < 6 and max(taken) > 2
-    firsts = [(1, int(rows_[0]), 1, "the first one") for rows_, _ in found]
-    torn = [(1, 100 + whole, (100 - whole) // 5, "cannot be read (a page is torn)")]
-    assert rejected == firsts + (torn if fails_at else [])
+    sizes = [len(chunk.batch) for chunk in found]
+    assert 1 < len(sizes) < 6 and max(sizes) > 2
+    assert (torn and (torn.row, str(torn))) == (fails_at and (fails_at, "cannot be read (a page is torn)"))
 
 
-def test_what_fails_in_the_columns_is_not_called_damage_of_the_file(tmp_path):
+def test_what_fails_in_the_columns_is_not_called_damage_of_the_file(tmp_path, monkeypatch):
     """Else BAD_ROWS=skip would lose rows in silence."""
 
-    def take(batch, reject):
+    def fail(*_):
         raise pa.ArrowInvalid("a fault of ours")
 
-    rejected = []
-    steps = SimpleNamespace(filtered=False, take=take)
-    with pq.ParquetFile(a_split(tmp_path)) as file, pytest.raises(pa.ArrowInvalid, match="a fault of ours"):
-        list(formatting._group(steps, file, 1, 100, 100, lambda *words: rejected.append(words)))
-    assert rejected == []
+    monkeypatch.setattr(rows, "unreadable", fail)
+    a_split(tmp_path / "raw")
+    words = (*tiny_words(tmp_path / "raw"), "--modes", "cot", "--bad_rows", "skip")
+    with pytest.raises(pa.ArrowInvalid, match="a fault of ours"):
+        make(tmp_path / "w", *words)
 
 
 # Killed ------------------------------------------------------------------------------------------------
@@ -465,8 +454,7 @@ def test_an_interrupt_of_the_run_alone_ends_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", ["zstd", "cached"])
-def test_killed_at_random_moments(tmp_path, codec):
+def test_killed_at_random_moments(tmp_path):
     """SIGKILL twenty times; each run goes on, and the bytes are an undisturbed run's."""
     raw = tmp_path / "raw"
     corpus.generate(raw, 60_000_000, shards=12)
@@ -475,8 +463,7 @@ def test_killed_at_random_moments(tmp_path, codec):
     wrapper = tmp_path / "run.py"
     wrapper.write_text(
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'bin')!r}]\n"
-        "import omr.data.scratch, omr.data.mixing\n"
-        f"omr.data.mixing.codec = lambda *_: {codec!r}\n"
+        "import omr.data.scratch\n"
         "omr.data.scratch.BUCKET = 3_000_000\n"
         "import data\nfrom omr import cli\n"
         "if __name__ == '__main__':\n    cli.main(data.main)\n"
@@ -494,7 +481,7 @@ def test_killed_at_random_moments(tmp_path, codec):
     said = whole.communicate()
     assert whole.returncode == 0, said
     usual = time.monotonic() - began
-    dice, killed, progress = random.Random(codec), 0, []
+    dice, killed, progress = random.Random("killed"), 0, []
     for _ in range(60):
         run = start(tmp_path / "killed")
         try:
@@ -522,7 +509,7 @@ def test_killed_at_random_moments(tmp_path, codec):
         p for p in (tmp_path / "killed/data").iterdir() if not p.name.endswith((".lock", ".jsonl", ".json"))
     ]
     assert not left
-    print(codec, progress)
+    print(progress)
 
 
 @pytest.mark.slow
