@@ -14,14 +14,21 @@ from omr.settings import ROOT
 
 
 def rooms() -> str:
-    """A row for every room: its file and the first line of its docstring."""
-    files = sorted([*ROOT.glob("omr/**/*.py"), *ROOT.glob("bin/*.py")])
-    lines = []
-    for file in files:
-        text = ast.get_docstring(ast.parse(file.read_text())) or ""
-        if file.name != "__init__.py":
-            lines.append(f"| `{file.relative_to(ROOT)}` | {text.splitlines()[0]} |")
-    return "\n".join(["| file | what it is |", "| --- | --- |", *lines])
+    """A table for each wing, the core and bin/: their files, each with the first line of its docstring."""
+    wings = sorted(
+        {file.parent for file in ROOT.glob("omr/**/*.py")}, key=lambda wing: (len(wing.parts), wing)
+    )
+    return "\n\n".join(_wing(folder) for folder in [ROOT / "bin", *wings])
+
+
+def _wing(folder: Path) -> str:
+    files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
+    lines = [f"| `{file.name}` | {_first_line(file)} |" for file in files]
+    return "\n".join([f"`{folder.relative_to(ROOT)}/`", "", "| file | what it is |", "| --- | --- |", *lines])
+
+
+def _first_line(file: Path) -> str:
+    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0]
 
 
 BLOCKS = {"README.md": ("recipes", table), "docs/architecture.md": ("rooms", rooms)}

@@ -1,5 +1,6 @@
 """The docs say what the code says, and link to what is there."""
 
+import ast
 import re
 import sys
 
@@ -34,3 +35,21 @@ def test_every_make_target_and_word_in_the_docs_exists(page):
     ):
         assert target in targets, f"make {target}"
         assert set(re.findall(r"([A-Z_]+)=", rest)) <= words, f"make {target}{rest}"
+
+
+def behaviours():
+    """Rows of the architecture's table: what happens, in which file, under which name."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    block = re.search(r"<!-- behaviours -->\n(.*)<!-- /behaviours -->", page, re.DOTALL)[1]
+    return re.findall(r"^\| ([^|]+) \| `([^`]+)` \| `([^`]+)` \|$", block, re.MULTILINE)
+
+
+def test_the_table_of_behaviours_has_at_least_twenty():
+    assert len(behaviours()) >= 20
+
+
+@pytest.mark.parametrize(("what", "file", "name"), behaviours())
+def test_each_behaviour_is_where_the_architecture_says(what, file, name):
+    tree = ast.parse((ROOT / file).read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert name in defined, f"{what}: {file} defines no {name}"
