@@ -298,7 +298,7 @@ def test_the_whole_way_of_both_rounds(ready):
 @pytest.mark.slow
 def test_sigterm_is_saved_and_gone_on_with(ready):
     clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
-    environ = {**clean, "OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(ready)}
+    environ = {**clean, "PYTHONPATH": str(ROOT), "OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(ready)}
     environ |= {"MODEL": "micro", "NAME": "term", "STEPS": "12", "OMR_STEP_DELAY": "0.3"}
     command = [sys.executable, str(ROOT / "bin" / "train.py")]
     process = subprocess.Popen(
