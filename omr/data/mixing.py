@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PART = "output.part"
-BASE = 200_000_000  # bytes: the parent process, of which the workers are forked
+BASE = 190_000_000  # bytes: the parent process, of which the workers are forked
 WORKER = 130_000_000  # bytes: a worker without its lines
 ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
 EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
