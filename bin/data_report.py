@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from omr import cli, manifest, recipe
+from omr.data import statistics
 from omr.errors import RequestError, choose
 from omr.reports import data_report
 
@@ -28,7 +29,7 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
         raise RequestError(f"{path}: the data is not there; run {target} first")
     page = path.with_suffix(".report.html")
     if dry_run:
-        click.echo(f"would read {path} and write {data_report.beside(path)} and {page}")
+        click.echo(f"would read {path} and write {statistics.path_of(path)} and {page}")
         return
     made = None if force else data_report.cached(path, origin, stats, model.sequence_length)
     known = made is not None
@@ -39,13 +40,13 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
             data_report.write_tokenizer(corpus, local, workspace.raw("tokenizers"), tokenizer)
             counting = {"stats": stats, "workers": data_report.cores(words["workers"])}
             made = data_report.measure(path, origin, tokenizer, longest=model.sequence_length, **counting)
-        data_report.keep(path, made)
+        statistics.write(path, made)
     steps = recipe.run(model.name, asked.number, asked.variant).schedule.steps
     said = data_report.meaning(made, model.batch, steps)
     if not known or not page.exists():
         data_report.write(path, made, said, page)
     if json:
-        click.echo(data_report.beside(path).read_text().rstrip())
+        click.echo(statistics.path_of(path).read_text().rstrip())
         return
     table = data_report.section(made)
     click.echo("\n".join([*cli.aligned(table.rows, table.header, right=True), *said]))

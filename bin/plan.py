@@ -7,7 +7,7 @@ from json import dumps
 import click
 
 from omr import cli, settings
-from omr.cluster import plan, slurm, submit
+from omr.cluster import plan, slurm, submit, train
 from omr.request import TrainRequest
 
 
@@ -28,7 +28,8 @@ def main(
     if "STEPS" not in request.words() and request.job_gpus:
         click.echo(f"  first     {plan.smoke(run)}")
     click.echo("")
-    submit.train(request, workspace, submit.Submission(num_training_jobs, eval, dry_run=True), click.echo)
+    how = submit.Submission(num_training_jobs, eval, dry_run=True)
+    train.show(request, workspace, how, click.echo)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from omr import cli
-from omr.cluster import submit
+from omr.cluster import stages
 from omr.errors import RequestError
 
 
@@ -26,7 +26,7 @@ def main(container: str | None, image: str, dry_run: bool) -> None:
         raise RequestError(
             f"CONTAINER={target}: there is no folder {target.parent}; make it on the shared file system"
         )
-    submit.sqsh(cli.workspace(), submit.enroot(f"{image}:train"), target.absolute(), click.echo, dry_run)
+    stages.submit_image_import(cli.workspace(), f"{image}:train", target.absolute(), click.echo, dry_run)
 
 
 if __name__ == "__main__":

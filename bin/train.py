@@ -11,6 +11,7 @@ import click
 
 from omr import cli, settings
 from omr.cluster import slurm, submit
+from omr.cluster import train as cluster_train
 from omr.request import TrainRequest
 from omr.training import stage
 
@@ -45,14 +46,14 @@ def main(
         click.echo(f"{title}: finished already: {folder.final}")
     elif where == "slurm" or (where is None and request.engine == "nemo-rl"):
         if force and not dry_run:
-            submit.clear(request.run, folder)
+            cluster_train.clear(request.run, folder, click.echo)
         how = submit.Submission(num_training_jobs, eval, launcher, dry_run)
-        submit.dispatch(request, workspace, how, click.echo)
+        cluster_train.train(request, workspace, how, click.echo)
     elif dry_run:
         click.echo("\n".join(stage.describe(request, workspace)))
     else:
         if folder.jobs_json.exists() and slurm.available():
-            slurm.refuse_second(folder.root, title)
+            slurm.refuse_second(str(folder.root), title)
         stage.train_locally(request, workspace, force=force, verify=verify, say=click.echo)
 
 

@@ -66,5 +66,5 @@ omr::trl() {
 omr::nemo_rl() {
     CONTAINER_WORKDIR=$NEMO_RL
     COMMAND=("$OMR_ROOT/slurm/ray.sh" "$(omr::address)" "$(omr::port 20000)")
-    COMMAND+=(uv run --no-sync python "$OMR_ROOT/omr/nemo_driver.py" --config "$RUN_DIR/nemo_rl.yaml")
+    COMMAND+=(uv run --no-sync python "$OMR_ROOT/omr/training/nemo_rl/driver.py" --config "$RUN_DIR/nemo_rl.yaml")
 }

@@ -1,22 +1,23 @@
-"""What a run's jobs are given: the machine's facts and the run's words.
+"""The environment of a job: the settings it gets by name, the site's facts, and which secrets it will have.
 
-A job gets a small environment of named, harmless words; secrets stay in .env (mode 600) and are read on
+A job gets a small environment of named, harmless variables; secrets stay in .env (mode 600) and are read on
 the node.
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
-from omr import manifest, settings
-from omr.cluster.chain import Job, Site
-from omr.errors import RequestError
+from omr import settings
+from omr.cluster.jobs import Job, Site
+from omr.containers import mounts
+from omr.errors import OmrError
 from omr.request import TrainRequest
-from omr.run import frozen
-from omr.training.nemo_rl import prepared_data
 from omr.workspace import Workspace
 
-# What a job needs to find itself; everything else it gets by name from our settings.
+# What a job needs of the login shell's environment; everything else it gets by name from our settings.
 PLAIN = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ"),
     *("SLURM_CONF", "SQSH_SPACE"),
@@ -29,7 +30,7 @@ ENGINE_NAMES = (
 
 
 def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
-    """The machine facts, from the settings; with a `request`, its size and the words that name it."""
+    """The site's facts from the settings; with a `request`, its size and the settings that name its run."""
     get = settings.get
     return Site(
         nodes=request.job_nodes if request else settings.number("NODES") or 1,
@@ -39,24 +40,15 @@ def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
         cpu_partition=get("CPU_PARTITION"),
         qos=get("QOS"),
         time=get("TIME"),
-        container=get("CONTAINER"),
-        python=sys.executable,
-        words={**words(workspace), **(request.words() if request else {})},
+        settings={**settings_for_jobs(workspace), **(request.words() if request else {})},
     )
 
 
-def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def settings_for_jobs(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
     documented = [s.name for s in settings.SETTINGS.values() if s.for_jobs and not s.of_run and not s.secret]
-    others = [
-        name
-        for name in environ
-        if name not in settings.SETTINGS
-        and name.startswith((*settings.FOREIGN, "OMR_"))
-        and not name.startswith("PIP_")
-        and not settings.is_secret(name)
-    ]
-    named = {name: environ[name] for name in (*documented, *others) if environ.get(name)}
+    foreign = [name for name in environ if _is_foreign(name)]
+    named = {name: environ[name] for name in (*documented, *foreign) if environ.get(name)}
     secret = [s.name for s in settings.SETTINGS.values() if s.secret]
     return {
         **named,
@@ -66,22 +58,23 @@ def words(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
         "NEMO_RL": settings.nemo_rl_folder(),
         "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
-        "CONTAINER_MOUNTS": container_mounts(environ) if environ.get("CONTAINER") else "",
+        "CONTAINER_MOUNTS": mounts.for_pyxis(environ) if environ.get("CONTAINER") else "",
     }
 
 
-def container_mounts(environ: Mapping[str, str]) -> str:
-    """What pyxis mounts: the toolkit, the workspace, every path that a setting names, and MOUNTS."""
-    from omr.containers.mounts import Mount, mounts
+def settings_of_run(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The settings that name a run, for a plain stage: its job does what the command would have done here.
 
-    found = [Mount(str(settings.ROOT), str(settings.ROOT)), *mounts(environ, settings.env_file())]
-    for mount in found:
-        if set(mount.source + mount.target) & set(",:"):
-            raise RequestError(
-                f"{mount.source}: pyxis cannot mount a path with a comma or a colon; rename it"
-            )
-    named = {m.target: f"{m.source}:{m.target}{'' if m.writable else ':ro'}" for m in found}
-    return ",".join(named.values())
+    The jobs of a chain get these from their request.
+    """
+    named = (s.name for s in settings.SETTINGS.values() if s.of_run)
+    return {name: environ[name] for name in named if environ.get(name)}
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a variable of another program that a site may have to set goes to the jobs as it is."""
+    known = name.startswith((*settings.FOREIGN, "OMR_")) and name not in settings.SETTINGS
+    return known and not name.startswith("PIP_") and not settings.is_secret(name)
 
 
 def environment(job: Job, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -99,13 +92,22 @@ def exported_secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
     ]
 
 
-def kept_secrets() -> list[str]:
+def job_secrets() -> list[str]:
     """Names of the secrets that jobs will have: those in .env."""
     exported = exported_secrets()
     return [name for name in settings.secrets() if name not in exported]
 
 
-def prepared(request: TrainRequest, workspace: Workspace) -> bool:
-    """Is NeMo-RL's form of the training data there already?"""
-    origin = manifest.read(frozen.data_of(request.run, workspace, request.modes))
-    return origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)
+def make_node_environments(engine: str) -> None:
+    """Make what the jobs run in now, on the login node: compute nodes may have no network.
+
+    With a CONTAINER that is the folders which it mounts, else the Python environments of the jobs.
+    """
+    if settings.get("CONTAINER"):
+        for name in ("WORKSPACE", "HF_HOME"):
+            Path(mounts.paths(os.environ)[name]).mkdir(parents=True, exist_ok=True)
+        return
+    for tier in ("train", "data") if engine == "trl" else ("data",):
+        done = subprocess.run([settings.ROOT / "docker" / "venv", tier])
+        if done.returncode:
+            raise OmrError(f"the {tier} environment could not be made (see above)")

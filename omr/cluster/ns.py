@@ -9,55 +9,70 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
 from omr.cluster import slurm
+from omr.cluster.submit import Say, Submission
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
 
-CLUSTER = "slurm"
+CLUSTER = "slurm"  # name of the cluster file
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
 
 
+def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
+    """Submit a run through `ns`, or say what would be run; a RequestError for what it cannot do."""
+    for name, value in (("LIMIT", request.limit), ("EVAL", how.evaluate)):
+        if value:
+            raise RequestError(
+                f"{name}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
+            )
+    command = argv(request, workspace, how.links)
+    if not how.dry_run:
+        check(request, workspace)
+    submit(request.run, workspace, command, say, how.dry_run)
+
+
 def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[str]:
     """The command line, as NeMo-Skills' snapshot of the recipe reads it."""
-    run, model, plan = request.run, request.run.model, request.run.schedule
-    again = run.round.number == 2
-    words = [
+    run, model, schedule = request.run, request.run.model, request.run.schedule
+    second_round = run.round.number == 2
+    own_name = f"-{run.key}" if second_round or run.name else ""
+    command = [
         *("ns", "nemo_rl", "sft"),
         f"--cluster={CLUSTER}",
-        f"--expname=openmathreasoning-repro-{model.name}" + (f"-{run.key}" if again or run.name else ""),
+        f"--expname=openmathreasoning-repro-{model.name}{own_name}",
         f"--output_dir={workspace.run(run).checkpoints}",
         f"--hf_model={base_of(run, workspace)}",
         f"--num_nodes={request.job_nodes}",
         f"--num_gpus={request.job_gpus or model.gpus}",
         "--backend=megatron",
-        f"--average_steps={','.join(map(str, plan.averaged))}",
+        f"--average_steps={','.join(map(str, schedule.averaged))}",
         f"--training_data={frozen.data_of(run, workspace, request.modes)}",
         f"++policy.max_total_sequence_length={model.sequence_length}",
         "++policy.train_micro_batch_size=1",
         f"++policy.train_global_batch_size={model.batch}",
         f"++policy.tensor_model_parallel_size={model.tensor_parallel}",
         f"++policy.context_parallel_size={model.context_parallel}",
-        f"++policy.lr={rate(model.lr)}",
-        f"++policy.min_lr={rate(model.min_lr)}",
-        f"++policy.megatron_cfg.scheduler.lr_warmup_iters={plan.warmup}",
+        f"++policy.lr={_rate(model.lr)}",
+        f"++policy.min_lr={_rate(model.min_lr)}",
+        f"++policy.megatron_cfg.scheduler.lr_warmup_iters={schedule.warmup}",
         "++policy.megatron_cfg.scheduler.lr_warmup_init=0",
-        f"++checkpointing.save_period={plan.save_period}",
-        f"++sft.max_num_steps={plan.steps}",
+        f"++checkpointing.save_period={schedule.save_period}",
+        f"++sft.max_num_steps={schedule.steps}",
         "++sft.max_num_epochs=100",
     ]
-    if again:
-        words += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
+    if second_round:
+        command += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
     if links > 1:
-        words.insert(11, f"--num_training_jobs={links}")
+        command.insert(11, f"--num_training_jobs={links}")  # behind the options of `ns`, before the keys
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
-    return [*words, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
+    return [*command, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
 
 
 def base_of(run: recipe.Run, workspace: Workspace) -> Path:
@@ -67,12 +82,12 @@ def base_of(run: recipe.Run, workspace: Workspace) -> Path:
     return theirs if manifest.read(base) is None and (theirs / "config.json").exists() else base
 
 
-def ready(request: TrainRequest, workspace: Workspace) -> None:
+def check(request: TrainRequest, workspace: Workspace) -> None:
     """A RequestError for what `ns` would find out on the nodes, or never: lacking inputs, a chain of ours."""
     run, folder = request.run, workspace.run(request.run)
     base, data = base_of(run, workspace), frozen.data_of(run, workspace, request.modes)
     if slurm.available():
-        slurm.refuse_second(folder.root, run.title)
+        slurm.refuse_second(str(folder.root), run.title)
     if folder.jobs_json.exists():
         raise RequestError(
             f"{folder.root} was begun with LAUNCHER=sbatch, whose checkpoints are of another NeMo-RL; go on"
@@ -88,15 +103,15 @@ def begun(folder: RunFolder) -> bool:
     return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
 
 
-def rate(value: float) -> str:
+def _rate(value: float) -> str:
     """`3e-4`, as the recipe writes it."""
     return f"{value:.0e}".replace("e-0", "e-")
 
 
-def cluster(workspace: Workspace, mounts: str | None) -> dict:
+def cluster_file(workspace: Workspace, mounts: str | None) -> dict:
     """NeMo-Skills' cluster file from our settings; secrets by name, which it reads from the environment."""
     get = settings.get
-    here = f"{workspace.root}:{workspace.root}"
+    workspace_mount = f"{workspace.root}:{workspace.root}"
     values = {
         "executor": "slurm",
         "containers": {"nemo-rl": get("CONTAINER") or IMAGE},
@@ -106,39 +121,33 @@ def cluster(workspace: Workspace, mounts: str | None) -> dict:
         "partition": get("PARTITION"),
         "cpu_partition": get("CPU_PARTITION"),
         "timeouts": {get("PARTITION"): get("TIME")} if get("PARTITION") and get("TIME") else None,
-        "mounts": [here, *filter(None, (mounts or "").split(","))],
+        "mounts": [workspace_mount, *filter(None, (mounts or "").split(","))],
         "env_vars": [f"HF_HOME={get('HF_HOME') or workspace.root / 'hf_home'}", *settings.secrets()],
     }
     return {key: value for key, value in values.items() if value}
 
 
 def submit(
-    run: recipe.Run,
-    workspace: Workspace,
-    words: Sequence[str],
-    say: Callable[[str], None],
-    dry_run: bool = False,
+    run: recipe.Run, workspace: Workspace, command: Sequence[str], say: Say, dry_run: bool = False
 ) -> None:
     """Write the cluster file and run `ns`; with `dry_run` print both."""
     import yaml
 
     folder = workspace.run(run).root / "ns"
-    text = yaml.safe_dump(cluster(workspace, settings.get("MOUNTS")), sort_keys=False)
+    text = yaml.safe_dump(cluster_file(workspace, settings.get("MOUNTS")), sort_keys=False)
     file = folder / f"{CLUSTER}.yaml"
     if dry_run:
-        say(
-            f"NEMO_SKILLS_CONFIG_DIR={shlex.quote(str(folder))} \\\n  "
-            + " \\\n  ".join(map(shlex.quote, words))
-        )
+        variable = f"NEMO_SKILLS_CONFIG_DIR={shlex.quote(str(folder))}"
+        say(" \\\n  ".join([variable, *map(shlex.quote, command)]))
         say(f"\n{file}:\n{text}")
         return
     for name in settings.secrets():
         say(f"note: NeMo-Skills writes {name} into the scripts that it generates; LAUNCHER=sbatch does not")
-    if shutil.which(words[0]) is None:
+    if shutil.which(command[0]) is None:
         raise RequestError(
             "ns is not installed; install nemo-skills at the pinned commit, or use LAUNCHER=sbatch"
         )
-    files.write_text(Path(file), text)
-    done = subprocess.run(words, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
+    files.write_text(file, text)
+    done = subprocess.run(command, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
     if done.returncode:
         raise OmrError(f"ns ended with exit code {done.returncode} (see above)")

@@ -1,20 +1,23 @@
-"""A model as one graph: data, base, round 1, round 2, each evaluated; what is finished is skipped."""
+"""`make pipeline`: base model, data, both rounds and their evaluation as one graph of Slurm jobs.
+
+What is finished is left out.
+"""
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
-from omr.cluster import chain, job_environment, slurm, submit
-from omr.cluster.chain import Job
-from omr.cluster.submit import Submission
+from omr.cluster import job_environment, slurm, stages, submit, train
+from omr.cluster.jobs import Dependency
+from omr.cluster.stages import Stage
+from omr.cluster.submit import JobGraph, Say, Submission
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.training.nemo_rl import engine_file
-from omr.training.nemo_rl.engine_file import EngineFile
 from omr.workspace import Workspace
 
 
@@ -36,16 +39,7 @@ class Part:
         return f"{self.kind} {self.run.title}"
 
 
-@dataclass(frozen=True)
-class PartJobs:
-    """What is submitted for a part."""
-
-    jobs: list[Job]
-    record: Path  # where the ids are written
-    file: EngineFile | None = None  # of a training
-
-
-def parts(requests: list[TrainRequest], workspace: Workspace, evaluate: bool = False) -> list[Part]:
+def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool = False) -> list[Part]:
     """What is left to do, in order: the model, then for each round its data, training, evaluation."""
     todo: list[Part] = []
     first = requests[0]
@@ -63,9 +57,7 @@ def parts(requests: list[TrainRequest], workspace: Workspace, evaluate: bool = F
     return todo
 
 
-def make(
-    requests: list[TrainRequest], workspace: Workspace, how: Submission, say: Callable[[str], None]
-) -> None:
+def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
     """Submit the graph, whole or not at all. A run is frozen by its first link, once its inputs stand."""
     if int(settings.get("SEED") or 0):
         raise RequestError(
@@ -78,102 +70,132 @@ def make(
         how = replace(how, evaluate=False)
     todo = parts(requests, workspace, how.evaluate)
     title = f"{first.model.name} {' and '.join(request.run.key for request in requests)}"
+    planner = _Planner(requests[0], workspace, how, todo)
     if not todo:
         say(f"{title}: everything is finished")
-        return
-    graph = _Graph(requests[0], workspace, how, todo)
-    if how.dry_run:
-        for part in todo:
-            planned = graph.jobs(part)
-            say(f"\n# {part.title}")
-            submit.show(planned.jobs, planned.file, say)
-            graph.done(part, {job.key: f"<{part.run.key} {job.key}>" for job in planned.jobs})
-        return
-    submit.ready(first, how.evaluate, say)
-    ids: dict[str, str] = {}
-    with contextlib.ExitStack() as held:
-        for part in todo:
+    elif how.dry_run:
+        _show(planner, say)
+    else:
+        train.check_request(first, how.evaluate, say)
+        ids = _submit(planner, say)
+        say(f"{title}: submitted {len(ids)} jobs: " + ", ".join(f"{key} {i}" for key, i in ids.items()))
+        say("make status watches them")
+
+
+def _show(planner: "_Planner", say: Say) -> None:
+    """Say what every part would submit and write."""
+    for part in planner.todo:
+        graph = planner.graph(part)
+        say(f"\n# {part.title}")
+        submit.show(graph, say)
+        planner.done(part, {job.key: f"<{part.run.key} {job.key}>" for job in graph.jobs})
+
+
+def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
+    """Submit all parts held, write them down, then let them go; returns the Slurm ids by part and key."""
+    workspace, ids = planner.workspace, {}
+    held: list[tuple[JobGraph, dict[str, str]]] = []
+    with contextlib.ExitStack() as locks:
+        for folder, run in {workspace.run(part.run): part.run for part in planner.todo}.items():
+            locks.enter_context(train.submission_lock(run, folder))
+        for part in planner.todo:
+            submit.cancel_interrupted(planner.comment(part), planner.record(part), say)
             if part.kind == "train":
-                run, folder = part.run, workspace.run(part.run)
-                folder.root.mkdir(parents=True, exist_ok=True)
-                held.enter_context(files.lock(folder.root / ".submit.lock", f"the chain of {run.title}"))
-                slurm.refuse_second(folder.root, run.title)
-        submit.environments(requests[0].engine)
+                train.refuse_second(part.run, workspace.run(part.run), say)
+        job_environment.make_node_environments(planner.first.engine)
         try:
-            for part in todo:
-                given = _submit(graph, part)
-                graph.done(part, given)
+            for part in planner.todo:
+                graph = planner.graph(part)
+                if part.kind == "train":
+                    _write_inputs(part, graph, workspace)
+                given = submit.submit_held(graph)
+                held.append((graph, given))
+                planner.done(part, given)
                 ids |= {f"{part.kind} {part.run.key} {key}": number for key, number in given.items()}
         except (OmrError, KeyboardInterrupt):
             slurm.cancel(ids.values())
             raise
-    say(f"{title}: submitted {len(ids)} jobs: " + ", ".join(f"{key} {i}" for key, i in ids.items()))
+        for graph, given in held:
+            submit.write_record(graph, given)
+        submit.release(ids.values())
     files.write_json(workspace.root / "logs" / f"pipeline-{secrets.token_hex(4)}.json", {"jobs": ids})
-    say("make status watches them")
+    return ids
 
 
-def _submit(graph: "_Graph", part: Part) -> dict[str, str]:
-    """Submit the jobs of a part; returns key -> id."""
-    planned, run = graph.jobs(part), part.run
-    file = planned.file
-    if part.kind != "train":
-        return submit.submit(planned.jobs, planned.record)
-    folder, data = graph.workspace.run(run), frozen.data_of(run, graph.workspace, part.request.modes)
-    if file:
+def _write_inputs(part: Part, graph: JobGraph, workspace: Workspace) -> None:
+    """Write what a training's engine reads, and what its data looks like where that is there."""
+    folder, data = workspace.run(part.run), frozen.data_of(part.run, workspace, part.request.modes)
+    if graph.engine_file:
         if data.exists() and (began := frozen.read(folder)):
-            engine_file.check(file, began)
-        files.write_text(file.path, file.text)
+            engine_file.check(graph.engine_file, began)
+        files.write_text(graph.engine_file.path, graph.engine_file.text)
     if manifest.read(data) is not None:
-        submit.know_data(folder, data)
-    return submit.submit(planned.jobs, planned.record, run, folder)
+        train.record_data(folder, data)
 
 
-class _Graph:
-    """The parts as jobs, each with what it waits for."""
+class _Planner:
+    """The parts as graphs of jobs, each with what it waits for; parts are planned in order."""
 
     def __init__(self, first: TrainRequest, workspace: Workspace, how: Submission, todo: list[Part]) -> None:
         self.first, self.workspace, self.how, self.todo = first, workspace, how, todo
-        self.finished: dict[str, str] = {}  # title of a part -> the job that finishes it
+        self.finished_by: dict[str, str] = {}  # title of a part -> Slurm id of the job that finishes it
 
-    def done(self, part: Part, given: dict[str, str]) -> None:
+    def done(self, part: Part, ids: dict[str, str]) -> None:
         """The part is submitted, with these ids by key."""
-        self.finished[part.title] = given["average"] if part.kind == "train" else list(given.values())[-1]
+        self.finished_by[part.title] = ids["average"] if part.kind == "train" else list(ids.values())[-1]
 
-    def base(self, run: recipe.Run) -> Path:
+    def record(self, part: Part) -> Path:
+        """Where the ids of a part are written."""
+        if part.kind == "train":
+            return self.workspace.run(part.run).jobs_json
+        return self.workspace.root / "logs" / f"{_key(part)}.jobs.json"
+
+    def comment(self, part: Part) -> str:
+        """What the jobs of a part are found by: the run that they train or evaluate, else their record."""
+        of_run = part.kind in ("train", "eval")
+        return str(self.workspace.run(part.run).root if of_run else self.record(part))
+
+    def graph(self, part: Part) -> JobGraph:
+        """The jobs of a part, after the jobs of those that it needs."""
+        needs = [need.title for need in self._needs(part)]
+        after = tuple(Dependency("afterok", self.finished_by[n]) for n in needs if n in self.finished_by)
+        if part.kind == "train":
+            data = frozen.data_of(part.run, self.workspace, part.request.modes)
+            future = train.FutureInputs(self._base(part.run), data, after)
+            return train.job_graph(part.request, self.workspace, self.how, future)
+        site = job_environment.site(self.workspace, part.request)
+        folder, logs = self.workspace.run(part.run), self.workspace.root / "logs"
+        if part.kind == "eval":
+            stage = Stage(
+                *(_key(part), "train", "bin/eval.py", folder.logs, self.comment(part)),
+                gpus=min(site.gpus, 1),
+                settings={"RUN_DIR": str(folder.root)},
+            )
+            return JobGraph([stages.stage_job(stage, site)], self.record(part))
+        stage = Stage(
+            *(_key(part), "data", f"bin/{part.kind}.py", logs, self.comment(part)),
+            after=after,
+            settings={"DATASET": part.run.model.corpus, "LIMIT": "", "NAME": ""},
+        )
+        shards = settings.number("SHARDS") if part.kind == "data" else 1
+        return JobGraph(stages.data_jobs(stage, site, shards), self.record(part))
+
+    def _needs(self, part: Part) -> list[Part]:
+        """The parts that a part waits for, where they are still to be done."""
+        second_round = part.run.round.number == 2
+        if part.kind == "train":
+            base = Part("train", self.first) if second_round else Part("model", part.request)
+            return [Part("data", part.request), base]
+        # Both rounds read one raw folder; the first to come fills it.
+        return [Part("data", self.first)] if part.kind == "data" and second_round else []
+
+    def _base(self, run: recipe.Run) -> Path:
         """The model that a run will start from: round 1's end, where this very graph makes it."""
         if run.round.number == 2 and Part("train", self.first) in self.todo:
             return self.workspace.run(self.first.run).final
         return frozen.base_of(run, self.workspace)
 
-    def jobs(self, part: Part) -> PartJobs:
-        """The jobs of a part, after the jobs of those that it needs."""
-        request, run, kind = part.request, part.run, part.kind
-        site = job_environment.site(self.workspace, request)
-        needs = [need.title for need in self._needs(part)]
-        after = tuple(("afterok", self.finished[need]) for need in needs if need in self.finished)
-        folder, logs = self.workspace.run(run), self.workspace.root / "logs"
-        if kind == "train":
-            data = frozen.data_of(run, self.workspace, request.modes)
-            file = submit.engine_file_of(request, self.workspace, base=self.base(run), data=data)
-            jobs = submit.plan(request, self.workspace, self.how, after)
-            return PartJobs(jobs, folder.jobs_json, file)
-        key = f"{kind}-{run.model.name}-{run.key}"
-        record = logs / f"{key}.jobs.json"
-        if kind == "eval":
-            gpus, env = min(site.gpus, 1), {"RUN_DIR": str(folder.root)}
-            job = chain.stage(key, "train", "bin/eval.py", site, folder.logs, gpus=gpus, **env)
-            return PartJobs([job], record)
-        env = {"DATASET": run.model.corpus, "LIMIT": "", "NAME": ""}
-        shards = int(settings.get("SHARDS") or 1)
-        if kind == "data" and shards > 1:
-            return PartJobs(chain.data_shards(site, logs, shards, key=key, after=after, **env), record)
-        return PartJobs([chain.stage(key, "data", f"bin/{kind}.py", site, logs, after=after, **env)], record)
 
-    def _needs(self, part: Part) -> list[Part]:
-        """The parts that a part waits for, where they are still to be done."""
-        request = part.request
-        if part.kind == "train":
-            base = Part("model", request) if part.run.round.number == 1 else Part("train", self.first)
-            return [Part("data", request), base]
-        # Both rounds read one raw folder; the first to come fills it.
-        return [Part("data", self.first)] if part.kind == "data" and part.run.round.number == 2 else []
+def _key(part: Part) -> str:
+    """`data-7b-round1`: names the jobs and the record of a plain stage."""
+    return f"{part.kind}-{part.run.model.name}-{part.run.key}"

@@ -1,10 +1,11 @@
 """What a run would do and cost, before anything is queued. Estimates say what they rest on."""
 
-import itertools
 from dataclasses import dataclass
 from math import ceil
 
 from omr import manifest, recipe
+from omr.cluster.allocation.deadline import learned_margin
+from omr.data import statistics
 from omr.files import human
 from omr.request import TrainRequest
 from omr.run import frozen, metrics
@@ -43,58 +44,75 @@ def numbers(
     limit_seconds: float | None = None,
     step_seconds: float | None = None,
 ) -> Numbers:
-    """Count and estimate; `step_seconds` is the speed where the caller knows it."""
+    """Count and estimate; `limit_seconds` is a job's time limit, `step_seconds` the speed if it is known."""
     run, nodes, gpus = request.run, request.job_nodes, request.job_gpus
     model, steps = run.model, run.schedule.steps
-    origin = manifest.read(frozen.data_of(run, workspace, request.modes))
-    rows = origin["rows"] if origin else None
-    if rows and request.limit:
-        rows = min(rows, request.limit)
-    used = steps * model.batch
-    lengths = (origin or {}).get("lengths") or {}
-    per_row = lengths.get("mean") or _row_bytes(origin) / TOKEN_BYTES
-    tokens = used * min(per_row, model.sequence_length)
-    speed, source = step_seconds, "as given"
-    if speed is None:
-        speed, source = _measured(run, workspace)
-    if speed is None and gpus:
-        speed = 6 * model.parameters * tokens / steps / (nodes * gpus * PEAK * REACHED)
-        source = f"a guess: {REACHED:.0%} of an H100's peak"
-    checkpoint = int(model.parameters * CHECKPOINT_BYTES)
-    averaged = len(run.schedule.averaged)
-    disk = (averaged + 2) * checkpoint + (averaged + 1) * int(2 * model.parameters)
-    hours = steps * speed / 3600 if speed else None
-    links = None
-    if hours and limit_seconds:
-        from omr.cluster.supervise import learned_margin
-
-        usable = limit_seconds - learned_margin({}, limit_seconds) - (START if gpus else 0)
-        links = ceil(hours * 3600 / max(1.0, usable))
+    data = _data(request, workspace)
+    tokens = steps * model.batch * min(data.tokens_per_row, model.sequence_length)
+    if step_seconds is None:
+        step_seconds, source = _speed(request, workspace, tokens / steps)
+    else:
+        source = "as given"
+    hours = steps * step_seconds / 3600 if step_seconds else None
+    checkpoint, averaged = int(model.parameters * CHECKPOINT_BYTES), len(run.schedule.averaged)
     return Numbers(
         steps=steps,
-        rows=rows,
-        epochs=used / rows if rows else None,
+        rows=data.rows,
+        epochs=steps * model.batch / data.rows if data.rows else None,
         tokens=tokens,
-        too_long=lengths.get("too_long"),
-        step_seconds=speed,
+        too_long=data.too_long,
+        step_seconds=step_seconds,
         speed_from=source,
         gpu_hours=hours * nodes * gpus if hours and gpus else None,
         hours=hours,
         checkpoint=checkpoint,
-        disk=disk,
-        links=links,
+        # Averaged checkpoints and the newest two; the averaged ones converted to bf16, and their mean.
+        disk=(averaged + 2) * checkpoint + (averaged + 1) * int(2 * model.parameters),
+        links=_links(hours, limit_seconds, START if gpus else 0),
     )
 
 
-def _row_bytes(origin: dict | None) -> float:
-    return origin["size"] / origin["rows"] if origin and origin["rows"] else ROW_BYTES
+@dataclass(frozen=True)
+class _Data:
+    """What is known of the data file, or assumed while it is not there."""
+
+    rows: int | None
+    tokens_per_row: float
+    too_long: int | None  # rows over the training length; None: not counted
 
 
-def _measured(run: recipe.Run, workspace: Workspace) -> tuple[float | None, str]:
-    """The median step of this run so far, if it has trained."""
-    rows = [row for row in metrics.read(workspace.run(run).metrics) if "time" in row]
-    gaps = sorted(b["time"] - a["time"] for a, b in itertools.pairwise(rows))
-    return (gaps[len(gaps) // 2], "measured in this run") if gaps else (None, "")
+def _data(request: TrainRequest, workspace: Workspace) -> _Data:
+    """Measured by `make data-report` where that ran on this file, else estimated from its bytes."""
+    path = frozen.data_of(request.run, workspace, request.modes)
+    origin = manifest.read(path)
+    if origin is None or not origin["rows"]:
+        return _Data(None, ROW_BYTES / TOKEN_BYTES, None)
+    rows = min(origin["rows"], request.limit or origin["rows"])
+    measured = statistics.read(path)
+    if measured is None or measured.data != origin["sha256"]:
+        return _Data(rows, origin["size"] / origin["rows"] / TOKEN_BYTES, None)
+    same_length = measured.longest == request.run.model.sequence_length
+    return _Data(rows, measured.mean, measured.too_long if same_length else None)
+
+
+def _speed(request: TrainRequest, workspace: Workspace, step_tokens: float) -> tuple[float | None, str]:
+    """Seconds of a step and where that is from: this run's median so far, else what GPUs may reach."""
+    if median := metrics.median_step_seconds(metrics.read(workspace.run(request.run).metrics)):
+        return median, "measured in this run"
+    if not request.job_gpus:
+        return None, ""
+    # 6 floating-point operations per parameter and token: 2 forward, 4 backward.
+    operations = 6 * request.run.model.parameters * step_tokens
+    seconds = operations / (request.job_nodes * request.job_gpus * PEAK * REACHED)
+    return seconds, f"a guess: {REACHED:.0%} of an H100's peak"
+
+
+def _links(hours: float | None, limit_seconds: float | None, start: float) -> int | None:
+    """Jobs of this time limit that the training takes; each spends `start` seconds before it trains."""
+    if not hours or not limit_seconds:
+        return None
+    usable = limit_seconds - learned_margin(None, limit_seconds) - start
+    return ceil(hours * 3600 / max(1.0, usable))
 
 
 def lines(found: Numbers, request: TrainRequest) -> list[str]:

@@ -1,4 +1,4 @@
-"""Slurm's own commands: sbatch, squeue, sacct, scancel. Values in, values out; nothing else runs them."""
+"""Slurm's own commands: sbatch, squeue, sacct, scontrol, scancel. Nothing else runs them."""
 
 import contextlib
 import os
@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from omr.errors import OmrError, RequestError
 
@@ -40,6 +39,11 @@ class Queued:
     def live(self) -> bool:
         """Still queued or running."""
         return self.state in LIVE
+
+    @property
+    def held(self) -> bool:
+        """Waiting for its user to release it."""
+        return self.state == "PENDING" and self.reason == "JobHeldUser"
 
 
 def available() -> bool:
@@ -169,13 +173,24 @@ def live_with_comment(comment: str) -> list[Queued]:
     return [row for row in queue() if row.live and row.comment == comment]
 
 
-def refuse_second(folder: Path, title: str) -> None:
-    """A RequestError with their ids while jobs of an earlier chain of this run live."""
-    if live := live_with_comment(str(folder)):
+def refuse_second(comment: str, title: str) -> None:
+    """A RequestError with their ids while jobs of an earlier submission with this comment live."""
+    if live := live_with_comment(comment):
         ids = ", ".join(dict.fromkeys(row.job for row in live))
+        held = "; they are held, and scontrol release starts them" if all(row.held for row in live) else ""
         raise RequestError(
-            f"{title} has a chain already (jobs {ids}); make status shows it, make cancel ends it"
+            f"{title} has a chain already (jobs {ids}{held}); make status shows it, make cancel ends it"
         )
+
+
+def release_command(ids: Iterable[str]) -> list[str]:
+    """The command that lets held jobs start."""
+    return ["scontrol", "release", *ids]
+
+
+def release(ids: Collection[str]) -> None:
+    """Let held jobs start, in one call; an OmrError where Slurm refuses that for any of them."""
+    call(release_command(ids), tries=4)
 
 
 def cancel(ids: Iterable[str]) -> None:

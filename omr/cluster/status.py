@@ -3,17 +3,20 @@
 Read from jobs.json, Slurm, links.json and metrics.jsonl; works with accounting and without.
 """
 
-import itertools
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
 from omr import recipe
-from omr.cluster import slurm, supervise
+from omr.cluster import slurm
+from omr.cluster.allocation.deadline import learned_margin
+from omr.cluster.slurm import Queued
 from omr.errors import OmrError
 from omr.files import read_json
 from omr.run import checkpoints, metrics
-from omr.run.chain_state import ChainState, LinkAttempt, Submitted
+from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.workspace import RunFolder
 
 RECENT = 50  # steps that the speed is taken from
@@ -73,43 +76,63 @@ def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> Non
         return
     last = rows[-1]
     found.step, found.loss = last["step"], last.get("loss")
-    recent = [row for row in rows if "time" in row][-RECENT:]
-    # A new link begins with a long gap, which is no step.
-    gaps = sorted(b["time"] - a["time"] for a, b in itertools.pairwise(recent))
-    if not gaps:
+    found.step_seconds = metrics.median_step_seconds(rows[-RECENT:])
+    if found.step_seconds is None:
         return
-    found.step_seconds = gaps[len(gaps) // 2]
     tokens = last.get("tokens", last.get("global_valid_toks"))
     if tokens and found.step_seconds > 0:
         found.tokens_per_second = tokens / found.step_seconds
     found.seconds_left = max(0, found.steps - max(found.step, found.saved)) * found.step_seconds
     if limit_seconds:
         seen = ChainState.load(folder).save_seconds
-        usable = limit_seconds - supervise.learned_margin(seen, limit_seconds)
+        usable = limit_seconds - learned_margin(seen, limit_seconds)
         found.jobs_needed = ceil(found.seconds_left / usable) if usable > 0 else None
 
 
 def _jobs(found: Status, folder: RunFolder) -> None:
+    """Each job of the chain as Slurm knows it, and what an interrupted submission left."""
     if not folder.jobs_json.exists():
         found.note = "no chain was submitted"
-        return
-    listed = Submitted.load(folder.jobs_json).jobs
+    listed, attempts = Submitted.load(folder.jobs_json).jobs, ChainState.load(folder).attempts
+    known: dict[str, Queued] = {}
     try:
-        known = slurm.jobs([job.id for job in listed])
+        known = slurm.jobs([job.id for job in listed]) if listed else {}
     except OmrError as error:
-        known, found.note = {}, str(error)
-    attempts = ChainState.load(folder).attempts
-    for job in listed:
-        row = known.get(job.id)
-        mine = [a for a in attempts if a.job == job.id]
-        came = "; ".join(_attempt(a) for a in mine)
-        if row is None:
-            # Slurm has forgotten it, and there is no accounting: what it left is all that is known.
-            state = "ENDED" if mine or not known else "GONE"
-            found.rows.append(Row(job.key, job.id, state, came))
-        else:
-            reason = "" if row.reason in ("None", "") else row.reason
-            found.rows.append(Row(job.key, job.id, row.state, "; ".join(filter(None, (reason, came)))))
+        found.note = str(error)
+    found.rows = [_row(job, known, [a for a in attempts if a.job == job.id]) for job in listed]
+    left = [row for row in _held_jobs() if row.comment == str(folder.root)]
+    found.rows += _interrupted(left, {folder.jobs_json}, "make train")
+
+
+def _row(job: SubmittedJob, known: Mapping[str, Queued], attempts: Sequence[LinkAttempt]) -> Row:
+    """A job of the chain; `known` is what Slurm says of all of them, `attempts` are the job's own starts."""
+    came = "; ".join(_attempt(attempt) for attempt in attempts)
+    queued = known.get(job.id)
+    if queued is None:
+        # Slurm has forgotten it, and there is no accounting: what it left is all that is known.
+        return Row(job.key, job.id, "ENDED" if attempts or not known else "GONE", came)
+    return Row(job.key, job.id, queued.state, "; ".join(filter(None, (_reason(queued), came))))
+
+
+def _held_jobs() -> list[Queued]:
+    """This user's held jobs; none where Slurm is not here, or does not answer."""
+    with contextlib.suppress(OmrError):
+        return [row for row in slurm.queue() if row.held] if slurm.available() else []
+    return []
+
+
+def _interrupted(held: Sequence[Queued], records: Collection[Path], command: str) -> list[Row]:
+    """Those held jobs that no record names: their submission was killed before it wrote them down."""
+    submissions = [Submitted.load(path) for path in records]
+    recorded = {job.id for each in submissions for job in each.jobs}
+    note = f"held, its submission was interrupted; {command} cancels it and submits anew"
+    left = {row.job: row for row in held if row.job not in recorded}
+    return [Row(row.name, job, row.state, note) for job, row in left.items()]
+
+
+def _reason(row: Queued) -> str:
+    """Why a job waits or how it ended, in Slurm's word; an empty string where it gives none."""
+    return "" if row.reason in ("None", "") else row.reason
 
 
 def _attempt(attempt: LinkAttempt) -> str:
@@ -159,27 +182,36 @@ def clock(seconds: float) -> str:
 def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
     """Every run of the workspace that has a chain, also one that no link has begun yet."""
     found = []
-    for path in sorted(root.glob("runs/*/*/jobs.json")):
-        folder = RunFolder(path.parent)
+    for folder in map(RunFolder, sorted({*_submitted(root), *_held(root)})):
         frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
-        if run := recipe.Run.from_dict(frozen) if frozen else Submitted.load(path).run:
+        if run := recipe.Run.from_dict(frozen) if frozen else Submitted.load(folder.jobs_json).run:
             found.append((run, folder))
     return found
 
 
+def _submitted(root: Path) -> list[Path]:
+    """The folders of runs that have a chain."""
+    return [path.parent for path in root.glob("runs/*/*/jobs.json")]
+
+
+def _held(root: Path) -> list[Path]:
+    """Those of runs that have held jobs, which an interrupted first submission leaves without a jobs.json."""
+    comments = {row.comment for row in _held_jobs()}
+    return [path for path in root.glob("runs/*/*") if str(path) in comments]
+
+
 def stages(root: Path) -> list[Row]:
     """Jobs of plain stages (data, model, image) that wait, run or have failed, as Slurm still knows them."""
-    listed = [job for path in sorted(root.glob("logs/*.jobs.json")) for job in Submitted.load(path).jobs]
+    records = sorted(root.glob("logs/*.jobs.json"))
+    listed = [job for path in records for job in Submitted.load(path).jobs]
     try:
         known = slurm.jobs([job.id for job in listed]) if listed else {}
     except OmrError:
         return []  # each run's status says so
     rows = [(job.key, known[job.id]) for job in listed if job.id in known]
-    return [
-        Row(key, row.job, row.state, "" if row.reason in ("None", "") else row.reason)
-        for key, row in rows
-        if row.state != "COMPLETED"
-    ]
+    shown = [Row(key, row.job, row.state, _reason(row)) for key, row in rows if row.state != "COMPLETED"]
+    left = [row for row in _held_jobs() if Path(row.comment).parent == root / "logs"]
+    return shown + _interrupted(left, records, "the same command")
 
 
 def logs(folder: RunFolder) -> list[Path]:

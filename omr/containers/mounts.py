@@ -56,6 +56,18 @@ def mounts(environ: Mapping[str, str], env_file: Path | None = None) -> list[Mou
     return list(found.values())
 
 
+def for_pyxis(environ: Mapping[str, str]) -> str:
+    """The mounts of a Slurm job's container, as pyxis takes them: this toolkit, and `mounts` with .env."""
+    found = [Mount(str(settings.ROOT), str(settings.ROOT)), *mounts(environ, settings.env_file())]
+    for mount in found:
+        if set(mount.source + mount.target) & set(",:"):
+            raise RequestError(
+                f"{mount.source}: pyxis cannot mount a path with a comma or a colon; rename it"
+            )
+    named = {m.target: f"{m.source}:{m.target}{'' if m.writable else ':ro'}" for m in found}
+    return ",".join(named.values())
+
+
 def _add(found: dict[str, Mount], mount: Mount) -> None:
     """A target is mounted once; asked for twice, writable wins."""
     if mount.target not in found or mount.writable:

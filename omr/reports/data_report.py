@@ -10,15 +10,16 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omr.data import lengths, prompts
+from omr.data import lengths, prompts, statistics
 from omr.data.request import TOKENIZER_FILES
+from omr.data.statistics import PERCENTILES, Lengths, SplitLengths
 from omr.errors import OmrError
-from omr.files import human, read_json, write_json, write_text
+from omr.files import human, write_text
 from omr.progress import Progress
 from omr.recipe import Corpus
 from omr.reports import pages
@@ -29,50 +30,6 @@ if TYPE_CHECKING:
 SAMPLE = 20_000  # rows: an interval of about half a percent of the mean
 PIECE = 64 << 20  # bytes of the file that a worker takes at a time
 Z = 1.96  # standard errors in half a 95% interval
-PERCENTILES = ("5", "50", "95", "100")
-
-
-@dataclass(frozen=True)
-class SplitLengths:
-    """The rows of one split, scaled to all of them where a sample was counted; a margin is half a 95%
-    interval, 0 where every row was counted."""
-
-    rows: int
-    counted: int  # rows whose tokens were counted
-    tokens: int = 0
-    margin: int = 0  # of `tokens`
-    percentiles: dict[str, int] = field(default_factory=dict)  # of PERCENTILES -> tokens of a row
-    too_long: int = 0  # rows over `Lengths.longest`
-    too_long_margin: int = 0
-    histogram: list[int] = field(default_factory=list)  # counted rows between the edges of `Lengths`
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Everything that the report says of an SFT file; <name>.lengths.json beside it has the same fields."""
-
-    data: str  # sha256 of the file
-    stats: str  # full or sample
-    longest: int  # tokens that a row may have in training
-    rows: int
-    duplicates: int  # rows whose bytes occurred before
-    edges: list[int]  # of the histograms' bins, in tokens
-    splits: dict[str, SplitLengths]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the whole file."""
-        return sum(split.tokens for split in self.splits.values())
-
-    @property
-    def margin(self) -> int:
-        """Half the 95% interval of `tokens`: the splits' samples are independent."""
-        return round(sum(split.margin**2 for split in self.splits.values()) ** 0.5)
-
-    @property
-    def too_long(self) -> int:
-        """Rows over `longest`, of all splits."""
-        return sum(split.too_long for split in self.splits.values())
 
 
 # ---- counting ----
@@ -214,31 +171,9 @@ def cores(workers: int | None) -> int:
     return workers or len(os.sched_getaffinity(0))
 
 
-# ---- beside the file ----
-
-
-def beside(path: Path) -> Path:
-    """Where a file's figures stand."""
-    return path.with_suffix(".lengths.json")
-
-
-def keep(path: Path, made: Lengths) -> None:
-    """Write the figures beside the file."""
-    write_json(beside(path), asdict(made))
-
-
-def read(path: Path) -> Lengths | None:
-    """The figures beside a file, None where it was not measured yet."""
-    if not beside(path).exists():
-        return None
-    values = read_json(beside(path))
-    splits = {split: SplitLengths(**facts) for split, facts in values["splits"].items()}
-    return Lengths(**{**values, "splits": splits})
-
-
 def cached(path: Path, origin: Mapping[str, Any], stats: str, longest: int) -> Lengths | None:
     """The figures beside the file, if they are of these bytes and as exact as asked for."""
-    made = read(path)
+    made = statistics.read(path)
     same = made and (made.data, made.longest) == (origin["sha256"], longest)
     return made if same and made.stats in (stats, "full") else None
 

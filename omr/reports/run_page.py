@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omr import manifest
+from omr.data import statistics
 from omr.errors import RequestError
 from omr.files import human, read_json, write_text
 from omr.recipe import Run
@@ -63,7 +64,7 @@ def _sources(folder: RunFolder, began: FrozenRun) -> list[Path]:
     wanted = [
         folder.run_json,
         manifest_of(began.data.path),
-        data_report.beside(began.data.path),
+        statistics.path_of(began.data.path),
         manifest_of(began.base.path),
         folder.metrics,
         folder.eval_json,
@@ -96,7 +97,7 @@ def _sections(folder: RunFolder, began: FrozenRun) -> Iterator[pages.Section]:
     data = began.data.path
     origin = read_json(manifest_of(data)) if manifest_of(data).exists() else {}
     yield _data(began, origin.get("splits", {}))
-    if lengths := data_report.read(data):
+    if lengths := statistics.read(data):
         yield data_report.section(lengths)
     yield _training(began, metrics.read(folder.metrics))
     yield _accuracy(folder)

@@ -1,7 +1,9 @@
 """Numbers of each optimiser step: one JSON line in <run>/metrics.jsonl and a point in TensorBoard's files."""
 
+import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from omr.files import writing
@@ -19,6 +21,16 @@ def read(path: Path, until: int | None = None) -> list[dict]:
         except (ValueError, KeyError, TypeError):
             continue
     return [rows[step] for step in sorted(rows) if until is None or step <= until]
+
+
+def median_step_seconds(rows: Sequence[dict]) -> float | None:
+    """Seconds of a typical step of these; None where they are too few to tell.
+
+    The median, because a new link of a chain begins with a long gap, which is no step.
+    """
+    times = [row["time"] for row in rows if "time" in row]
+    gaps = sorted(after - before for before, after in itertools.pairwise(times))
+    return gaps[len(gaps) // 2] if gaps else None
 
 
 class Metrics:

@@ -1,11 +1,12 @@
-"""The graph of a run's jobs and their sbatch commands, golden, and those of a data stage in shards."""
+"""The graph of a run's jobs and their sbatch commands, golden."""
 
 from pathlib import Path
 
 import pytest
 
 from omr import recipe
-from omr.cluster import chain
+from omr.cluster.chain import Chain
+from omr.cluster.jobs import Dependency, Site, picture
 from omr.errors import RequestError
 from omr.workspace import Workspace
 
@@ -14,17 +15,17 @@ WORKSPACE = Workspace(Path("/workspace"))
 
 
 def site(**more):
-    return chain.Site(**{"nodes": 64, "gpus": 8, "root": ROOT, "words": {"WORKSPACE": "/workspace"}, **more})
+    return Site(**{"nodes": 64, "gpus": 8, "settings": {"WORKSPACE": "/workspace"}, **more})
 
 
 def jobs(model="7b", links=2, engine="nemo-rl", place=None, **more):
     run = recipe.run(model, 1)
-    return chain.training(run, WORKSPACE.run(run), place or site(), engine=engine, links=links, **more)
+    return Chain(run, WORKSPACE.run(run), place or site(), engine=engine, links=links, **more).jobs()
 
 
 def commands(listed):
     ids = {job.key: str(100 + i) for i, job in enumerate(listed)}
-    return [" ".join(job.argv(ids, ROOT)) for job in listed]
+    return [" ".join(job.sbatch_command(ids, ROOT)) for job in listed]
 
 
 COMMON = "--kill-on-invalid-dep=yes --open-mode=append --output=/workspace/runs/7b/round1/logs"
@@ -37,7 +38,7 @@ def test_golden_commands():
     gpu = "--account=acc --partition=gpu --qos=high --time=4:00:00"
     cpu = "--account=acc --partition=cpu --qos=high --time=4:00:00"
     size = "--nodes=64 --ntasks-per-node=1 --requeue --signal=B:USR2@60 --gpus-per-node=8 --exclusive --mem=0"
-    sbatch = "sbatch --parsable --export=ALL --job-name=omr-7b-round1"
+    sbatch = "sbatch --parsable --hold --export=ALL --job-name=omr-7b-round1"
     assert commands(jobs(links=2, place=place, evaluate=True, prepare=True)) == [
         f"{sbatch}-prepare {RUN} {LOG} {cpu} --nodes=1 --requeue /omr/slurm/stage.sbatch",
         f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100 /omr/slurm/train.sbatch",
@@ -71,7 +72,7 @@ def test_the_one_box_engine_needs_no_gpu_and_no_preparation():
 
 
 def test_what_a_pipeline_waits_for_holds_for_every_link():
-    listed = jobs(links=2, after=(("afterok", "7"), ("afterok", "8")))
+    listed = jobs(links=2, after=(Dependency("afterok", "7"), Dependency("afterok", "8")))
     assert listed[0].after == (("afterok", "7"), ("afterok", "8"))
     assert listed[1].after == (("afterok", "7"), ("afterok", "8"), ("afterany", "train-1"))
     assert "--dependency=afterok:7,afterok:8,afterany:100" in commands(listed)[1]
@@ -87,7 +88,7 @@ def test_a_trained_run_queues_for_no_nodes_again():
 
 
 def test_cores_of_the_cpu_stages():
-    listed = jobs(links=1, prepare=True, place=site(words={"WORKERS": "48"}))
+    listed = jobs(links=1, prepare=True, place=site(settings={"WORKERS": "48"}))
     assert {job.key for job in listed if "--cpus-per-task=48" in job.options} == {"prepare"}
 
 
@@ -96,21 +97,7 @@ def test_no_links():
         jobs(links=0)
 
 
-def test_data_shards():
-    logs = Path("/workspace/logs")
-    listed = chain.data_shards(site(words={"WORKERS": "16"}), logs, 8, args=("--dataset", "tiny"), FORCE="1")
-    assert [(job.key, job.after) for job in listed] == [
-        ("data-plan", ()),
-        ("data-format", (("afterok", "data-plan"),)),
-        ("data", (("afterok", "data-format"),)),
-    ]
-    assert listed[0].argv({}, ROOT)[-4:] == ["--dataset", "tiny", "--part", "plan"]
-    assert "--array=0-7" in listed[1].options and listed[1].env["STAGE_PARTS"] == "8"
-    assert listed[2].argv({"data-format": "5"}, ROOT)[-2:] == ["--dataset", "tiny"]
-    assert all("--cpus-per-task=16" in job.options and job.env["FORCE"] == "1" for job in listed)
-
-
 def test_picture():
-    lines = chain.picture(jobs(links=2, prepare=True, evaluate=True)).splitlines()
+    lines = picture(jobs(links=2, prepare=True, evaluate=True)).splitlines()
     assert lines[0] == "prepare ─ok→ train-1 ─any→ train-2 ─any→ convert ─ok→ average ─ok→ eval"
     assert lines[4] == "  train-2  afterok prepare and afterany train-1  --nodes=64 --gpus-per-node=8"

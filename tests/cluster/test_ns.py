@@ -98,7 +98,7 @@ def test_cluster_file_has_names_of_secrets_alone(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("NGC_API_KEY", raising=False)
-    assert ns.cluster(WORKSPACE, "/a:/b,/c:/d") == {
+    assert ns.cluster_file(WORKSPACE, "/a:/b,/c:/d") == {
         "executor": "slurm",
         "containers": {"nemo-rl": "/images/train.sqsh"},
         "job_dir": "/workspace/ns",
@@ -142,7 +142,7 @@ def finished(path, name="manifest.json"):
     [
         (True, True, "final"),
         (False, True, "checkpoints/final_hf_model"),
-        (False, False, "final"),  # said by `ready`
+        (False, False, "final"),  # said by `check`
     ],
 )
 def test_round_2_starts_where_round_1_really_ended(tmp_path, ours, theirs, base):
@@ -160,19 +160,19 @@ def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monk
     monkeypatch.setattr(ns.slurm, "available", lambda: False)
     space, run = Workspace(tmp_path), recipe.run("7b", 2)
     with pytest.raises(RequestError, match="final is not there"):
-        ns.ready(TrainRequest.of(run), space)
+        ns.check(TrainRequest.of(run), space)
     finished(space.run(recipe.run("7b", 1)).checkpoints / "final_hf_model", "config.json")
     with pytest.raises(RequestError, match=r"round2\.jsonl is not there, or not finished; run make data"):
-        ns.ready(TrainRequest.of(run), space)
+        ns.check(TrainRequest.of(run), space)
     data = space.data("openmathreasoning", "round2")
     data.parent.mkdir()
     data.touch()
     data.with_suffix(".manifest.json").write_text("{}")
-    ns.ready(TrainRequest.of(run), space)
+    ns.check(TrainRequest.of(run), space)
     space.run(run).root.mkdir(parents=True)
     space.run(run).jobs_json.write_text("{}")
     with pytest.raises(RequestError, match="begun with LAUNCHER=sbatch"):
-        ns.ready(TrainRequest.of(run), space)
+        ns.check(TrainRequest.of(run), space)
 
 
 def test_an_override_with_spaces_stays_one_word():

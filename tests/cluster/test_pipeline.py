@@ -1,28 +1,16 @@
-"""A model as one graph, and one chain, as they are submitted: what waits for what, what is refused."""
+"""A model as one graph: what waits for what, what is left out, what is refused."""
 
-import json
-import os
 import re
 
 import pytest
 
-from omr import manifest, recipe, settings
+from omr import recipe
 from omr.cluster import pipeline, slurm, status, submit
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
-from omr.run.chain_state import ChainState
-from omr.workspace import Workspace
 
-
-@pytest.fixture
-def space(tmp_path, monkeypatch):
-    """An empty workspace, and an environment that says nothing."""
-    for name in (*settings.SETTINGS, "SBATCH_EXCLUDE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMR_ENV_FILE", str(tmp_path / "env"))
-    monkeypatch.setenv("WORKSPACE", str(tmp_path / "w"))
-    return Workspace(tmp_path / "w")
+from .conftest import done
 
 
 def rounds(model="7b", **more):
@@ -31,37 +19,6 @@ def rounds(model="7b", **more):
 
 def requests(runs_=None, **more):
     return [TrainRequest.of(run, **more) for run in runs_ or rounds()]
-
-
-def done(path, **facts):
-    """Make a stage's output look finished."""
-    if path.suffix:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}\n")
-    else:
-        path.mkdir(parents=True)
-    manifest.write(path, {}, **facts)
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    """A Slurm that gives ids in order and remembers what it was given; `refuse` names a job that fails."""
-    jobs = []
-
-    def sbatch(argv, env):
-        key = next(word for word in argv if word.startswith("--job-name=")).removeprefix("--job-name=")
-        if sbatch.refuse and sbatch.refuse in key:
-            raise OmrError("sbatch failed: QOS limit")
-        jobs.append((key, argv, env))
-        return str(100 + len(jobs))
-
-    sbatch.refuse, sbatch.jobs, sbatch.cancelled = None, jobs, []
-    monkeypatch.setattr(slurm, "need", lambda: None)
-    monkeypatch.setattr(slurm, "sbatch", sbatch)
-    monkeypatch.setattr(slurm, "cancel", lambda ids: sbatch.cancelled.extend(ids))
-    monkeypatch.setattr(slurm, "queue", lambda: [])
-    monkeypatch.setattr(submit, "environments", lambda engine: None)
-    return sbatch
 
 
 def make(space, evaluate=False, said=None, runs_=None, **more):
@@ -172,172 +129,3 @@ def test_everything_is_finished(space):
         done(space.run(run).final, files={})
     done(space.model("7b"), files={})
     assert "everything is finished" in make(space)
-
-
-# --- one chain --------------------------------
-
-
-@pytest.fixture
-def ready(space, cluster):
-    """Base and data of 7b are there; returns a submission of its round 1."""
-    done(space.model("7b"), files={"config.json": {"sha256": "0", "size": 1}})
-    done(space.data("openmathreasoning", "round1"), rows=5_000_000, size=3, sha256="00ff")
-    run = recipe.run("7b", 1)
-
-    def go(said=None, evaluate=False, **more):
-        lines = []
-        how = submit.Submission(2, evaluate, **more)
-        submit.train(TrainRequest.of(run, **(said or {})), space, how, lines.append)
-        return "\n".join(lines)
-
-    go.folder, go.run = space.run(run), run
-    return go
-
-
-def test_a_submission_is_written_down(ready, cluster):
-    said = ready()
-    listed = json.loads(ready.folder.jobs_json.read_text())
-    assert [job["key"] for job in listed["jobs"]] == ["prepare", "train-1", "train-2", "convert", "average"]
-    assert [job["id"] for job in listed["jobs"]] == ["101", "102", "103", "104", "105"]
-    assert "submitted as prepare 101" in said and recipe.Run.from_dict(listed["recipe"]) == ready.run
-    assert ready.folder.run_json.exists() and ready.folder.engine_yaml("nemo-rl").exists()
-
-
-def test_the_same_run_with_other_values_is_refused(ready, cluster):
-    """Edited by hand, or written by another version of this toolkit: half a run of each is no run."""
-    ready()
-    file = ready.folder.engine_yaml("nemo-rl")
-    before = file.read_text()
-    file.write_text(before.replace("adam_beta2: 0.98", "adam_beta2: 0.95"))
-    count = len(cluster.jobs)
-    with pytest.raises(RequestError, match=r"adam_beta2 was 0\.95, is 0\.98; remove the file"):
-        ready()
-    assert len(cluster.jobs) == count
-    assert "lacks: " in ready(dry_run=True)
-    file.unlink()
-    ready()
-    assert file.read_text() == before
-
-
-def test_a_complete_training_asks_for_no_nodes_again(ready, cluster, space):
-    ready()
-    cluster.jobs.clear()
-    for step in ready.run.schedule.averaged:
-        path = ready.folder.checkpoint(step)
-        for name in ("training_info.json", "config.yaml", "train_dataloader.pt"):
-            path.mkdir(parents=True, exist_ok=True)
-            (path / name).touch()
-        (path / "policy/weights/iter_0000000").mkdir(parents=True)
-        (path / "policy/weights/iter_0000000/.metadata").touch()
-    ready()
-    assert [name for name, _, _ in cluster.jobs] == ["omr-7b-round1-convert", "omr-7b-round1-average"]
-    assert not any("--dependency" in word for word in cluster.jobs[0][1])
-
-
-def test_data_that_changed_does_not_become_right_by_asking_again(ready, space):
-    data = space.data("openmathreasoning", "round1")
-    ready()
-    seen = ChainState.load(ready.folder).data
-    data.write_text("[]\n")
-    ready()
-    assert ChainState.load(ready.folder).data == seen
-
-
-def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
-    data = space.data("openmathreasoning", "round1")
-    later = manifest.manifest_of(data).stat().st_mtime + 10
-    os.utime(data, (later, later))
-    ready()
-    assert ChainState.load(ready.folder).data is None
-
-
-def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
-    ready()
-    file = ready.folder.engine_yaml("nemo-rl")
-    file.write_text(file.read_text().replace("seed: 42", "seed: 7"))
-    (ready.folder.checkpoint(750) / "policy").mkdir(parents=True)
-    row = slurm.Queued("9", "RUNNING", "", "omr", comment=str(ready.folder.root))
-    with monkeypatch.context() as patch, pytest.raises(RequestError, match="has a chain already"):
-        patch.setattr(slurm, "queue", lambda: [row])
-        submit.clear(ready.run, ready.folder)
-    assert ready.folder.checkpoint(750).exists()
-    submit.clear(ready.run, ready.folder)
-    assert not ready.folder.checkpoints.exists() and not ready.folder.links_json.exists()
-    ready()
-
-
-def test_a_margin_that_leaves_nothing_is_refused(ready, monkeypatch):
-    monkeypatch.setenv("TIME", "30")
-    monkeypatch.setenv("MARGIN", "1800")
-    with pytest.raises(RequestError, match="MARGIN=1800 leaves nothing of TIME=30"):
-        ready()
-    monkeypatch.setenv("MARGIN", "900")
-    ready()
-
-
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        (None, "set PROBLEMS=…"),
-        ("problems.jsonl", "give the whole path"),
-        ("/nowhere/p.jsonl", "is not there"),
-    ],
-)
-def test_an_evaluation_without_problems_is_refused_at_once(ready, monkeypatch, file, says):
-    if file:
-        monkeypatch.setenv("PROBLEMS", file)
-    with pytest.raises(RequestError, match=says):
-        ready(evaluate=True)
-
-
-def test_wandb_is_on_where_the_jobs_have_its_key(ready, tmp_path, monkeypatch):
-    """A key that only the login shell has would stop every link at its start."""
-    monkeypatch.setenv("WANDB_API_KEY", "s3cret")
-    said = ready()
-    assert "WANDB_API_KEY is set here but not in" in said
-    text = ready.folder.engine_yaml("nemo-rl").read_text()
-    assert "wandb_enabled: false" in text
-    env = tmp_path / "env"
-    env.write_text("WANDB_API_KEY=s3cret\n")
-    env.chmod(0o600)
-    text = submit.engine_file_of(TrainRequest.of(ready.run), Workspace(tmp_path / "w")).text
-    assert "wandb_enabled: true" in text and "s3cret" not in text
-
-
-def test_no_secret_is_in_what_a_job_is_submitted_with(ready, cluster, tmp_path, monkeypatch):
-    env = tmp_path / "env"
-    env.write_text("HF_TOKEN=hf_s3cret\nWANDB_API_KEY=wb_s3cret\nNGC_API_KEY=ng_s3cret\n")
-    env.chmod(0o600)
-    for line in env.read_text().split():
-        monkeypatch.setenv(*line.split("="))
-    monkeypatch.setenv("NCCL_API_TOKEN", "nc_s3cret")
-    shown = ready(dry_run=True)
-    ready()
-    given = json.dumps([[argv, dict(named)] for _, argv, named in cluster.jobs])
-    written = "".join(path.read_text() for path in ready.folder.root.rglob("*") if path.is_file())
-    assert "OMR_ENV_FILE" in given and "nemo_rl.yaml" in shown
-    assert not any("s3cret" in text for text in (shown, given, written))
-
-
-def test_launchers_do_not_mix(ready, space, cluster, monkeypatch):
-    limited = TrainRequest(ready.run, "nemo-rl", limit=5)
-    with pytest.raises(RequestError, match="LIMIT: LAUNCHER=ns knows no such thing"):
-        submit.dispatch(limited, space, submit.Submission(1, launcher="ns"), print)
-    (ready.folder.root / "ns").mkdir(parents=True)
-    (ready.folder.root / "ns" / "slurm.yaml").write_text("")
-    with pytest.raises(RequestError, match="begun with LAUNCHER=ns"):
-        submit.dispatch(TrainRequest.of(ready.run), space, submit.Submission(1), print)
-    assert not cluster.jobs
-
-
-def test_a_stage_as_a_job_is_asked_the_same(space, cluster, monkeypatch):
-    """`make data ROUND=2 RUNNER=slurm`: the words are in the environment, and the job gets them."""
-    said = {"DATASET": "tiny", "ROUND": "2", "SEED": "3", "NAME": "x", "FORCE": "1", "DRY_RUN": "0"}
-    for name, value in said.items():
-        monkeypatch.setenv(name, value)
-    submit.submit_stage("data", "bin/data.py", [], print)
-    ((_, _, environ),) = cluster.jobs
-    assert {name: environ.get(name) for name in said} == {**said, "DRY_RUN": None}
-    monkeypatch.setenv("SHARDS", "two")
-    with pytest.raises(RequestError, match="SHARDS=two is not a whole number"):
-        submit.submit_stage("data", "bin/data.py", [], print)

@@ -30,7 +30,7 @@ PYXIS = [
     *("--no-container-mount-home", "--container-writable"),
 ]
 NAMES = "--container-env=HF_TOKEN,WANDB_API_KEY,OMR_DEADLINE"
-DRIVER = ["uv", "run", "--no-sync", "python", "/omr/omr/nemo_driver.py", "--config"]
+DRIVER = ["uv", "run", "--no-sync", "python", "/omr/omr/training/nemo_rl/driver.py", "--config"]
 
 
 @pytest.fixture
@@ -54,6 +54,10 @@ def built(tmp_path):
         return done.stdout.split("\0")[:-1]
 
     return run
+
+
+def test_the_driver_is_where_the_command_says():
+    assert (ROOT / DRIVER[4].removeprefix("/omr/")).exists()
 
 
 def test_nemo_rl_in_a_container(built):

@@ -132,3 +132,52 @@ def test_a_chain_is_not_made_to_wait_for_ever(tool, bad, environ, enough):
     tool("sinfo", "printf '%s\\n' 'n1 alloc' 'n2 mix' 'n3 idle' 'n4 idle*' 'n5 drain' 'n6 down'")
     given = {"SLURM_JOB_PARTITION": "gpu", "SLURM_JOB_NUM_NODES": "2", **environ}
     assert slurm.can_do_without(bad, given) is enough
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 1800),
+        ("30:30", 1830),
+        ("4:00:00", 14_400),
+        ("1-0", 86_400),
+        ("1-12:30", 131_400),
+        ("2-0:0:5", 172_805),
+        ("UNLIMITED", None),
+        (None, None),
+    ],
+)
+def test_time_limits(text, seconds):
+    assert slurm.limit(text) == seconds
+
+
+def test_array_and_accounting(monkeypatch):
+    """The most telling task stands for an array; accounting fills in what the controller forgot."""
+    rows = [
+        slurm.Queued("9_0", "COMPLETED", "", "c"),
+        slurm.Queued("9_2", "COMPLETED", "", "c"),
+        slurm.Queued("10_0", "FAILED", "x", "c"),
+        slurm.Queued("10_1", "RUNNING", "", "c"),
+        slurm.Queued("10_2", "PENDING", "", "c"),
+        slurm.Queued("11", "COMPLETED", "", "t"),
+    ]
+    told = [
+        slurm.Queued("7", "TIMEOUT", "", "t"),
+        slurm.Queued("8", "RUNNING", "", "t"),  # accounting missed its end
+        slurm.Queued("9_0", "PENDING", "", "c"),  # and is behind here
+        slurm.Queued("9_1", "FAILED", "exit code 1", "c"),
+    ]
+    asked = []
+    monkeypatch.setattr(slurm, "queue", lambda: rows)
+    monkeypatch.setattr(slurm, "history", lambda ids: asked.extend(ids) or told)
+    found = slurm.jobs(["7", "8", "9", "10", "11"])
+    assert {i: row.state for i, row in found.items()} == {
+        "7": "TIMEOUT",
+        "9": "FAILED",
+        "10": "RUNNING",
+        "11": "COMPLETED",
+    }
+    assert asked == ["7", "8", "9"]
+    monkeypatch.setattr(slurm, "queue", lambda: rows[:1] + rows[5:])
+    monkeypatch.setattr(slurm, "history", lambda ids: [])
+    assert {i: row.state for i, row in slurm.jobs(["9"]).items()} == {"9": "COMPLETED"}

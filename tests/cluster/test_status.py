@@ -1,15 +1,12 @@
-"""What `make status` and `make plan` say of a run: with Slurm's answer, without it, before it begins."""
+"""What `make status` says of a run: with Slurm's answer, without it, before it begins."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from omr import manifest, recipe
-from omr.cluster import plan, slurm, status
+from omr import recipe
+from omr.cluster import slurm, status
 from omr.cluster.slurm import Queued
-from omr.request import TrainRequest
-from omr.training.nemo_rl import config
 from omr.workspace import Workspace
 
 RUN = recipe.run("tiny", 1, steps=24, name="x")
@@ -85,23 +82,6 @@ def test_a_finished_run_and_one_that_never_began(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("30", 1800),
-        ("30:30", 1830),
-        ("4:00:00", 14_400),
-        ("1-0", 86_400),
-        ("1-12:30", 131_400),
-        ("2-0:0:5", 172_805),
-        ("UNLIMITED", None),
-        (None, None),
-    ],
-)
-def test_time_limits(text, seconds):
-    assert slurm.limit(text) == seconds
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"), [(5, "0:05"), (309, "5:09"), (11_109, "3:05:09"), (183_900, "2 d 03:05")]
 )
 def test_clock(seconds, text):
@@ -123,51 +103,6 @@ def test_every_run_is_found_again(folder, tmp_path):
     assert all(run == RUN for run, _ in status.runs(tmp_path) if run.name)
 
 
-def numbers(run, space, **words):
-    """What a plan says; `words` are of the request, but for what is known of the speed."""
-    known = {key: words.pop(key) for key in ("step_seconds", "limit_seconds") if key in words}
-    return plan.numbers(TrainRequest(run, "nemo-rl", **words), space, **known)
-
-
-def test_plan_counts(tmp_path):
-    space, run = Workspace(tmp_path), recipe.run("7b", 2)
-    found = numbers(run, space, step_seconds=20, limit_seconds=4 * 3600)
-    assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
-    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
-    data = space.data("openmathreasoning", "round2")
-    data.parent.mkdir()
-    data.write_text("x")
-    manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="0")
-    found = numbers(run, space)
-    assert found.epochs == pytest.approx(6.144) and "guess" in found.speed_from
-    assert found.tokens == pytest.approx(3000 * 1024 * 20_000 / plan.TOKEN_BYTES)
-    assert numbers(run, space, limit=10_000, nodes=2).epochs == pytest.approx(307.2)
-    shown = "\n".join(plan.lines(found, TrainRequest.of(run)))
-    assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
-    assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
-
-
-@pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
-def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
-    run = recipe.run(model, 1)
-    assert f" NODES={nodes} " in plan.smoke(run)
-    smoke = recipe.run(model, 1, steps=20, name="smoke")
-    base = Workspace(Path("/w")).model(model)
-    folder = Workspace(Path("/w")).run(smoke)
-    config.values(config.Inputs(smoke, folder, base, Path("/w/d.jsonl"), nodes=nodes))
-
-
-def test_plan_says_what_a_lost_node_can_cost(tmp_path):
-    space, run = Workspace(tmp_path), recipe.run("7b", 1)
-    slow = numbers(run, space, step_seconds=20)
-    text = plan.at_risk(slow, run.schedule)
-    assert "a save every 42 hours" in text and "save_period=300 " in text
-    assert run.schedule.save_period % 300 == 0
-    quick = numbers(run, space, step_seconds=0.9)
-    assert plan.at_risk(quick, run.schedule) is None
-    assert "at risk" in "\n".join(plan.lines(slow, TrainRequest.of(run)))
-
-
 def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -183,35 +118,3 @@ def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
         ("data-7b-round1", "FAILED", "NonZeroExitCode"),
         ("data", "RUNNING", ""),
     ]
-
-
-def test_array_and_accounting(monkeypatch):
-    """The most telling task stands for an array; accounting fills in what the controller forgot."""
-    rows = [
-        Queued("9_0", "COMPLETED", "", "c"),
-        Queued("9_2", "COMPLETED", "", "c"),
-        Queued("10_0", "FAILED", "x", "c"),
-        Queued("10_1", "RUNNING", "", "c"),
-        Queued("10_2", "PENDING", "", "c"),
-        Queued("11", "COMPLETED", "", "t"),
-    ]
-    told = [
-        Queued("7", "TIMEOUT", "", "t"),
-        Queued("8", "RUNNING", "", "t"),  # accounting missed its end
-        Queued("9_0", "PENDING", "", "c"),  # and is behind here
-        Queued("9_1", "FAILED", "exit code 1", "c"),
-    ]
-    asked = []
-    monkeypatch.setattr(slurm, "queue", lambda: rows)
-    monkeypatch.setattr(slurm, "history", lambda ids: asked.extend(ids) or told)
-    found = slurm.jobs(["7", "8", "9", "10", "11"])
-    assert {i: row.state for i, row in found.items()} == {
-        "7": "TIMEOUT",
-        "9": "FAILED",
-        "10": "RUNNING",
-        "11": "COMPLETED",
-    }
-    assert asked == ["7", "8", "9"]
-    monkeypatch.setattr(slurm, "queue", lambda: rows[:1] + rows[5:])
-    monkeypatch.setattr(slurm, "history", lambda ids: [])
-    assert {i: row.state for i, row in slurm.jobs(["9"]).items()} == {"9": "COMPLETED"}

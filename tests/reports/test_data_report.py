@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from omr import manifest
-from omr.data import lengths
+from omr.data import lengths, statistics
 from omr.errors import OmrError
 from omr.files import sha256
 from omr.reports import data_report
@@ -89,8 +89,8 @@ def test_a_sample_says_how_sure_it_is(made, monkeypatch):
 
 def test_figures_are_kept_for_these_bytes_alone(made):
     path, origin, *_ = made
-    data_report.keep(path, measure(made))
-    assert data_report.read(path) == measure(made)
+    statistics.write(path, measure(made))
+    assert statistics.read(path) == measure(made)
     assert data_report.cached(path, origin, "full", 100)
     assert data_report.cached(path, origin, "sample", 100)  # more exact than asked for
     assert data_report.cached(path, origin, "full", 200) is None

@@ -1,4 +1,4 @@
-"""The engine's process under a link: margins, ends, saves seen from outside, an engine that hangs."""
+"""The engine's process under a link: signals, saves seen from outside, an engine that hangs."""
 
 import json
 import os
@@ -8,8 +8,9 @@ import time
 import pytest
 
 from omr import recipe
-from omr.cluster import supervise
-from omr.cluster.attempt import Attempt
+from omr.cluster import slurm
+from omr.cluster.allocation import supervise
+from omr.cluster.allocation.attempt import Attempt
 from omr.request import TrainRequest
 from omr.run import checkpoints, lease
 from omr.run.chain_state import ChainState
@@ -17,23 +18,6 @@ from omr.run.checkpoints import Checkpoints
 from omr.workspace import RunFolder
 
 RUN = recipe.run("tiny", 1, steps=24, name="x")  # averages 6, 12, 18, 24
-
-
-@pytest.mark.parametrize(
-    ("known", "left", "seconds"),
-    [
-        (None, None, 600),
-        (None, 4 * 3600, 600),
-        (None, 1200, 300),
-        (0.5, 4 * 3600, 60),
-        (200.0, 4 * 3600, 430),
-        # A slow disk once must not leave links of one step each.
-        (900.0, 1800, 900),
-        (900.0, None, 1830),
-    ],
-)
-def test_margin_learns_from_the_saves(known, left, seconds):
-    assert supervise.learned_margin(known, left) == seconds
 
 
 @pytest.mark.parametrize(
@@ -55,33 +39,10 @@ def test_last_line(tmp_path, log, said):
     assert supervise.last_line(path) == said
 
 
-def test_usr2_looks_again_and_term_ends(tmp_path, monkeypatch):
-    times = iter([1000.0, 1000.0, 500.0])
-    monkeypatch.setattr(supervise.slurm, "end_time", lambda job, **_: next(times))
-    monkeypatch.setattr(supervise.time, "time", lambda: 450.0)
-    given = Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None, margin=100)
-    ends = supervise._Ends(given, None)
-    assert ends.deadline == 900 and supervise._reason([], ends) is None
-    assert supervise._reason(["SIGUSR2"], ends) is None
-    # Preempted: the end has moved.
-    assert supervise._reason(["SIGUSR2"], ends) == "the allocation ends in 100 s"
-    assert supervise._reason(["SIGTERM"], ends) == "Slurm ends this job"
-
-
-def test_the_controller_may_be_away(tmp_path, monkeypatch):
-    def away(job, **patience):
-        raise supervise.OmrError("squeue failed")
-
-    monkeypatch.setattr(supervise.slurm, "end_time", away)
-    given = Attempt(TrainRequest.of(RUN), RunFolder(tmp_path), None, "7", 0, "1 of 1", None)
-    ends = supervise._Ends(given, None)
-    assert ends.deadline is None and not ends.late()
-
-
 @pytest.fixture
 def attempt(tmp_path, monkeypatch):
     """A start whose allocation ends in an hour, under a lease of its own."""
-    monkeypatch.setattr(supervise.slurm, "end_time", lambda job, **_: time.time() + 3600)
+    monkeypatch.setattr(slurm, "end_time", lambda job, **_: time.time() + 3600)
     folder = RunFolder(tmp_path / "run")
     folder.logs.mkdir(parents=True)
     folder.checkpoints.mkdir()
@@ -101,8 +62,8 @@ def save(attempt, step, seconds=1.0):
 def engine(attempt, script, **more):
     """Run a shell script as the engine; returns its exit code, the longest save and the seconds it took."""
     began = time.monotonic()
-    code, longest = supervise.run(attempt, attempt.held, ["bash", "-c", script], more)
-    return code, longest, time.monotonic() - began
+    result = supervise.run(attempt, attempt.held, ["bash", "-c", script], more)
+    return result.code, result.save_seconds, time.monotonic() - began
 
 
 def test_an_engine_gets_its_deadline_and_a_token_of_its_own(attempt):

@@ -1,0 +1,109 @@
+"""What `make plan` says of a run before it begins: counted, measured, or estimated."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from omr import manifest, recipe
+from omr.cluster import plan
+from omr.data import statistics
+from omr.data.statistics import Lengths, SplitLengths
+from omr.errors import OmrError
+from omr.request import TrainRequest
+from omr.training.nemo_rl import config
+from omr.workspace import Workspace
+
+
+def numbers(run, space, **words):
+    """What a plan says; `words` are of the request, but for what is known of the speed."""
+    known = {key: words.pop(key) for key in ("step_seconds", "limit_seconds") if key in words}
+    return plan.numbers(TrainRequest(run, "nemo-rl", **words), space, **known)
+
+
+def test_plan_counts(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 2)
+    found = numbers(run, space, step_seconds=20, limit_seconds=4 * 3600)
+    assert found.rows is None and found.hours == pytest.approx(16.67, abs=0.01)
+    assert found.gpu_hours == pytest.approx(8533, abs=1) and found.links == 5  # 12,900 of 14,400 s each
+    data = space.data("openmathreasoning", "round2")
+    data.parent.mkdir()
+    data.write_text("x")
+    manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="0")
+    found = numbers(run, space)
+    assert found.epochs == pytest.approx(6.144) and "guess" in found.speed_from
+    assert found.tokens == pytest.approx(3000 * 1024 * 20_000 / plan.TOKEN_BYTES)
+    assert numbers(run, space, limit=10_000, nodes=2).epochs == pytest.approx(307.2)
+    shown = "\n".join(plan.lines(found, TrainRequest.of(run)))
+    assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
+    assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
+
+
+@pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
+def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
+    run = recipe.run(model, 1)
+    assert f" NODES={nodes} " in plan.smoke(run)
+    smoke = recipe.run(model, 1, steps=20, name="smoke")
+    base = Workspace(Path("/w")).model(model)
+    folder = Workspace(Path("/w")).run(smoke)
+    config.values(config.Inputs(smoke, folder, base, Path("/w/d.jsonl"), nodes=nodes))
+
+
+def test_plan_says_what_a_lost_node_can_cost(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    slow = numbers(run, space, step_seconds=20)
+    text = plan.at_risk(slow, run.schedule)
+    assert "a save every 42 hours" in text and "save_period=300 " in text
+    assert run.schedule.save_period % 300 == 0
+    quick = numbers(run, space, step_seconds=0.9)
+    assert plan.at_risk(quick, run.schedule) is None
+    assert "at risk" in "\n".join(plan.lines(slow, TrainRequest.of(run)))
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """7b's round 2 with its data; `report(**changed)` leaves what `make data-report` would."""
+    space, run = Workspace(tmp_path), recipe.run("7b", 2)
+    data = space.data("openmathreasoning", "round2")
+    data.parent.mkdir()
+    data.write_text("x")
+    manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="00ff")
+
+    def report(**changed):
+        splits = {
+            "cot": SplitLengths(rows=300_000, counted=300_000, tokens=2_000_000_000, too_long=900),
+            "tir": SplitLengths(rows=200_000, counted=200_000, tokens=1_000_000_000, too_long=34),
+        }
+        made = Lengths("00ff", "full", 32_768, 500_000, duplicates=0, edges=[0, 16], splits=splits)
+        statistics.write(data, replace(made, **changed))
+        found = numbers(run, space)
+        return found, "\n".join(plan.lines(found, TrainRequest.of(run)))
+
+    return report
+
+
+def test_plan_uses_what_the_data_report_measured(measured):
+    found, shown = measured()
+    assert found.tokens == pytest.approx(3000 * 1024 * 6000) and found.too_long == 934
+    assert "934 rows" in shown and "make data-report" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "tokens"),
+    [
+        ({"data": "other"}, 20_000 / plan.TOKEN_BYTES),  # the data was made anew since
+        ({"longest": 4096}, 6000),  # another model's training length: the mean holds all the same
+    ],
+)
+def test_a_report_of_other_data_or_another_length(measured, changed, tokens):
+    found, shown = measured(**changed)
+    assert found.tokens == pytest.approx(3000 * 1024 * tokens) and found.too_long is None
+    assert "make data-report counts them" in shown
+
+
+def test_a_damaged_report_says_so_in_a_line(measured, tmp_path):
+    measured()
+    path = statistics.path_of(Workspace(tmp_path).data("openmathreasoning", "round2"))
+    path.write_text('{"data": "00ff"}')
+    with pytest.raises(OmrError, match=r"round2\.lengths\.json: is no report of lengths"):
+        numbers(recipe.run("7b", 2), Workspace(tmp_path))
