@@ -10,8 +10,7 @@ import os
 import click
 
 from omr import cli, settings
-from omr.cluster import slurm, submit
-from omr.cluster import train as cluster_train
+from omr.cluster import slurm, submit, train
 from omr.request import TrainRequest
 from omr.training import stage
 
@@ -46,9 +45,9 @@ def main(
         click.echo(f"{title}: finished already: {folder.final}")
     elif where == "slurm" or (where is None and request.engine == "nemo-rl"):
         if force and not dry_run:
-            cluster_train.clear(request.run, folder, click.echo)
+            train.clear(request.run, folder, click.echo)
         how = submit.Submission(num_training_jobs, eval, launcher, dry_run)
-        cluster_train.train(request, workspace, how, click.echo)
+        train.train(request, workspace, how, click.echo)
     elif dry_run:
         click.echo("\n".join(stage.describe(request, workspace)))
     else:

@@ -190,7 +190,7 @@ def release_command(ids: Iterable[str]) -> list[str]:
 
 def release(ids: Collection[str]) -> None:
     """Let held jobs start, in one call; an OmrError where Slurm refuses that for any of them."""
-    call(release_command(ids), tries=4)
+    call(release_command(ids))
 
 
 def cancel(ids: Iterable[str]) -> None:

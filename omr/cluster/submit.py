@@ -44,11 +44,6 @@ class JobGraph:
     run: recipe.Run | None = None  # of a training
     engine_file: EngineFile | None = None  # what a training's engine reads
 
-    @property
-    def ids_in_dry_run(self) -> dict[str, str]:
-        """`<key>` in place of each id that Slurm would give."""
-        return {job.key: f"<{job.key}>" for job in self.jobs}
-
 
 def submit(graph: JobGraph) -> dict[str, str]:
     """Submit a graph, write it down and let it go; returns the Slurm ids by key."""
@@ -120,7 +115,7 @@ def cancel_interrupted(comment: str, record: Path, say: Say) -> None:
 def show(graph: JobGraph, say: Say) -> None:
     """DRY_RUN: the graph, every command and file as it would be; ids are `<key>`, and secrets are names."""
     say(picture(graph.jobs))
-    ids = graph.ids_in_dry_run
+    ids = {job.key: f"<{job.key}>" for job in graph.jobs}
     shared = dict(set.intersection(*({*job.env.items()} for job in graph.jobs)))
     say("\nevery job gets")
     for name in sorted(shared):

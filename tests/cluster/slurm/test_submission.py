@@ -37,12 +37,11 @@ def test_an_idle_cluster_starts_nothing_before_all_is_written_down(site):
     env = {**site.env, "PATH": path, "OMR_STEP_DELAY": "0.1"}
     with subprocess.Popen(script, env=env, cwd=ROOT, stdout=subprocess.DEVNULL) as submitter:
         while submitter.poll() is None and not folder.jobs_json.exists():
-            states |= held(site, folder)
-    assert (
-        submitter.returncode == 0
-        and states
-        and {tuple(row) for row in states.values()} == {("PENDING", "JobHeldUser")}
-    )
+            seen = held(site, folder)
+            if not folder.jobs_json.exists():  # else they may have been released meanwhile
+                states |= seen
+    assert submitter.returncode == 0 and states
+    assert all(row == ["PENDING", "JobHeldUser"] for row in states.values())
     ended = site.finish("idle")
     assert [ended[key] for key in ("train-1", "convert", "average")] == ["COMPLETED"] * 3, site.story("idle")
     assert "the training is complete at step 24" in site.story("idle")
@@ -91,7 +90,7 @@ def test_make_cancel_ends_what_a_killed_submitter_left(site):
 
 
 def test_a_job_that_is_not_released_takes_back_all(site):
-    """Somebody cancels the last job between sbatch and release: the chain is not left half released."""
+    """Slurm refuses one of the ids: the chain is not left half released."""
     tool = site.slurm.root / "gone"
     tool.mkdir()
     (tool / "scontrol").write_text(
@@ -102,6 +101,7 @@ def test_a_job_that_is_not_released_takes_back_all(site):
     done = site.run(
         *("bin/train.py", *WORDS, "--name", "unreleased"), check=False, PATH=path, SBATCH_BEGIN="now+1hour"
     )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert "error: releasing jobs " in done.stderr and "all were cancelled" in done.stderr
+    *_, line = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: releasing jobs "), done.stderr
+    assert "Invalid job id specified; all were cancelled" in line
     assert not held(site, site.folder("unreleased"))
