@@ -2,5 +2,5 @@
 
 The scripts of bin/ call `train.train`, `train.show` and `train.clear`, `pipeline.make`, `plan.numbers`,
 `status.of` and `stages.submit_image_import`; docker/run calls `stages` for any other stage. `slurm` alone
-runs Slurm's commands. A job is described in `jobs`, a run's jobs in `chain`, and `submit` hands them to Slurm.
+runs Slurm's commands. `jobs` describes a job, `chain` those of a run, and `submit` hands them to Slurm.
 """

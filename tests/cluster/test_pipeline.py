@@ -96,6 +96,29 @@ def test_one_refused_job_takes_back_all(space, cluster):
     assert {str(100 + n) for n in range(1, len(cluster.jobs) + 1)} == set(cluster.cancelled)
 
 
+def test_a_graph_is_let_go_at_once_when_all_of_it_is_written_down(space, cluster, monkeypatch):
+    records = []
+    monkeypatch.setattr(slurm, "release", lambda ids: records.append((list(ids), sorted(written()))))
+
+    def written():
+        return [path.parent.name for path in space.root.glob("runs/7b/*/jobs.json")]
+
+    make(space)
+    assert records == [([str(number) for number in range(101, 114)], ["round1", "round2"])]
+
+
+def test_what_an_interrupted_pipeline_left_of_a_stage_is_cancelled(space, cluster, monkeypatch):
+    logs = space.root / "logs"
+    rows = [
+        slurm.Queued("7", "PENDING", "JobHeldUser", "omr", comment=str(logs / "data-7b-round1.jobs.json")),
+        slurm.Queued("8", "PENDING", "JobHeldUser", "omr", comment=str(logs / "data.jobs.json")),
+        slurm.Queued("9", "RUNNING", "None", "omr", comment=str(logs / "model-7b-round1.jobs.json")),
+    ]
+    monkeypatch.setattr(slurm, "queue", lambda: rows)
+    make(space)
+    assert cluster.cancelled == ["7"]
+
+
 def test_a_live_chain_of_either_round_refuses_the_graph(space, cluster, monkeypatch):
     row = slurm.Queued("9", "PENDING", "", "omr", comment=str(space.run(rounds()[1]).root))
     monkeypatch.setattr(slurm, "queue", lambda: [row])

@@ -94,6 +94,28 @@ def test_one_state_for_an_array(tool, states, told):
     assert slurm.jobs(["9"])["9"].state == (told if told not in LIVE else "FAILED")
 
 
+def test_held_jobs_are_released_in_one_call(tool):
+    seen = tool("scontrol", 'echo "$@" >> "$SEEN"')
+    slurm.release(["8", "9"])
+    assert seen.read_text() == "release 8 9\n"
+    tool("scontrol", "echo 'Invalid job id specified for job 9' >&2; exit 1")
+    with pytest.raises(OmrError, match="scontrol failed: Invalid job id specified for job 9"):
+        slurm.release(["8", "9"])
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "held"),
+    [
+        ("PENDING", "JobHeldUser", True),
+        ("PENDING", "JobHeldAdmin", False),
+        ("PENDING", "Dependency", False),
+        ("CANCELLED", "JobHeldUser", False),
+    ],
+)
+def test_a_job_that_its_user_holds(state, reason, held):
+    assert slurm.Queued("7", state, reason, "omr").held is held
+
+
 def test_nodes_to_do_without(tool):
     seen = tool("scontrol", 'echo "$@" >> "$SEEN"; exit 1')
     slurm.exclude(["8", "9"], ["n3", "n4"], {"SBATCH_EXCLUDE": "old[1-2]"})

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from omr.cluster import stages
+from omr import files
+from omr.cluster import slurm, stages, status
 from omr.cluster.jobs import Site
 from omr.cluster.stages import Stage
+from omr.errors import OmrError
+from omr.run.chain_state import Submitted
 
 ROOT = Path("/omr")
 
@@ -41,3 +44,38 @@ def test_data_shards():
 )
 def test_where_enroot_finds_an_image(image, source):
     assert stages.enroot_source(image) == source
+
+
+def test_a_stage_as_jobs(space, cluster, monkeypatch):
+    monkeypatch.setenv("SHARDS", "3")
+    monkeypatch.setenv("FORCE", "1")
+    said = []
+    stages.submit_stage("data", "bin/data.py", ["--dataset", "tiny"], said.append)
+    record = space.root / "logs" / "data.jobs.json"
+    assert [job.key for job in Submitted.load(record).jobs] == ["data-plan", "data-format", "data"]
+    assert said[-1].startswith("data: submitted as data-plan 101, data-format 102, data 103; squeue shows it")
+    assert cluster.released == [["101", "102", "103"]]
+    for _, argv, env in cluster.jobs:
+        assert f"--comment={record}" in argv and "--hold" in argv and env["FORCE"] == "1"
+
+
+def test_a_stage_whose_submission_was_interrupted(space, cluster, monkeypatch):
+    """What it left is shown by `make status`, and goes when the stage is submitted again."""
+    record = space.root / "logs" / "data.jobs.json"
+    left = slurm.Queued("7", "PENDING", "JobHeldUser", "omr-data-plan", comment=str(record))
+    other = slurm.Queued("8", "PENDING", "JobHeldUser", "omr-x", comment="somebody's own")
+    monkeypatch.setattr(slurm, "queue", lambda: [left, other])
+    monkeypatch.setattr(slurm, "available", lambda: True)
+    shown = status.stages(space.root)
+    assert [(row.key, row.id) for row in shown] == [("omr-data-plan", "7")]
+    assert "the same command cancels it and submits anew" in shown[0].note
+    stages.submit_stage("data", "bin/data.py", [], print)
+    assert cluster.cancelled == ["7"] and cluster.released == [["101"]]
+
+
+def test_two_submissions_of_a_stage_at_once(space, cluster):
+    """The second could take the first one's held jobs for those of a submission that was interrupted."""
+    lock = files.lock(space.root / "logs" / "data.jobs.lock", "the submission of data")
+    with lock, pytest.raises(OmrError, match="the submission of data is being made by process"):
+        stages.submit_stage("data", "bin/data.py", [], print)
+    assert not cluster.jobs

@@ -48,7 +48,7 @@ def test_an_idle_cluster_starts_nothing_before_all_is_written_down(site):
 
 
 def test_a_killed_submitter(site):
-    """kill -9 before the third sbatch call: what it left never runs, is shown, and goes with the next chain."""
+    """kill -9 before the third sbatch call: what it left never runs, and goes with the next chain."""
     reached = site.slurm.root / "third"
     path = slow_sbatch(
         site,
