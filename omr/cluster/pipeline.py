@@ -59,7 +59,7 @@ def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool
 
 def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
     """Submit the graph, whole or not at all. A run is frozen by its first link, once its inputs stand."""
-    if int(settings.get("SEED") or 0):
+    if settings.number("SEED"):
         raise RequestError(
             f"SEED={settings.get('SEED')} makes other data than the recipe's; run make data SEED=… NAME=… for"
             " both rounds first, then make pipeline with that NAME"

@@ -8,7 +8,7 @@ from omr import files
 from omr.cluster import slurm, stages, status
 from omr.cluster.jobs import Site
 from omr.cluster.stages import Stage
-from omr.errors import OmrError
+from omr.errors import OmrError, RequestError
 from omr.run.chain_state import Submitted
 
 ROOT = Path("/omr")
@@ -79,3 +79,16 @@ def test_two_submissions_of_a_stage_at_once(space, cluster):
     with lock, pytest.raises(OmrError, match="the submission of data is being made by process"):
         stages.submit_stage("data", "bin/data.py", [], print)
     assert not cluster.jobs
+
+
+def test_a_stage_as_a_job_is_asked_the_same(space, cluster, monkeypatch):
+    """`make data ROUND=2 RUNNER=slurm`: the words are in the environment, and the job gets them."""
+    said = {"DATASET": "tiny", "ROUND": "2", "SEED": "3", "NAME": "x", "FORCE": "1", "DRY_RUN": "0"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    stages.submit_stage("data", "bin/data.py", [], print)
+    ((_, _, environ),) = cluster.jobs
+    assert {name: environ.get(name) for name in said} == {**said, "DRY_RUN": None}
+    monkeypatch.setenv("SHARDS", "two")
+    with pytest.raises(RequestError, match="SHARDS=two is not a whole number"):
+        stages.submit_stage("data", "bin/data.py", [], print)
