@@ -13,7 +13,7 @@ from omr.errors import OmrError, RequestError
 
 ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
 LIVE = ACTIVE | {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-# Node-side work that Slurm may take a while to answer under load.
+# Seconds to wait for an answer of the controller, which may be busy.
 PATIENCE = 60
 
 
