@@ -159,7 +159,7 @@ def lines(columns: Sequence[Column], pieces: Sequence[bytes]) -> list[memoryview
     out = np.empty(LONGEST * len(text) + len(constant) * rows + 1, np.uint8)
     ends = np.empty(rows + 1, np.int64)
     compiled()(text, offsets, np.frombuffer(constant, np.uint8), cuts, out, ends)
-    out.resize(ends[-1])  # gives the rest back; what is left is not copied
+    out.resize(ends[-1], refcheck=False)  # gives the rest back; what is left is not copied
     written = memoryview(out)
     return [written[start:end] for start, end in itertools.pairwise(ends.tolist())]
 
