@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import asdict
 
 from omr import files, manifest
-from omr.data import corpus, formatting, lengths, mixing, pool, prompts, rows, scratch
+from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
 from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import TOKENIZER_FILES, DataRequest, Plan, finished, identity, inputs
 from omr.errors import OmrError, RequestError
@@ -40,7 +40,7 @@ def make(request: DataRequest, download: Download, force: bool = False) -> dict:
         with _one_plans(request):
             bring(request, download, force)
             plan, hashes = prepare(request)
-        with pool.workers(request.means.workers) as workers:
+        with process_pool.workers(request.means.workers) as workers:
             format_part(request, plan, workers, hashes)
         return finish(request, plan)
 
@@ -63,7 +63,7 @@ def part(request: DataRequest, download: Download, word: str, force: bool = Fals
         lock = request.work / f".part-{number}-of-{parts}.lock"
         with (
             files.lock(lock, f"part {word} of {request.output}"),
-            pool.workers(request.means.workers) as workers,
+            process_pool.workers(request.means.workers) as workers,
         ):
             format_part(request, plan, workers, hashes, int(number), int(parts))
 
@@ -89,7 +89,7 @@ def bring(request: DataRequest, download: Download, force: bool) -> None:
     if request.raw is None and source is None:
         if force or not request.folder.exists():
             with files.building(request.folder) as aside:
-                pool.Child(tiny.write_corpus, aside, 0).result()
+                process_pool.Child(tiny.write_corpus, aside, 0).result()
     elif request.raw is None:
         wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
         if request.limit:
@@ -113,7 +113,7 @@ def _bring_some(request: DataRequest, download: Download) -> None:
             got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
             if len(got) < count:
                 break
-            have = sum(pool.Child(corpus.row_counts, [folder / name for name in got]).result())
+            have = sum(process_pool.Child(corpus.row_counts, [folder / name for name in got]).result())
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -131,7 +131,7 @@ def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
         return plan, {}
     shutil.rmtree(request.work, ignore_errors=True)
     request.work.mkdir(parents=True)
-    survey, hashes = pool.Child(_survey, request, found), {}
+    survey, hashes = process_pool.Child(_survey, request, found), {}
     for shard in found:  # each has to be hashed some time, and transformers takes its time to be imported
         if survey.done():
             break
@@ -238,7 +238,7 @@ def finish(request: DataRequest, plan: Plan) -> dict:
                 raise OmrError(f"{request.work}: {twice}; check the disk, then run again") from None
             torn[name] += 1
             scratch.undo(request.work, name)
-            with pool.workers(request.means.workers) as workers:
+            with process_pool.workers(request.means.workers) as workers:
                 format_part(request, plan, workers, {})
             continue
         if not facts.rows:

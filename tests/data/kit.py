@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 from omr import cli
-from omr.data import pool
+from omr.data import process_pool
 from omr.settings import ROOT
 
 OURS = (
@@ -41,7 +41,7 @@ class Inline(Executor):
 
 
 class InlineChild:
-    """A pool.Child that is called at once, in this process."""
+    """A process_pool.Child that is called at once, in this process."""
 
     def __init__(self, function, *arguments):
         self.value = function(*arguments)
@@ -83,8 +83,8 @@ def make(workspace, *words, check=True):
     with (
         mock.patch.dict(os.environ, environment(workspace), clear=True),
         mock.patch.object(sys, "argv", ["data.py", *map(str, words)]),
-        mock.patch.object(pool, "workers", lambda count: contextlib.nullcontext(Inline())),
-        mock.patch.object(pool, "Child", InlineChild),
+        mock.patch.object(process_pool, "workers", lambda count: contextlib.nullcontext(Inline())),
+        mock.patch.object(process_pool, "Child", InlineChild),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -13,7 +13,7 @@ import pytest
 
 from omr import files, recipe
 from omr.data import corpus as shards
-from omr.data import formatting, mixing, pool, prompts, rows, scratch
+from omr.data import formatting, mixing, process_pool, prompts, rows, scratch
 from omr.errors import OmrError, RequestError
 from tests.data.kit import Inline
 
@@ -128,7 +128,7 @@ def test_another_seed_is_another_order_of_the_same_rows(corpus, usual, tmp_path)
 
 
 def test_in_processes(corpus, usual, tmp_path):
-    with pool.workers(2) as workers:
+    with process_pool.workers(2) as workers:
         assert mixed(corpus, a_job(tmp_path / "w"), executor=workers) == usual
 
 
@@ -284,16 +284,16 @@ def test_a_worker_that_is_killed_is_said(tmp_path):
     import os
 
     words = r"was killed .out of memory.*fewer WORKERS"
-    with pytest.raises(OmrError, match=words), pool.workers(1) as workers:
+    with pytest.raises(OmrError, match=words), process_pool.workers(1) as workers:
         workers.submit(os.abort).result()
     with pytest.raises(OmrError, match=words):
-        pool.Child(os.abort).result()
+        process_pool.Child(os.abort).result()
 
 
 def test_a_child_answers_with_what_it_returned_or_raised():
-    assert pool.Child(sorted, "cab").result() == ["a", "b", "c"]
+    assert process_pool.Child(sorted, "cab").result() == ["a", "b", "c"]
     with pytest.raises(ValueError, match="invalid literal"):
-        pool.Child(int, "x").result()
+        process_pool.Child(int, "x").result()
 
 
 def test_a_shuf_that_fails_is_said(corpus, tmp_path, monkeypatch):
