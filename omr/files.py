@@ -10,8 +10,11 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omr.errors import OmrError, RequestError
+
+Json = dict[str, Any]  # an object of a JSON file
 
 
 def sync(path: Path) -> None:
@@ -92,12 +95,12 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: Json | list[Json]) -> None:
     """Write a whole JSON file, keys in the order given, or nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> Json:
     """Read a JSON object; damage is an OmrError that names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

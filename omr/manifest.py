@@ -11,10 +11,10 @@ import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from omr.errors import RequestError
-from omr.files import read_json, sha256, write_json
+from omr.files import Json, read_json, sha256, write_json
 from omr.settings import ROOT, SETTINGS
 from omr.workspace import manifest_of
 
@@ -125,7 +125,7 @@ def command() -> str:
     return shlex.join([*words, Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def write(path: Path, inputs: dict, **facts: object) -> None:
+def write(path: Path, inputs: Json, **facts: Any) -> None:
     """Write the manifest of `path`, last: its existence means that `path` is finished.
 
     `inputs` is what decides the content (compared by `changes`); `facts` is what came out.
@@ -134,13 +134,13 @@ def write(path: Path, inputs: dict, **facts: object) -> None:
     write_json(manifest_of(path), origin)
 
 
-def read(path: Path) -> dict | None:
+def read(path: Path) -> Json | None:
     """The manifest of `path`, or None when it is not finished."""
     file = manifest_of(path)
     return read_json(file) if path.exists() and file.exists() else None
 
 
-def changes(old: dict, new: dict) -> list[str]:
+def changes(old: Json, new: Json) -> list[str]:
     """Which inputs differ: `seed was 0, is 1`, `data.rows was 10, is 20`."""
     found = []
     for key in dict.fromkeys([*old, *new]):
@@ -152,7 +152,7 @@ def changes(old: dict, new: dict) -> list[str]:
     return found
 
 
-def finished(path: Path, inputs: dict, force: bool = False) -> dict | None:
+def finished(path: Path, inputs: Json, force: bool = False) -> Json | None:
     """The manifest if `path` is finished with these inputs; None if there is work to do.
 
     Finished with other inputs is a RequestError that says which, because redoing it throws work away.

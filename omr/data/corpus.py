@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omr import files
 from omr.errors import OmrError, RequestError, listing
+from omr.files import Json
 
 NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 
@@ -25,7 +26,7 @@ class Shard:
         return self.path.name
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> Json:
         """What tells an unchanged file from a changed one without reading it."""
         return {"size": self.size, "mtime_ns": self.mtime_ns}
 
@@ -52,7 +53,7 @@ class PlannedShard(Shard):
         return {"name": self.name, **asdict(self), "path": str(self.path)}
 
     @staticmethod
-    def of(value: dict) -> "PlannedShard":
+    def of(value: Json) -> "PlannedShard":
         """From `as_json`."""
         known = {key: value[key] for key in value if key != "name"}
         return PlannedShard(**{**known, "path": Path(value["path"])})
@@ -111,7 +112,7 @@ def _complete(folder: Path, split: str, names: list[str], partial: bool) -> None
         )
 
 
-def hashes(found: list[Shard], known: dict[str, dict]) -> dict[str, dict]:
+def hashes(found: list[Shard], known: dict[str, Json]) -> dict[str, Json]:
     """name -> size, mtime_ns, sha256; a shard that `known` has unchanged is not read."""
     result = {}
     for shard in found:

@@ -64,13 +64,13 @@ class Result(rows.Tally):
         """Rows that were left out because they are malformed."""
         return sum(entry.rows for entry in self.rejected)
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> files.Json:
         """As JSON keeps it (see `of`)."""
         rejected = [asdict(entry) for entry in self.rejected]
         return {**vars(self), "dropped": dict(self.dropped), "rejected": rejected}
 
     @staticmethod
-    def of(facts: dict) -> "Result":
+    def of(facts: files.Json) -> "Result":
         """From `facts`, as they come back from JSON."""
         rejected = [Reject(**entry) for entry in facts["rejected"]]
         return Result(**{**facts, "dropped": Counter(facts["dropped"]), "rejected": rejected})

@@ -20,9 +20,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omr.files import Json
+
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -162,7 +165,7 @@ def fewest(text: str) -> int:
     return sum(int(np.count_nonzero(found)) for found in (words, digit, ends, before))
 
 
-def _named(engine: dict) -> re.Pattern | None:
+def _named(engine: Json) -> re.Pattern | None:
     """What finds the added tokens in a text exactly as the engine cuts them out, None where it may differ."""
     tokens = engine.get("added_tokens", ())
     names = [token["content"] for token in tokens]
@@ -181,7 +184,7 @@ def _rare(text: str) -> bool:
     return _RARE.search(beyond.decode("utf-8", "surrogatepass")) is not None
 
 
-def divisible(engine: dict) -> bool:
+def divisible(engine: Json) -> bool:
     """Whether a tokenizer.json is of Qwen2's make, so that its counts add up over _CUT."""
     kind = (engine.get("normalizer") or {}).get("type")
     steps = (engine.get("pre_tokenizer") or {}).get("pretokenizers") or []
@@ -201,6 +204,6 @@ def divisible(engine: dict) -> bool:
     )
 
 
-def export(tokenizer: object, path: Path) -> None:
+def export(tokenizer: "PreTrainedTokenizerBase", path: Path) -> None:
     """Write the engine of a transformers tokenizer, as it encodes, for processes without transformers."""
     path.write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")

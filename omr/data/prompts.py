@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from omr import recipe, settings
 from omr.errors import OmrError, RequestError
+from omr.files import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ class Compiled:
         return "".join(parts)
 
     @staticmethod
-    def of(value: dict) -> "Compiled":
+    def of(value: Json) -> "Compiled":
         """From the plain values that `asdict` gave."""
         return Compiled(**{**value, "pieces": tuple(value["pieces"]), "fields": tuple(value["fields"])})
 
@@ -113,7 +114,7 @@ class TinyPrompt:
     """The part of NeMo-Skills' YAML prompts that the recipe uses, for the tiny corpus."""
 
     def __init__(
-        self, config: str | dict, tokenizer: "PreTrainedTokenizerBase", system: str | None = ""
+        self, config: str | Json, tokenizer: "PreTrainedTokenizerBase", system: str | None = ""
     ) -> None:
         import yaml
 

@@ -11,6 +11,7 @@ from omr import files, manifest, recipe
 from omr.data import corpus, mixing, prompts
 from omr.data.corpus import PlannedShard
 from omr.errors import RequestError
+from omr.files import Json
 from omr.settings import pins
 from omr.workspace import Workspace, manifest_of
 
@@ -169,7 +170,7 @@ def _folder(setting: str, value: str | None) -> Path | None:
     return path
 
 
-def inputs(request: DataRequest, found: dict[str, dict], tokenizers: dict[str, str]) -> dict[str, object]:
+def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, str]) -> Json:
     """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
     row = request.corpus
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
@@ -199,7 +200,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def finished(request: DataRequest, force: bool = False) -> dict | None:
+def finished(request: DataRequest, force: bool = False) -> Json | None:
     """The manifest of an output that is there; None if there is work to do.
 
     Changed inputs are a RequestError that names them. Raw files and tokenizers that were removed since,
@@ -254,7 +255,7 @@ def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
     return lines
 
 
-def summary(path: Path, made: dict) -> str:
+def summary(path: Path, made: Json) -> str:
     """A manifest in one line: rows, bytes, what each split gave."""
     parts = [f"{split} {s['kept']:,} of {s['read']:,}" for split, s in made["splits"].items()]
     rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())

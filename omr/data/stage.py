@@ -28,10 +28,10 @@ PACKAGES = (
     *("fastokens-b10", "nemo-skills", "huggingface_hub"),
 )
 BEARABLE = 0.01  # share of malformed rows that BAD_ROWS=skip leaves out; more is no accident
-Download = Callable[..., dict[str, dict]]
+Download = Callable[..., dict[str, files.Json]]
 
 
-def make(request: DataRequest, download: Download, force: bool = False) -> dict:
+def make(request: DataRequest, download: Download, force: bool = False) -> files.Json:
     """Make the output, or go on where a run stopped; returns its manifest. `download` is omr.models.hub's."""
     _need_prompts(request)
     with files.lock(request.output.with_name(f".{request.output.stem}.lock"), str(request.output)):
@@ -224,7 +224,7 @@ def _bearable(request: DataRequest, plan: Plan, bad: int) -> None:
         )
 
 
-def finish(request: DataRequest, plan: Plan) -> dict:
+def finish(request: DataRequest, plan: Plan) -> files.Json:
     """Mix what all parts formatted (what is torn is formatted again) and write it down."""
     made, mixed = request.work / "made.json", request.work / mixing.PART
     torn = Counter()
@@ -281,9 +281,9 @@ def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
     )
 
 
-def _by_split(plan: Plan, results: dict[str, formatting.Result]) -> dict[str, dict]:
+def _by_split(plan: Plan, results: dict[str, formatting.Result]) -> dict[str, files.Json]:
     """Rows read and kept, dropped by the filter and rejected as malformed (each by reason), per split."""
-    splits: dict[str, dict] = {}
+    splits: dict[str, files.Json] = {}
     for shard in plan.shards:
         result = results[shard.name]
         split = splits.setdefault(

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from omr import recipe
 from omr.errors import OmrError
-from omr.files import write_json, write_text
+from omr.files import Json, write_json, write_text
 from omr.models import passport, rope, weights
 from omr.models.passport import MESSAGE_END
 from omr.run.frozen import FrozenRun
@@ -133,7 +133,7 @@ def _differs(where: str, what: str, template: str, trained: str) -> NoReturn:
     )
 
 
-def card(began: FrozenRun, data: dict, steps: list[int]) -> str:
+def card(began: FrozenRun, data: Json, steps: list[int]) -> str:
     """The model card (README.md): front matter for the hub, then where everything came from."""
     run, model, corpus = began.run, began.run.model, recipe.corpus(began.run.model.corpus)
     front = {
@@ -172,6 +172,6 @@ def card(began: FrozenRun, data: dict, steps: list[int]) -> str:
     )
 
 
-def _splits(data: dict) -> str:
+def _splits(data: Json) -> str:
     kept = data.get("inputs", {}).get("modes")
     return ", ".join(kept) if kept else ", ".join(recipe.SPLITS)

@@ -4,11 +4,11 @@ jobs.json has what was submitted (`Submitted`); links.json has each start of a l
 (`ChainState`). A link that left no new checkpoint is weighed by `why_to_stop`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omr.files import read_json, write_json
+from omr.files import Json, read_json, write_json
 from omr.manifest import Fingerprint
 from omr.recipe import Run
 from omr.workspace import RunFolder
@@ -33,7 +33,7 @@ class LinkAttempt:
     ended: float | None = None
     why: list[str] | None = None  # why it was asked to stop
 
-    def as_json(self) -> dict:
+    def as_json(self) -> Json:
         """Its entry in links.json."""
         values = {
             "job": self.job,
@@ -48,7 +48,7 @@ class LinkAttempt:
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
-    def from_json(cls, entry: Mapping) -> "LinkAttempt":
+    def from_json(cls, entry: Json) -> "LinkAttempt":
         """What `as_json` gave."""
         named = {"start": entry["from"], "reached": entry.get("to")}
         same = {key: entry[key] for key in ("restart", "began", "code", "ended", "why") if key in entry}
@@ -99,13 +99,13 @@ class SubmittedJob:
     after: tuple[tuple[str, str], ...] = ()  # (kind, key) of the jobs it waits for
     log: str = ""
 
-    def as_json(self) -> dict:
+    def as_json(self) -> Json:
         """Its entry in jobs.json."""
         after = [list(need) for need in self.after]
         return {"key": self.key, "id": self.id, "name": self.name, "after": after, "log": self.log}
 
     @classmethod
-    def from_json(cls, entry: Mapping) -> "SubmittedJob":
+    def from_json(cls, entry: Json) -> "SubmittedJob":
         """What `as_json` gave."""
         after = tuple((kind, key) for kind, key in entry.get("after", []))
         return cls(entry["key"], entry["id"], entry.get("name", ""), after, entry.get("log", ""))
@@ -128,7 +128,7 @@ class Submitted:
         return cls.from_json(read_json(path) if path.exists() else {})
 
     @classmethod
-    def from_json(cls, values: Mapping) -> "Submitted":
+    def from_json(cls, values: Json) -> "Submitted":
         """What `as_json` gave."""
         run = values.get("recipe")
         return cls(

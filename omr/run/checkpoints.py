@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr.files import digest_of_ends, read_json, settle_tree, sha256, sync, write_json
+from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
 from omr.recipe import Run
 from omr.run import lease
 from omr.workspace import RunFolder
@@ -61,7 +61,7 @@ FORMATS = {
 }
 
 
-def run_identity(request: dict) -> str:
+def run_identity(request: Json) -> str:
     """Hex digest of what decides a run's weights: the `request` of its run.json."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
@@ -106,7 +106,7 @@ def seal(folder: Path) -> None:
     write_list(folder, "nemo-rl", {"run": request and run_identity(request)})
 
 
-def write_list(folder: Path, engine: str, facts: dict) -> None:
+def write_list(folder: Path, engine: str, facts: Json) -> None:
     """Write the list of the checkpoint's files, after `facts`, and sync all of it."""
     form = FORMATS[engine]
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != form.listing)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.files import read_json, write_json
+from omr.files import Json, read_json, write_json
 from omr.request import TrainRequest
 from omr.run import checkpoints
 from omr.workspace import RunFolder, Workspace
@@ -44,7 +44,7 @@ class FrozenRun:
     code: str = ""  # the commit of this toolkit
     command: str = ""
 
-    def request_json(self) -> dict:
+    def request_json(self) -> Json:
         """What decides the result, as plain JSON values: the `request` of run.json."""
         values = {
             "recipe": self.run.as_dict(),

@@ -16,14 +16,16 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = "examples/run_sft.py"
 CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded from it
 
 
-def patch(sft: object, environ: dict) -> None:
+def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
     """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
     from omr.run import checkpoints, lease
@@ -98,7 +100,7 @@ def check_keys(config: Path) -> None:
         sys.exit(f"error: {unknown[0]} is no key of {example}; this image is not the pinned NeMo-RL")
 
 
-def main(argv: list[str], environ: dict) -> None:
+def main(argv: list[str], environ: Mapping[str, str]) -> None:
     """Check the keys, patch, and hand over to NeMo-RL's script."""
     check_keys(Path(argv[argv.index("--config") + 1]))
     sys.path.insert(0, str(Path.cwd()))
