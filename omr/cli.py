@@ -161,7 +161,7 @@ def main(command: click.Command) -> None:
             errno.EDQUOT: "free some of your quota and run again",
             errno.EACCES: "make it accessible and run again",
             errno.EROFS: "set WORKSPACE on a writable disk",
-        }.get(error.errno, "mend it and run again")
+        }.get(error.errno, "look at this file and its disk, then run again")
         _end(f"{error.filename or 'writing'}: {error.strerror}; {advice}", 1)
 
 

@@ -62,7 +62,7 @@ def _record_attempts(attempt: Attempt, attempts: list[LinkAttempt]) -> ChainStat
 def _clean_up(attempt: Attempt, past: Sequence[LinkAttempt]) -> int:
     """Tidy up after the start before this one; returns the step to train on from."""
     if past and past[-1].reached is None:
-        attempt.log(f"job {past[-1].job} ended without a word ({_how_it_ended(past[-1].job)})")
+        attempt.log(f"job {past[-1].job} ended without recording a result ({_how_it_ended(past[-1].job)})")
     root = attempt.folder.root
     for left in (*root.glob(".ray-*"), *root.glob(".stop-*")):
         left.unlink(missing_ok=True)

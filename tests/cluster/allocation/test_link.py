@@ -107,7 +107,7 @@ def test_a_requeued_link_is_one_link(chain, monkeypatch):
             patch.setattr(link.checks, "reused_inputs", lost)
             chain("8", restart=restart)
     assert chain("8", 6, restart=3) == 0 and not chain.slurm.cancelled
-    assert "job 8 ended without a word" in chain.story()
+    assert "job 8 ended without recording a result" in chain.story()
 
 
 def test_another_live_job_keeps_the_run(chain):

@@ -102,7 +102,7 @@ def test_sigkill(campaign, site, reference):
     states = campaign.result("sigkill")
     story = same(site, reference, "sigkill")
     assert states["train-1"] == "FAILED" and states["train-2"] == "COMPLETED", story
-    assert "ended without a word (Slurm says failed)" in story and "saved step" not in story
+    assert "ended without recording a result (Slurm says failed)" in story and "saved step" not in story
     assert "link 2 of 2" in story and re.search(r"trains on from step (8|12)", story)
 
 
