@@ -270,5 +270,6 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}; look at this file, then run again", file=sys.stderr)
+        line = f"error: {error.filename}: {error.strerror}; look at this file, then run again"
+        print(line, file=sys.stderr)
         sys.exit(1)
