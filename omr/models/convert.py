@@ -85,7 +85,7 @@ def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None)
         with _building(folder, step) as aside:
             for path in weights.model_files(source, parts):
                 shutil.copyfile(path, aside / path.name)
-            _finish(run, aside, inputs(source), before)
+            finish_step(run, aside, inputs(source), before)
     return [folder.hf_step(step) for step in todo]
 
 
@@ -99,7 +99,7 @@ def _building(folder: RunFolder, step: int) -> Iterator[Path]:
         yield aside
 
 
-def _finish(run: Run, aside: Path, origin: Inputs, before: Station | None) -> None:
+def finish_step(run: Run, aside: Path, origin: Inputs, before: Station | None = None) -> None:
     """Complete a freshly converted folder: rope in both places, the passport's checks, the manifest last.
 
     `before` is the base model that the run started from.
@@ -138,7 +138,7 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
             )
         if (aside / PICKLE).exists():
             _to_safetensors(aside)
-        _finish(run, aside, inputs(source), before)
+        finish_step(run, aside, inputs(source), before)
     return True
 
 

@@ -122,7 +122,7 @@ def trained(root: Path) -> None:
             shutil.copytree(workspace.model("tiny"), aside, dirs_exist_ok=True)
             (aside / "manifest.json").unlink()
             save_file(model.random_weights(step), aside / "model.safetensors", metadata={"format": "pt"})
-            convert.adopt(train, aside, {"checkpoint": {}})
+            convert.finish_step(train, aside, {"checkpoint": {}})
 
 
 def results(root: Path) -> dict[str, Path]:
