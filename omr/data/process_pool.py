@@ -30,7 +30,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 @contextlib.contextmanager
 def workers(count: int) -> Iterator[Executor]:
     """`count` processes for the shards. An error or an interrupt kills them; OmrError if one was killed."""
-    _share()
+    share()
     pool = ProcessPoolExecutor(count, FORK, _begin, (os.getpid(),))
     try:
         yield pool
@@ -44,10 +44,9 @@ def workers(count: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _share() -> None:
-    """What every worker needs, loaded before they are forked: it takes time and memory once."""
+def share() -> None:
+    """Load what every worker needs before they are forked: it takes time and memory once."""
     _environment()
-    _keep_freed_memory()
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
 
@@ -79,6 +78,7 @@ def _begin(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be asked for
         os._exit(1)
+    _keep_freed_memory()
     sys.meta_path.insert(0, _NoPandas())
 
 

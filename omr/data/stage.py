@@ -132,7 +132,8 @@ def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
     shutil.rmtree(request.work, ignore_errors=True)
     request.work.mkdir(parents=True)
     survey, hashes = process_pool.Child(_survey, request, found), {}
-    for shard in found:  # each has to be hashed some time, and transformers takes its time to be imported
+    process_pool.share()  # it takes as long as the import of transformers, on the other core
+    for shard in found:  # each has to be hashed some time
         if survey.done():
             break
         hashes[shard.name] = files.sha256(shard.path)
@@ -160,9 +161,8 @@ def _survey(
             counted = request.corpus.prompts[split].execution_count
             for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
                 for row, count in rows.first(shard.path, SAMPLE, counted):
-                    values = {prompts.PROBLEM: row[rows.PROBLEM]} | (
-                        {prompts.COUNT: count} if counted else {}
-                    )
+                    values = {prompts.PROBLEM: row[rows.PROBLEM]}
+                    values |= {prompts.COUNT: count} if counted else {}
                     prompts.prove(compiled[split], prompt, [(values, row[rows.SOLUTION])])
     if "length" in sources:
         counting = prompts.tokenizer(request.corpus, sources["length"].folder)
