@@ -22,7 +22,7 @@ def make(folder, *words):
     env = {k: v for k, v in os.environ.items() if k not in SETTINGS and not k.startswith(("MAKE", "MFLAGS"))}
     env |= {"OMR_ENV_FILE": "/dev/null", "OMR_VENV": sys.prefix, "WORKSPACE": str(folder)}
     return subprocess.run(
-        ["make", "-C", str(ROOT), *words], capture_output=True, text=True, env=env, timeout=1200
+        ["make", "--no-print-directory", "-C", str(ROOT), *words], capture_output=True, text=True, env=env, timeout=1200
     )
 
 
