@@ -21,9 +21,8 @@ def make(folder, *words):
     """make in the repository, with a workspace of its own and no .env."""
     env = {k: v for k, v in os.environ.items() if k not in SETTINGS and not k.startswith(("MAKE", "MFLAGS"))}
     env |= {"OMR_ENV_FILE": "/dev/null", "OMR_VENV": sys.prefix, "WORKSPACE": str(folder)}
-    return subprocess.run(
-        ["make", "--no-print-directory", "-C", str(ROOT), *words], capture_output=True, text=True, env=env, timeout=1200
-    )
+    command = ["make", "--no-print-directory", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=1200)
 
 
 @pytest.fixture(scope="module")
