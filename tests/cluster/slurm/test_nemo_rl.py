@@ -114,4 +114,5 @@ def test_an_end_that_moves_is_heeded(nemo):
         lambda: "the allocation ends in 30 s: saves and stops" in nemo.story("moved"), 60, nemo.story("moved")
     )
     assert nemo.finish("moved")["train-1"] == "COMPLETED", nemo.story("moved")
-    assert "saved step" in nemo.story("moved") and nemo.folder("moved").final.exists()
+    assert "saved step" in nemo.story("moved"), nemo.story("moved")
+    assert nemo.folder("moved").final.exists(), nemo.story("moved") + nemo.logs("moved")
