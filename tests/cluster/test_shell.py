@@ -110,3 +110,40 @@ def test_a_stage_runs_on_one_node_in_the_image_s_own_environment(built):
     inside = built("omr::stage data bin/average.py", GPUS="0", CONTAINER="nvcr.io#team/omr:train")
     door = ["/opt/omr/docker/entry.sh", "/opt/omr/venv/bin/python", "/omr/bin/average.py"]
     assert inside[-3:] == door and "--container-image=nvcr.io#team/omr:train" in inside
+
+
+@pytest.fixture
+def ray(tmp_path):
+    """Start one node's slurm/ray.sh, with a `ray` that ends at once."""
+    (tmp_path / "ray").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "ray").chmod(0o755)
+
+    def start(job, node, **env):
+        environ = {
+            **{"GPUS": "0", "SLURM_JOB_ID": str(job), "SLURM_JOB_NUM_NODES": "2", "SLURM_NODEID": str(node)},
+            **{"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_TMPDIR": str(tmp_path)},
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            **env,
+        }
+        words = [ROOT / "slurm" / "ray.sh", "127.0.0.1", "1", "true"]
+        return subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_nodes_with_one_temporary_folder_end_apart(ray, tmp_path):
+    """A task that ends first takes the folder away, which is no fault of the one that begins meanwhile."""
+    for job in range(25):
+        for task in [ray(job, node) for node in (1, 0)]:
+            assert task.wait(30) == 0, task.stderr.read()
+    assert not list(tmp_path.glob("omr-ray-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_temporary_folder_of_another_user_is_refused(ray, tmp_path):
+    folder = tmp_path / "omr-ray-7-0"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    task = ray(7, 0)
+    assert task.wait(30) == 1 and "belongs to another user" in task.stderr.read()
+    assert folder.exists()
