@@ -35,6 +35,7 @@ WORKER = 130_000_000  # bytes: a worker without its lines
 ROOM = (8_000_000, 64_000_000)  # bytes of lines a worker holds: least, most
 EACH = 200_000_000  # bytes a worker, unless MEMORY says otherwise
 MIXER = 150_000_000  # bytes: the process that mixes, without the buckets it holds
+PIECE = 8_000_000  # bytes of the output that the disk begins with while the next ones are copied
 AHEAD = 4  # buckets held at most: two are put together, one is hashed and written, one waits
 
 
@@ -119,7 +120,9 @@ def mix(work: Path, names: list[str], seed: int, memory: int) -> Mixed:
                 digest.update(text)
                 storing.result()
                 del text
-                reader.free(output.done)
+                if parts := reader.unneeded(output.done):
+                    output.settle()
+                    reader.free(parts)
                 fill_next()
             else:
                 _hash(output.handle, start, size, digest)
@@ -169,26 +172,31 @@ class _Output:
             # A last line without its newline was cut; a crash of the machine may have left zeros.
             self.done |= {int(line) for line in lines[:-1] if line.isdigit()}
         files.write_text(self.path, "".join(f"{bucket}\n" for bucket in sorted(self.done)))
+        self.marks = self.path.open("ab", buffering=0)
         self.handle = os.open(work / PART, os.O_RDWR | os.O_CREAT, 0o666)
         os.ftruncate(self.handle, size)
 
     def add(self, bucket: int, text: bytes, place: int) -> None:
         """Write a bucket to its place, and let it count once it is on the disk."""
-        left, at = memoryview(text), place
-        while left:
-            written = os.pwrite(self.handle, left, at)
-            left, at = left[written:], at + written
+        view, at = memoryview(text), 0
+        while at < len(text):
+            written = os.pwrite(self.handle, view[at : at + PIECE], place + at)
+            # The disk begins with it at once. It is not read again, and the lines that wait for their turn
+            # are better cached in its place.
+            os.posix_fadvise(self.handle, place + at, written, os.POSIX_FADV_DONTNEED)
+            at += written
         os.fdatasync(self.handle)
-        # It is not read again, and the lines that wait for their turn are better cached in its place.
         os.posix_fadvise(self.handle, place, len(text), os.POSIX_FADV_DONTNEED)
-        with self.path.open("a") as handle:
-            handle.write(f"{bucket}\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+        self.marks.write(b"%d\n" % bucket)
         self.done.add(bucket)
 
+    def settle(self) -> None:
+        """Have the disk keep what counts, before the lines that it was made of go."""
+        os.fsync(self.marks.fileno())
+
     def close(self) -> None:
-        """Give the file back."""
+        """Give the files back."""
+        self.marks.close()
         os.close(self.handle)
 
 

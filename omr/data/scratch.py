@@ -159,14 +159,17 @@ class Reader:
                         raise Torn(name)
                     yield Segment(text, stored[first : first + int(entry["rows"])])
 
-    def free(self, done: set[int]) -> None:
-        """Remove the lines of which no bucket is needed any more: those not in `done` are."""
+    def unneeded(self, done: set[int]) -> set[int]:
+        """The parts not freed yet of which every bucket is in `done`."""
         buckets = len(self.sizes)
-        needed = {part_of(bucket, buckets) for bucket in range(buckets) if bucket not in done}
-        for part in self.parts - needed:
+        return self.parts - {part_of(bucket, buckets) for bucket in range(buckets) if bucket not in done}
+
+    def free(self, parts: set[int]) -> None:
+        """Remove the lines of these parts."""
+        for part in parts:
             for name, _ in self.shards:
                 lines_of(self.folder, name, part).unlink(missing_ok=True)
-        self.parts &= needed
+        self.parts -= parts
 
 
 def parts(buckets: int) -> int:

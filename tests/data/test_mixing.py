@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -233,6 +234,33 @@ def test_buckets_in_the_output_stay_and_need_no_scratch(corpus, usual, cut_off):
     assert mixed(corpus, job) == usual
     assert set(asked) - {None} == set(range(job.buckets)) - there
     assert not [*job.work.glob("*.lines")]
+
+
+def test_what_counts_is_on_the_disk_before_its_lines_go(corpus, usual, tmp_path, monkeypatch):
+    """A machine that crashes then loses no bucket: neither its text nor the mark that it is in the output."""
+    job, on_disk, freed = a_job(tmp_path / "w"), {}, []
+    real = {word: getattr(os, word) for word in ("fsync", "fdatasync")}
+    free = scratch.Reader.free
+
+    def sync(word, handle):
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        real[word](handle)
+        if path.is_file():
+            on_disk[path.name] = path.read_bytes()
+
+    def goes(reader, parts):
+        lost = {b for b in range(job.buckets) if scratch.part_of(b, job.buckets) in parts}
+        assert lost <= {int(line) for line in on_disk["mixed"].split()}
+        written = on_disk[mixing.PART]
+        assert all(written[reader.starts[b] : reader.starts[b + 1]].strip(b"\0") for b in lost)
+        freed.extend(parts)
+        free(reader, parts)
+
+    for word in real:
+        monkeypatch.setattr(os, word, lambda handle, word=word: sync(word, handle))
+    monkeypatch.setattr(scratch.Reader, "free", goes)
+    assert mixed(corpus, job) == usual
+    assert sorted(freed) == list(range(scratch.parts(job.buckets)))
 
 
 @pytest.mark.parametrize("line", ["6", "\0\0\0\n", "x\n"], ids=["cut", "zeros", "no number"])
