@@ -6,18 +6,57 @@ from omr.training.nemo_rl import keys
 from omr.training.nemo_rl.keys import Values
 
 DIVISOR = "policy.make_sequence_length_divisible_by"
-# What OVERRIDES may not change, because the links, the conversion or the average rely on it, and why.
+NO_VALIDATION = "there is no validation set"
+MEGATRON_ALONE = "the conversion and the average read Megatron's checkpoints"
+OUR_ROWS = "make data writes the rows in this form"
+# What OVERRIDES may not change, because the links, the conversion or the average rely on it, or because
+# nothing in such a run reads it; and why.
 FIXED = {
+    "defaults": "set NEMO_RL=… instead",
     "sft.max_num_steps": "set STEPS=… NAME=… instead",
+    "sft.val_period": NO_VALIDATION,
+    "sft.val_at_start": NO_VALIDATION,
+    "sft.val_at_end": NO_VALIDATION,
+    "sft.val_batches": NO_VALIDATION,
+    "sft.val_global_batch_size": NO_VALIDATION,
+    "sft.val_micro_batch_size": NO_VALIDATION,
     "checkpointing.enabled": "the links go on from checkpoints",
     "checkpointing.save_optimizer": "the links go on from checkpoints",
     "checkpointing.checkpoint_dir": "set NAME=… instead",
     "checkpointing.keep_top_k": "it would delete steps that are averaged",
+    "checkpointing.metric_name": "there is no validation set to measure it on",
+    "checkpointing.higher_is_better": "there is no validation set to measure it on",
+    "checkpointing.checkpoint_must_save_by": "the end of the allocation decides; set MARGIN=… instead",
     "policy.model_name": "make model takes BASE=… instead",
+    "policy.tokenizer.name": "it is the base model's own; make model takes BASE=… instead",
+    "policy.tokenizer.chat_template_kwargs": "no chat template is filled, the rows hold the whole text",
+    "policy.megatron_cfg.enabled": MEGATRON_ALONE,
+    "policy.dtensor_cfg.enabled": MEGATRON_ALONE,
+    "policy.optimizer": "it is DTensor's; policy.megatron_cfg.optimizer.… is Megatron's",
+    "policy.sequence_packing.logprob_mb_tokens": "SFT asks for no log-probabilities",
+    "policy.sequence_packing.sequence_length_round": "only policy.dynamic_batching rounds",
+    "data._override_": "the example's own data sets would be trained on",
+    "data.train.dataset_name": OUR_ROWS,
     "data.train.data_path": "make data with a NAME instead",
+    "data.train.input_key": OUR_ROWS,
+    "data.train.output_key": OUR_ROWS,
+    "data.train.processor": OUR_ROWS,
+    "data.validation": NO_VALIDATION,
+    "data.default": "data.train has all that there is to say",
+    "logger.num_val_samples_to_print": NO_VALIDATION,
     "cluster.num_nodes": "set NODES=… instead",
     "cluster.gpus_per_node": "set GPUS=… instead",
 }
+# Whole numbers from 1 up, which other keys are computed from.
+COUNTS = (
+    "policy.train_global_batch_size",
+    "policy.train_micro_batch_size",
+    "policy.max_total_sequence_length",
+    "policy.megatron_cfg.tensor_model_parallel_size",
+    "policy.megatron_cfg.context_parallel_size",
+    "policy.megatron_cfg.pipeline_model_parallel_size",
+)
+PRECISIONS = ("bfloat16", "float16", "float32")
 # Where a run logs, and on how many nodes it is, is no part of what it learns.
 MACHINE = ("logger", "cluster", "defaults")
 
@@ -38,12 +77,46 @@ def overridden(before: Values, after: Values, schedule: recipe.Schedule) -> None
         needed, value = keys.get(before, key), keys.get(after, key)
         if value != needed:
             raise RequestError(f"OVERRIDES: {key}={value} cannot be ({needed} is needed): {why}")
+    for key in COUNTS:
+        value = keys.get(after, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RequestError(f"OVERRIDES: {key}={value} is not a whole number from 1 up")
     period, averaged = keys.get(after, "checkpointing.save_period"), schedule.averaged
     if not isinstance(period, int) or period < 1 or any(step % period for step in averaged[:-1]):
         raise RequestError(
             f"OVERRIDES: checkpointing.save_period={period} never saves the averaged steps"
             f" {', '.join(map(str, averaged))}; choose a divisor of {schedule.save_period}"
         )
+
+
+def together(values: Values) -> None:
+    """A RequestError for values that NeMo-RL or Megatron would refuse beside each other, on the nodes."""
+    policy = values["policy"]
+    megatron, packing = policy["megatron_cfg"], policy["sequence_packing"]
+    optimizer, scheduler = megatron["optimizer"], megatron["scheduler"]
+    start, end = scheduler["start_weight_decay"], scheduler["end_weight_decay"]
+    precision, clip = policy["precision"], optimizer["clip_grad"]
+    for wrong, what, advice in (
+        (precision not in PRECISIONS, f"policy.precision={precision}", f"choose {', '.join(PRECISIONS)}"),
+        (
+            packing["enabled"] and policy["dynamic_batching"]["enabled"],
+            "policy.dynamic_batching.enabled=true",
+            "set policy.sequence_packing.enabled=false beside it",
+        ),
+        (
+            optimizer["optimizer_cpu_offload"] and optimizer["optimizer_offload_fraction"] != 1.0,
+            "policy.megatron_cfg.optimizer.optimizer_cpu_offload=true",
+            "set policy.megatron_cfg.optimizer.optimizer_offload_fraction=1.0 beside it",
+        ),
+        (
+            scheduler["weight_decay_incr_style"] == "constant" and start != end,
+            f"a weight decay from {start} to {end}",
+            "set policy.megatron_cfg.scheduler.weight_decay_incr_style=linear beside it",
+        ),
+        (clip is None, "policy.max_grad_norm=null", "0.0 clips nothing"),
+    ):
+        if wrong:
+            raise RequestError(f"OVERRIDES: {what} cannot be here; {advice}")
 
 
 def sizes(values: Values, run: recipe.Run) -> None:

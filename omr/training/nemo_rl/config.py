@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import recipe, settings
-from omr.training.nemo_rl import checks, keys
+from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
 
@@ -44,15 +44,15 @@ def values(inputs: Inputs) -> Values:
     found = yaml.safe_load(CONSTANT.read_text(encoding="utf-8"))
     for key, value in _derived(inputs).items():
         keys.put(found, key, value)
+    ties.follow(found, ())
     before = copy.deepcopy(found)
     overrides = dict(keys.parse_overrides(inputs.overrides))
     for key, value in overrides.items():
         keys.put(found, key, value)
-    if checks.DIVISOR not in overrides:
-        tensor, context, _ = checks.parallel(found)
-        keys.put(found, checks.DIVISOR, recipe.sequence_divisor(tensor, context))
     keys.check(found)
     checks.overridden(before, found, inputs.run.schedule)
+    ties.follow(found, overrides)
+    checks.together(found)
     checks.sizes(found, inputs.run)
     return found
 
@@ -71,16 +71,12 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
         "policy.tokenizer.name": str(inputs.base),
         "policy.train_global_batch_size": model.batch,
         "policy.max_total_sequence_length": model.sequence_length,
-        checks.DIVISOR: run.sequence_divisor,
-        "policy.sequence_packing.train_mb_tokens": model.sequence_length,
-        "policy.sequence_packing.logprob_mb_tokens": model.sequence_length,
         f"{megatron}.tensor_model_parallel_size": model.tensor_parallel,
         f"{megatron}.context_parallel_size": model.context_parallel,
         f"{megatron}.optimizer.lr": model.lr,
         f"{megatron}.optimizer.min_lr": model.min_lr,
         f"{megatron}.scheduler.lr_decay_iters": schedule.steps,
         f"{megatron}.scheduler.lr_warmup_iters": schedule.warmup,
-        "data.max_input_seq_length": model.sequence_length,
         "data.train.data_path": str(inputs.data),
         "logger.log_dir": str(folder.logs / "nemo_rl"),
         "logger.wandb_enabled": inputs.wandb,

@@ -7,6 +7,7 @@ from typing import Any
 
 from omr.errors import RequestError, nearest
 
+Value = Any  # a number, a text, true or false, null, a list
 Values = dict[str, Any]  # a configuration as YAML gives it: sections are dictionaries
 KEYS_FILE = Path(__file__).with_name("keys.txt")
 

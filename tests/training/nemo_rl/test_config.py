@@ -1,6 +1,7 @@
 """The engine's file: golden for all ten runs, equal in effect to NeMo-Skills plus the recipe's arguments."""
 
 import os
+import re
 import sys
 from math import lcm
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from omr import recipe, settings
 from omr.errors import RequestError
 from omr.run import frozen
-from omr.training.nemo_rl import checks, config, keys
+from omr.training.nemo_rl import checks, config, keys, ties
 from omr.workspace import Workspace
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -231,6 +232,33 @@ def test_overrides_that_cannot_be_read(line, says):
         ("data.train.data_path=/x", "make data with a NAME"),
         ("cluster.num_nodes=2", "set NODES=…"),
         ("cluster.gpus_per_node=4", "set GPUS=…"),
+        # What would do nothing, or end the run at its first save or its first validation.
+        ("checkpointing.metric_name=val_loss", "no validation set"),
+        ("sft.val_period=3", "no validation set"),
+        ("sft.val_at_end=true", "no validation set"),
+        ("data.validation=/x", "no validation set"),
+        ("checkpointing.checkpoint_must_save_by=00:03:00:00", "set MARGIN=…"),
+        ("policy.megatron_cfg.enabled=false", "read Megatron's checkpoints"),
+        ("policy.dtensor_cfg.enabled=true", "read Megatron's checkpoints"),
+        ("policy.sequence_packing.logprob_mb_tokens=1", "no log-probabilities"),
+        ("policy.tokenizer.name=/x", "BASE=…"),
+        ("data.train.input_key=x", "in this form"),
+        ("defaults=/x", "NEMO_RL=…"),
+        # What only works beside something else.
+        ("policy.dynamic_batching.enabled=true", "sequence_packing.enabled=false beside it"),
+        ("policy.megatron_cfg.optimizer.optimizer_cpu_offload=true", "offload_fraction=1.0 beside it"),
+        ("policy.megatron_cfg.scheduler.end_weight_decay=0.1", "incr_style=linear beside it"),
+        ("policy.precision=int8", "choose bfloat16, float16, float32"),
+        ("policy.max_grad_norm=null", "0.0 clips nothing"),
+        (
+            "policy.max_grad_norm=0.5 policy.megatron_cfg.optimizer.clip_grad=1.0",
+            "no effect beside policy.megatron_cfg.optimizer.clip_grad",
+        ),
+        # What is computed with has to be a number.
+        ("policy.max_total_sequence_length=long", "is not a whole number from 1 up"),
+        ("policy.train_micro_batch_size=0", "is not a whole number from 1 up"),
+        ("policy.megatron_cfg.tensor_model_parallel_size=true", "is not a whole number from 1 up"),
+        ("policy.train_global_batch_size=1.5", "is not a whole number from 1 up"),
         # Sizes as they come out, not as the table has them.
         ("policy.megatron_cfg.tensor_model_parallel_size=3", "multiple of 6"),
         ("policy.megatron_cfg.pipeline_model_parallel_size=3", "x pipeline parallel 3"),
@@ -243,6 +271,56 @@ def test_overrides_that_cannot_be_read(line, says):
 def test_overrides_that_a_chain_could_not_go_with(line, says):
     with pytest.raises(RequestError, match=says):
         written(recipe.run("7b", 1), overrides=line)
+
+
+MEGATRON = "policy.megatron_cfg"
+
+
+@pytest.mark.parametrize(
+    ("line", "follows"),
+    [
+        ("policy.max_grad_norm=0.0", {f"{MEGATRON}.optimizer.clip_grad": 0.0}),
+        (
+            f"{MEGATRON}.optimizer.weight_decay=0.1",
+            {
+                f"{MEGATRON}.scheduler.start_weight_decay": 0.1,
+                f"{MEGATRON}.scheduler.end_weight_decay": 0.1,
+            },
+        ),
+        (
+            "policy.max_total_sequence_length=8192",
+            {
+                "policy.sequence_packing.train_mb_tokens": 8192,
+                "policy.sequence_packing.logprob_mb_tokens": 8192,
+                "data.max_input_seq_length": 8193,
+            },
+        ),
+        ("policy.train_micro_batch_size=2", {"policy.sequence_packing.train_mb_tokens": 65536}),
+        (
+            "policy.train_micro_batch_size=2 policy.sequence_packing.train_mb_tokens=40000",
+            {"policy.sequence_packing.train_mb_tokens": 40000},
+        ),
+        (
+            "policy.precision=float16",
+            {
+                f"{MEGATRON}.pipeline_dtype": "float16",
+                f"{MEGATRON}.optimizer.bf16": False,
+                f"{MEGATRON}.optimizer.fp16": True,
+            },
+        ),
+        (f"{MEGATRON}.tensor_model_parallel_size=8", {"policy.make_sequence_length_divisible_by": 8}),
+    ],
+)
+def test_what_follows_from_an_override(line, follows):
+    """As upstream's own YAML ties them together by interpolation."""
+    values = written(recipe.run("7b", 1), overrides=line)
+    assert {key: at(values, key) for key in follows} == follows
+
+
+def test_the_longest_row_is_trained():
+    """The recipe cuts rows of more than 32,768 tokens, the pinned NeMo-RL those of its limit and more."""
+    values = written(recipe.run("7b", 1))
+    assert values["data"]["max_input_seq_length"] == values["policy"]["max_total_sequence_length"] + 1
 
 
 def test_the_divisor_follows_the_parallel_sizes():
@@ -412,8 +490,39 @@ def test_our_list_of_keys_is_the_checkout_s():
         assert keys.unknown_here(written(run), example) == []
 
 
+# Sections that NeMo-RL passes on whole (`**`), to Megatron and to the loggers.
+PASSED_ON = (
+    "policy.megatron_cfg.optimizer.",
+    "policy.megatron_cfg.scheduler.",
+    "logger.wandb.",
+    "logger.tensorboard.",
+)
+
+
+@pytest.mark.nemo
+def test_every_key_is_read_or_refused():
+    """No key of the file can be changed in vain: the pinned code names it, or OVERRIDES may not touch it."""
+    source = checkout("NEMO_RL_SOURCE")
+    read = ("algorithms/sft.py", "algorithms/utils.py", "models/megatron/", "models/policy/lm_policy.py")
+    read += ("models/policy/workers/megatron", "data/", "distributed/", "utils/")
+    files = [source / "examples/run_sft.py"] + [
+        path
+        for path in (source / "nemo_rl").rglob("*.py")
+        if path.relative_to(source / "nemo_rl").as_posix().startswith(read)
+    ]
+    code = "".join(path.read_text() for path in files)
+    silent = [
+        key
+        for key, _ in keys.flatten(written(TEN[3]))
+        if key not in checks.FIXED and not key.startswith(PASSED_ON)
+        if not re.search(rf"[\[(]\s*[\"']{key.rpartition('.')[2]}[\"']", code)
+    ]
+    assert {*silent, f"{MEGATRON}.optimizer.weight_decay"} == set(ties.SILENT)  # their followers are read
+
+
 # Where ours and NeMo-Skills' effective values differ, and why.
 MEANT = {
+    "data.max_input_seq_length": "this NeMo-RL cuts at it, NeMo-Skills' beyond it",
     "checkpointing.checkpoint_dir": "our folder",
     "checkpointing.checkpoint_must_save_by": "set at each launch",
     "checkpointing.metric_name": "val_loss needs a validation set",
