@@ -23,6 +23,10 @@ from omr.workspace import RunFolder, Workspace
 CLUSTER = "slurm"  # name of the cluster file
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
+# From these on the pinned NeMo-Skills breaks: it writes `SupportedBackends.megatron` into the average's command,
+# which fails after all the training; its `--output_dir` is not understood.
+BREAKS = {"Python": (3, 11), "typer": (0, 29)}
+ASK = "import sys, importlib.metadata as m; print(*sys.version_info[:2], *m.version('typer').split('.')[:2])"
 
 
 def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
@@ -32,9 +36,15 @@ def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say
             raise RequestError(
                 f"{name}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
             )
+    if settings.get("CONTAINER"):
+        raise RequestError(
+            f"CONTAINER: LAUNCHER=ns runs in NeMo-Skills' own image ({IMAGE}), whose scripts fail in another;"
+            " leave it out, or use LAUNCHER=sbatch"
+        )
     command = argv(request, workspace, how.links)
     if not how.dry_run:
         check(request, workspace)
+        check_program(command[0])
     submit(request.run, workspace, command, say, how.dry_run)
 
 
@@ -67,10 +77,16 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
         f"++sft.max_num_steps={schedule.steps}",
         "++sft.max_num_epochs=100",
     ]
+    options = [f"--num_training_jobs={links}"] if links > 1 else []
+    if qos := settings.get("QOS"):
+        options.append(f"--qos={qos}")
+    if "WANDB_API_KEY" not in settings.secrets():  # it is on by default, and its login would end the job
+        options.append("--disable_wandb")
+    elif project := settings.get("WANDB_PROJECT"):
+        options.append(f"--wandb_project={project}")
     if second_round:
         command += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
-    if links > 1:
-        command.insert(11, f"--num_training_jobs={links}")  # behind the options of `ns`, before the keys
+    command[11:11] = options  # behind the other options of `ns`, before the keys
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
     return [*command, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
 
@@ -98,6 +114,28 @@ def check(request: TrainRequest, workspace: Workspace) -> None:
             raise RequestError(f"{path} is not there, or not finished; run {maker} first")
 
 
+def check_program(name: str) -> None:
+    """A RequestError for an `ns` that is not there, or with a Python or typer that NeMo-Skills breaks on."""
+    path = shutil.which(name)
+    if path is None:
+        raise RequestError(
+            "ns is not installed; install nemo-skills at the pinned commit, or use LAUNCHER=sbatch"
+        )
+    with Path(path).open("rb") as handle:
+        first = handle.readline(500).decode(errors="replace").removeprefix("#!").split()
+    if not first or "python" not in first[-1]:
+        return  # a site's own wrapper: what it runs is not ours to guess
+    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout.split()
+    found = dict(zip(BREAKS, zip(map(int, said[::2]), map(int, said[1::2]), strict=True), strict=False))
+    for what, version in found.items():
+        if version >= BREAKS[what]:
+            least = ".".join(map(str, BREAKS[what]))
+            raise RequestError(
+                f"{path}: runs with {what} {'.'.join(map(str, version))}, and the pinned NeMo-Skills needs"
+                f" one before {least}; install it in an environment of Python 3.10 with typer below 0.29"
+            )
+
+
 def begun(folder: RunFolder) -> bool:
     """Whether a run was submitted through `ns`."""
     return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
@@ -114,7 +152,7 @@ def cluster_file(workspace: Workspace, mounts: str | None) -> dict:
     workspace_mount = f"{workspace.root}:{workspace.root}"
     values = {
         "executor": "slurm",
-        "containers": {"nemo-rl": get("CONTAINER") or IMAGE},
+        "containers": {"nemo-rl": IMAGE},
         "job_dir": str(workspace.root / "ns"),
         "job_name_prefix": "omr:",
         "account": get("ACCOUNT"),
@@ -143,10 +181,6 @@ def submit(
         return
     for name in settings.secrets():
         say(f"note: NeMo-Skills writes {name} into the scripts that it generates; LAUNCHER=sbatch does not")
-    if shutil.which(command[0]) is None:
-        raise RequestError(
-            "ns is not installed; install nemo-skills at the pinned commit, or use LAUNCHER=sbatch"
-        )
     files.write_text(file, text)
     done = subprocess.run(command, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
     if done.returncode:

@@ -7,6 +7,7 @@ import pytest
 
 from omr import recipe
 from omr.cluster import ns
+from omr.cluster.submit import Submission
 from omr.errors import RequestError
 from omr.request import TrainRequest
 from omr.workspace import Workspace
@@ -49,6 +50,14 @@ def argv(run, space=WORKSPACE, links=1, **words):
     return ns.argv(TrainRequest.of(run, **words), space, links)
 
 
+@pytest.fixture(autouse=True)
+def wandb_key(monkeypatch):
+    """As the recipe's page has it: W&B is on."""
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret")
+    for name in ("QOS", "WANDB_PROJECT", "CONTAINER"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.parametrize("model", TABLE)
 def test_round_1_is_the_recipe_s_own(model):
     lr, min_lr, tp, cp = TABLE[model]
@@ -85,13 +94,62 @@ def test_links_and_size():
     assert words[-2:] == ["++a.b=1", "++c=2"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"WANDB_API_KEY": ""}, ["--disable_wandb"]),
+        ({"WANDB_PROJECT": "math"}, ["--wandb_project=math"]),
+        ({"WANDB_API_KEY": "", "WANDB_PROJECT": "math"}, ["--disable_wandb"]),
+        ({"QOS": "long"}, ["--qos=long"]),
+    ],
+)
+def test_what_the_site_sets_is_passed_on(settings, options, monkeypatch):
+    usual = argv(recipe.run("7b", 1))
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    words = argv(recipe.run("7b", 1))
+    assert [word for word in words if word not in usual] == options
+    assert words.index(options[0]) < words.index("++policy.lr=2e-4")
+
+
+def test_another_container_is_refused(monkeypatch):
+    monkeypatch.setenv("CONTAINER", "/images/train.sqsh")
+    request = TrainRequest.of(recipe.run("7b", 1))
+    with pytest.raises(RequestError, match=r"runs in NeMo-Skills' own image .*; leave it out"):
+        ns.train(request, WORKSPACE, Submission(1), print)
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ("3 10 0 20", None),
+        ("3 11 0 20", "runs with Python 3.11, and the pinned NeMo-Skills needs one before 3.11"),
+        ("3 13 0 29", "Python 3.13"),
+        ("3 10 0 29", "runs with typer 0.29"),
+        ("3 10 1 0", "runs with typer 1.0"),
+        ("", None),  # it does not say: then it has no typer, and says so itself
+    ],
+)
+def test_an_ns_that_would_break_is_refused(versions, says, tmp_path, monkeypatch):
+    python = tmp_path / "python3"
+    python.write_text(f"#!/bin/sh\necho {versions}\n")
+    (tmp_path / "ns").write_text(f"#!{python}\n")
+    for tool in (python, tmp_path / "ns"):
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if says is None:
+        ns.check_program("ns")
+    else:
+        with pytest.raises(RequestError, match=says):
+            ns.check_program("ns")
+
+
 def test_cluster_file_has_names_of_secrets_alone(monkeypatch):
     for name, value in {
         "ACCOUNT": "acc",
         "PARTITION": "gpu",
         "CPU_PARTITION": "cpu",
         "TIME": "4:00:00",
-        "CONTAINER": "/images/train.sqsh",
         "HF_HOME": "/shared/hf",
         "WANDB_API_KEY": "s3cret",
     }.items():
@@ -100,7 +158,7 @@ def test_cluster_file_has_names_of_secrets_alone(monkeypatch):
     monkeypatch.delenv("NGC_API_KEY", raising=False)
     assert ns.cluster_file(WORKSPACE, "/a:/b,/c:/d") == {
         "executor": "slurm",
-        "containers": {"nemo-rl": "/images/train.sqsh"},
+        "containers": {"nemo-rl": ns.IMAGE},
         "job_dir": "/workspace/ns",
         "job_name_prefix": "omr:",
         "account": "acc",
@@ -122,11 +180,12 @@ def test_submit_writes_the_cluster_file_and_runs_ns(tmp_path, monkeypatch):
     words = argv(run, space)
     with pytest.raises(RequestError, match="ns is not installed"):
         monkeypatch.setenv("PATH", "/nonexistent")
-        ns.submit(run, space, words, print)
+        ns.check_program(words[0])
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     said = []
     ns.submit(run, space, words, said.append, dry_run=True)
     assert not (space.run(run).root / "ns").exists() and "++policy.lr=2e-4" in said[0]
+    ns.check_program(words[0])  # a wrapper of the site's own
     ns.submit(run, space, words, print)
     assert seen.read_text().splitlines() == [str(space.run(run).root / "ns"), *words[1:]]
     assert (space.run(run).root / "ns" / "slurm.yaml").exists()
