@@ -23,7 +23,7 @@ from omr.workspace import RunFolder, Workspace
 CLUSTER = "slurm"  # name of the cluster file
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
-# From these on the pinned NeMo-Skills breaks: it writes `SupportedBackends.megatron` into the average's command,
+# From these on the pinned NeMo-Skills breaks: `SupportedBackends.megatron` stands in the average's command,
 # which fails after all the training; its `--output_dir` is not understood.
 BREAKS = {"Python": (3, 11), "typer": (0, 29)}
 ASK = "import sys, importlib.metadata as m; print(*sys.version_info[:2], *m.version('typer').split('.')[:2])"
