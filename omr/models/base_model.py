@@ -120,10 +120,13 @@ def plan(
 
 
 def summary(made: Manifest) -> str:
-    """A manifest in one line: bytes, tensors, the patch."""
+    """A manifest in one line: bytes, tensors, the patch, and a head that is stored though it is tied."""
     size = files.human(sum(entry["size"] for entry in made["files"].values()))
     patch = made["patch"] or (["patched already"] if made["inputs"]["patched"] else ["not to be patched"])
-    return f"{size}, {made['tensors']} tensors; {', '.join(patch)}"
+    facts = made["passport"]["published"]
+    head = "; lm_head.weight is stored, equal to the embedding that it is tied to"
+    tied = head if facts["tie_word_embeddings"] and facts["head"] else ""
+    return f"{size}, {made['tensors']} tensors; {', '.join(patch)}{tied}"
 
 
 def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, FileEntry]:
@@ -155,8 +158,6 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
     settings = rope.parse(config)
-    if "auto_map" in settings:
-        raise OmrError(f"{config}: has auto_map, code of its own; the recipe's models have none")
     parts = weights.shards(base)
     _check_size(base, parts, model)
     passport.check(base, model, "published")

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from omr import manifest, recipe
-from omr.models import average, journey, passport, weights
+from omr.models import average, passport, tokens, weights
+from omr.reports import journey
 from omr.settings import ROOT
 from tests.models.kit import write_shard
 
@@ -37,8 +38,8 @@ def numbers(folder):
     """What the lines below leave open: ids and sizes of the tiny model."""
     from omr.tiny import model
 
-    known = passport.token_ids(folder)
-    rows, width = model._VOCABULARY, model._SHAPE["hidden_size"]
+    known = tokens.token_ids(folder)
+    rows, width = model.ARCHITECTURE.vocabulary, model.ARCHITECTURE.hidden
     ends = {"end": known["<|endoftext|>"], "message_end": known["<|im_end|>"]}
     return {**ends, "rows": rows, "less": rows - 1, "width": width}
 
