@@ -82,7 +82,10 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
     """
     import transformers
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    tokenizer = rope.taken(
+        folder / tokens.FILE,
+        lambda: transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False),
+    )
 
     def render(*messages: tuple[str, str], answer: bool = False) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]

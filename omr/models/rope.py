@@ -8,8 +8,9 @@ version computes other positions without a warning, so all places that are there
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omr.errors import OmrError, listing, shown
 from omr.files import refuse_lfs_pointer, write_json, writing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONTEXT, THETA = "max_position_embeddings", "rope_theta"
+Loaded = TypeVar("Loaded")
 Config = dict[str, Any]  # a config.json as it was read
 HOMES = ("rope_parameters", "rope_scaling")  # objects of config.json in which rope_theta may stand, too
 BRING = "make model MODEL=… FORCE=1"
@@ -190,19 +192,30 @@ def prove(folder: Path, model: Model) -> None:
     check(folder, model)
     import transformers
 
-    try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # each version has errors of its own for a value that it does not take
-        raise OmrError(
-            f"{folder / 'config.json'}: transformers {transformers.__version__} does not take it"
-            f" ({shown(' '.join(str(error).split()))}); bring the published file ({BRING})"
-        ) from None
+    config = taken(
+        folder / "config.json",
+        lambda: transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False),
+    )
     seen = {CONTEXT: config.max_position_embeddings, THETA: read_by_transformers(config)}
     if seen != expected(model):
         raise OmrError(
             f"{folder / 'config.json'}: transformers {transformers.__version__} reads {seen},"
             f" {model.name} needs {expected(model)}; install the pinned version (make lock) and run again"
         )
+
+
+def taken(path: Path, load: Callable[[], Loaded]) -> Loaded:
+    """What `load` reads from a file by transformers; an OmrError if this version does not take it."""
+    import transformers
+
+    try:
+        return load()
+    except Exception as error:  # each version has errors of its own for a value that it does not take
+        why = shown(" ".join(str(error).split()))
+        raise OmrError(
+            f"{path}: transformers {transformers.__version__} does not take it ({why});"
+            f" bring the published file ({BRING})"
+        ) from None
 
 
 def read_by_transformers(config: "PretrainedConfig") -> float | None:
