@@ -25,9 +25,12 @@ def is_id(value: Any) -> bool:
 
 
 def text(token: Any) -> str | None:
-    """A special token's text; configurations hold it bare or in an object with its flags."""
+    """A special token's text; configurations hold it bare or in an object with its flags.
+
+    What is no text comes back as words that are no token.
+    """
     found = token.get("content") if isinstance(token, dict) else token
-    return None if found is None else str(found)
+    return found if isinstance(found, str | None) else f"no text ({found})"
 
 
 def token_ids(folder: Path) -> dict[str, int]:
@@ -43,8 +46,8 @@ def vocabulary(folder: Path) -> tuple[dict[str, int], str]:
     path = folder / FILE
     tokenizer = rope.parse(path)
     try:
-        model, added = tokenizer.get("model") or {}, tokenizer.get("added_tokens") or []
-        known = {**model.get("vocab", {}), **{token["content"]: token["id"] for token in added}}
+        model, added = tokenizer["model"], tokenizer.get("added_tokens") or []
+        known = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
         merges = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges") or []]
         if not all(isinstance(token, str) and is_id(number) for token, number in known.items()):
             raise TypeError

@@ -127,7 +127,7 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     missing shard, one too many, a tensor in the wrong shard or in two. With `safe_only` it also refuses files
     that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    visible = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
     foreign = [path for path in visible if path.suffix in FOREIGN] if safe_only else []
     if foreign:
         raise OmrError(f"{foreign[0]}: may run code when it is read; use a model of safetensors files alone")
