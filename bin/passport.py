@@ -7,7 +7,7 @@ import click
 
 from omr import cli, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import journey
+from omr.reports import journey
 
 
 @click.command()

@@ -22,6 +22,12 @@ def listing(words: Iterable[str], last: str = "or") -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
+def shown(text: str) -> str:
+    """Text out of a file, as an error's one line can have it: printable, at most 80 characters."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """` (did you mean X?)` for a likely slip of the keyboard, else an empty string."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)

@@ -107,8 +107,21 @@ def read_json(path: Path) -> Json:
         if not isinstance(value, dict):
             raise ValueError("no object")
         return value
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OmrError(f"{path}: is not whole JSON ({error}); remove it and run the stage again") from None
+
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_lfs_pointer(path: Path, otherwise: str) -> None:
+    """An OmrError if git-lfs left its note in place of a file; `otherwise` is what else brings the file."""
+    with path.open("rb") as handle:
+        if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise OmrError(
+                f"{path}: is a git-lfs pointer in place of the file;"
+                f" run git lfs pull in {path.parent}, or {otherwise}"
+            )
 
 
 def sha256(path: Path) -> str:

@@ -66,6 +66,20 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """What a published config.json says of its network; omr/models/architecture.py has the rest of a Qwen2."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    inner: int
+    vocabulary: int  # rows of the embedding
+    tied: bool  # the output head is the embedding
+    norm_epsilon: float
+
+
+@dataclass(frozen=True)
 class Model:
     """A row of the recipe table."""
 
@@ -119,41 +133,33 @@ _QWEN_ROWS = (
     Model("14b",  Pin(_QWEN + "14B",       "97e1e76335b7017d8f67c08a19d103c0504298c9"), 1e-4, 1e-7, 8, 2, False, parameters=14.8e9),
     Model("32b",  Pin(_QWEN + "32B",       "1818d35814b8319459f4bd55ed1ac8709630f003"), 1e-4, 1e-7, 8, 4, False, parameters=32.8e9, rounds=(1,)),
 )
-# fmt: on
-MODELS = {
-    m.name: m
-    for m in (
-        # A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained
-        # model into a trained one, so it averages its last four checkpoints.
-        Model(
-            *("tiny", None, 4e-3, 4e-6, 1, 1, True),
-            corpus="tiny",
-            engine="trl",
-            nodes=1,
-            gpus=0,
-            batch=64,
-            sequence_length=512,
-            schedules={
-                "round1": Schedule(400, 40, 20, (340, 360, 380, 400)),
-                "round2": Schedule(120, 12, 10, (90, 100, 110, 120)),
-                "round2-paper": Schedule(120, 12, 10, (90, 100, 110, 120)),
-            },
-            parameters=0.2e6,
-        ),
-        *_QWEN_ROWS,
-    )
+# Of the rows that have a base; source: its config.json at the row's revision.
+ARCHITECTURES = {
+    #                    hidden layers heads kv inner vocabulary tied epsilon
+    "1.5b": Architecture(1536, 28, 12, 2,  8960, 151936, True,  1e-6),
+    "7b":   Architecture(3584, 28, 28, 4, 18944, 152064, False, 1e-6),
+    "14b":  Architecture(5120, 48, 40, 8, 13824, 152064, False, 1e-5),
+    "32b":  Architecture(5120, 64, 40, 8, 27648, 152064, False, 1e-5),
 }
-# For tests alone, and in no list: tiny in 24 steps of 8 rows, seconds of training for chains and kills.
-MICRO = replace(
-    MODELS["tiny"],
-    name="micro",
-    batch=8,
+# A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained
+# model into a trained one, so it averages its last four checkpoints.
+_TINY = Model(
+    "tiny", None, 4e-3, 4e-6, 1, 1, True, parameters=0.2e6, corpus="tiny", engine="trl", nodes=1, gpus=0, batch=64, sequence_length=512,
     schedules={
-        "round1": Schedule(24, 2, 4, (12, 16, 20, 24)),
-        "round2": Schedule(12, 1, 2, (6, 8, 10, 12)),
-        "round2-paper": Schedule(12, 1, 2, (6, 8, 10, 12)),
+        "round1": Schedule(400, 40, 20, (340, 360, 380, 400)),
+        **dict.fromkeys(("round2", "round2-paper"), Schedule(120, 12, 10, (90, 100, 110, 120))),
     },
 )
+MODELS = {m.name: m for m in (_TINY, *_QWEN_ROWS)}
+# For tests alone, and in no list: tiny in 24 steps of 8 rows, seconds of training for chains and kills.
+MICRO = replace(
+    _TINY, name="micro", batch=8,
+    schedules={
+        "round1": Schedule(24, 2, 4, (12, 16, 20, 24)),
+        **dict.fromkeys(("round2", "round2-paper"), Schedule(12, 1, 2, (6, 8, 10, 12))),
+    },
+)
+# fmt: on
 # The long-context patch of the Math models: key -> (published, patched), as the recipe's sed writes them.
 LONG_CONTEXT = {"max_position_embeddings": ("4096", "131072"), "rope_theta": ("10000", "500000.0")}
 # What the others ship, and keep.

@@ -191,7 +191,7 @@ REFUSED = {
             PUBLISHED,
             ('  "rope_theta"', '  "rope_scaling": {"type": "yarn", "factor": 4.0},\n  "rope_theta"'),
         ),
-        "rope_scaling is 'yarn'",
+        "rope_scaling.type is yarn",
     ),
     "linear in rope_parameters": (
         edit(
@@ -201,7 +201,7 @@ REFUSED = {
                 '  "rope_parameters": {"rope_type": "linear", "rope_theta": 10000},\n  "rope_theta"',
             ),
         ),
-        "rope_parameters is 'linear'",
+        "rope_parameters.rope_type is linear",
     ),
     "the homes disagree beyond repair": (
         edit(PUBLISHED, ('  "rope_theta"', '  "rope_parameters": {"rope_theta": 20000},\n  "rope_theta"')),
@@ -315,7 +315,7 @@ def test_write_both(tmp_path, homes, changed):
         ({}, "no rope_theta at all"),
         (
             {"rope_theta": 500000.0, "rope_parameters": {"rope_theta": 500000.0, "rope_type": "yarn"}},
-            "'yarn'",
+            "rope_type is yarn",
         ),
     ],
 )

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from omr import files, manifest
 from omr.errors import OmrError, listing
-from omr.models import finish, mean, passport, rope, weights
+from omr.models import finish, mean, passport, weights
 from omr.models.mean import FileEntries
 from omr.models.passport import Entries, Station
 from omr.recipe import Run
@@ -110,7 +110,6 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         finish.side_files(last, aside)
         converted = Station(last.name, manifest.read(last)["passport"])
         averaged = passport.check(aside, run.model, "average", converted)
-        _tied(aside)
         finish.settle(aside, run.model.sequence_length)
         final = passport.check(aside, run.model, "final", Station("the average", averaged))
         checked = _check_template(aside, began.data.path)
@@ -148,23 +147,6 @@ def _untouched(steps: dict[int, Path]) -> dict[str, FileEntries]:
         same = [n for n, facts in seen if manifest.fingerprint(path / n).as_json() == facts]
         found[path.name] = {name: made["files"][name] for name in same}
     return found
-
-
-def _tied(folder: Path) -> None:
-    """An OmrError if config.json ties the output head to the embedding and the weights have another head."""
-    tensors = {t.name: t for part in weights.shards(folder) for t in part.tensors}
-    head, embedding = tensors.get("lm_head.weight"), tensors["model.embed_tokens.weight"]
-    if head and rope.parse(folder / "config.json").get("tie_word_embeddings"):
-        with head.file.open("rb") as a, embedding.file.open("rb") as b:
-            a.seek(head.start)
-            b.seek(embedding.start)
-            for at in range(0, head.end - head.start, mean.CHUNK):
-                size = min(mean.CHUNK, head.end - head.start - at)
-                if a.read(size) != b.read(size):
-                    raise OmrError(
-                        f"{head.file}: lm_head.weight differs from the embedding that config.json ties it to;"
-                        " a loader would drop it, convert the steps again"
-                    )
 
 
 def _check_template(aside: Path, data: Path) -> dict[str, int]:

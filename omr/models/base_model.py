@@ -10,7 +10,7 @@ from typing import TypedDict
 from omr import files, manifest
 from omr.errors import OmrError, RequestError
 from omr.manifest import FileEntry
-from omr.models import passport, rope, weights
+from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Entries, Station
 from omr.progress import Progress
 from omr.recipe import LONG_CONTEXT, Model
@@ -85,6 +85,7 @@ def make(
         changes = rope.patch(aside / "config.json") if model.patched else []
         known.pop("config.json", None)
         rope.prove(aside, model)
+        _prove(aside)
         patched = passport.check(aside, model, "patched", Station("published", published))
         for notes in aside.glob(".*"):  # of the download
             shutil.rmtree(notes) if notes.is_dir() else notes.unlink()
@@ -120,10 +121,13 @@ def plan(
 
 
 def summary(made: Manifest) -> str:
-    """A manifest in one line: bytes, tensors, the patch."""
+    """A manifest in one line: bytes, tensors, the patch, and a head that is stored though it is tied."""
     size = files.human(sum(entry["size"] for entry in made["files"].values()))
     patch = made["patch"] or (["patched already"] if made["inputs"]["patched"] else ["not to be patched"])
-    return f"{size}, {made['tensors']} tensors; {', '.join(patch)}"
+    facts = made["passport"]["published"]
+    head = "; lm_head.weight is stored, equal to the embedding that it is tied to"
+    tied = head if facts["tie_word_embeddings"] and facts["head"] else ""
+    return f"{size}, {made['tensors']} tensors; {', '.join(patch)}{tied}"
 
 
 def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, FileEntry]:
@@ -136,6 +140,16 @@ def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> 
     shutil.rmtree(aside)
     tiny_model.write_base(aside)
     return {}
+
+
+def _prove(folder: Path) -> None:
+    """An OmrError unless the installed transformers takes tokenizer and generation config."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    where = str(folder)
+    rope.taken(folder / tokens.FILE, lambda: AutoTokenizer.from_pretrained(where, trust_remote_code=False))
+    if (folder / passport.GENERATION).exists():
+        rope.taken(folder / passport.GENERATION, lambda: GenerationConfig.from_pretrained(where))
 
 
 def _check_size(folder: Path, parts: list[weights.Shard], model: Model) -> None:
@@ -155,8 +169,6 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
     settings = rope.parse(config)
-    if "auto_map" in settings:
-        raise OmrError(f"{config}: has auto_map, code of its own; the recipe's models have none")
     parts = weights.shards(base)
     _check_size(base, parts, model)
     passport.check(base, model, "published")

@@ -17,6 +17,7 @@ from typing import TypedDict
 from omr import files, manifest, settings
 from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, weights
+from omr.models.architecture import EMBEDDING, HEAD
 from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen
@@ -170,8 +171,12 @@ def _to_safetensors(folder: Path) -> None:
     config = rope.parse(folder / "config.json")
     dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "bfloat16"))))
     tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    if config.get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)
+    head = tensors.pop(HEAD, None) if config.get("tie_word_embeddings") else None
+    if head is not None and not torch.equal(head, tensors[EMBEDDING]):
+        raise OmrError(
+            f"{source}: {HEAD} is another matrix than the embedding that config.json ties it to,"
+            " and would be lost; look at what trained it, then convert the step again"
+        )
     groups: list[dict] = [{}]
     size = 0
     for name, tensor in tensors.items():

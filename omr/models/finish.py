@@ -15,7 +15,7 @@ from typing import NoReturn
 from omr import recipe
 from omr.errors import OmrError
 from omr.files import Json, write_json, write_text
-from omr.models import passport, rope, weights
+from omr.models import passport, rope, tokens, weights
 from omr.models.passport import MESSAGE_END
 from omr.run.frozen import FrozenRun
 
@@ -50,24 +50,24 @@ def settle(folder: Path, length: int) -> None:
     `length` is the longest answer, in tokens: a training sequence. The base's limit of 2,048 would cut most
     answers, and without any limit transformers stops after 20 tokens.
     """
-    known = passport.token_ids(folder)
+    known = tokens.token_ids(folder)
     if MESSAGE_END not in known:
         raise OmrError(f"{folder / 'tokenizer.json'}: has no {MESSAGE_END}, which ends every trained answer")
     config = rope.parse(folder / passport.CONFIG)
     end = known[MESSAGE_END]
     # The trained end first: some readers take the first one only.
-    ends = [end, *(i for i in passport.ids(config.get("eos_token_id")) or [] if i != end)]
+    ends = [end, *(i for i in tokens.ids(config.get("eos_token_id")) or [] if i != end)]
     write_json(folder / passport.CONFIG, {**config, "eos_token_id": ends})
 
-    tokens = rope.parse(folder / passport.TOKENS)
-    pad = known[passport.text(tokens["pad_token"])]
+    settings = rope.parse(folder / passport.TOKENS)
+    pad = known[tokens.text(settings["pad_token"])]
     path = folder / passport.GENERATION
     old = rope.parse(path) if path.exists() else {}
     kept = {key: value for key, value in old.items() if key != "max_length"}
     write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
 
     # Older readers find the template in tokenizer_config.json only, newer ones prefer the file.
-    write_json(folder / passport.TOKENS, {**tokens, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})
+    write_json(folder / passport.TOKENS, {**settings, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})
     write_text(folder / "chat_template.jinja", TEMPLATE)
     path = folder / "special_tokens_map.json"
     if path.exists():
@@ -82,7 +82,10 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
     """
     import transformers
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    tokenizer = rope.taken(
+        folder / tokens.FILE,
+        lambda: transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False),
+    )
 
     def render(*messages: tuple[str, str], answer: bool = False) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]

@@ -4,20 +4,21 @@ with the recipe, and with the folder that it was made from.
 Everything is read from the files themselves: a library would fill in defaults, which differ by version.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from omr.errors import OmrError
-from omr.models import rope, weights
+from omr.errors import OmrError, shown
+from omr.files import refuse_lfs_pointer
+from omr.models import architecture, rope, tokens, weights
+from omr.models.architecture import EMBEDDING, HEAD
+from omr.models.rope import Config
+from omr.models.weights import Tensor
 from omr.recipe import Model
 
-CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", "tokenizer_config.json"
+CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", tokens.SETTINGS
 ARCHITECTURE = "Qwen2ForCausalLM"
 MESSAGE_END = "<|im_end|>"  # what every trained answer ends with
-DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -77,103 +78,94 @@ class Station:
 
 @dataclass(frozen=True)
 class Fault:
-    """An entry of a model folder that is not what it must be."""
+    """An entry, a key or a tensor of a model folder that is not what it must be."""
 
-    folder: Path
-    entry: str
+    file: Path
+    what: str
     found: Value
     wanted: Value
-    source: str  # what says so: the name of a station or a file, `the recipe`, `the embedding`
+    source: str  # what says so: the name of a station or a file, a hub's repository, `the embedding`
+    breaks: str
 
     def __str__(self) -> str:
-        file, breaks = ENTRIES[self.entry]
-        key = self.entry.removeprefix("generation ")
-        return f"{self.folder / file}: {key} is {self.found}, {self.source} says {self.wanted}: {breaks}"
+        found, wanted = shown(str(self.found)), shown(str(self.wanted))
+        return f"{self.file}: {self.what} is {found}, {self.source} says {wanted}: {self.breaks}"
+
+
+def _fault(folder: Path, entry: str, found: Value, wanted: Value, source: str) -> Fault:
+    """A fault of one of ENTRIES."""
+    file, breaks = ENTRIES[entry]
+    return Fault(folder / file, entry.removeprefix("generation "), found, wanted, source, breaks)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is in a model folder's files, each read once."""
+
+    folder: Path
+    config: Config
+    generation: Config
+    settings: Config  # of the tokenizer
+    vocabulary: dict[str, int]
+    vocabulary_hash: str
+    tensors: dict[str, Tensor]
+
+
+def _open(folder: Path) -> _Files:
+    """An OmrError if a file is damaged or missing; generation and tokenizer configuration may be."""
+    config = rope.parse(folder / CONFIG)
+    for path in weights.side_files(folder):
+        refuse_lfs_pointer(path, rope.BRING)
+    generation, settings = (
+        rope.parse(path) if path.exists() else {} for path in (folder / GENERATION, folder / TOKENS)
+    )
+    tensors = {t.name: t for part in weights.shards(folder) for t in part.tensors}
+    return _Files(folder, config, generation, settings, *tokens.vocabulary(folder), tensors)
 
 
 def read(folder: Path) -> Entries:
     """The entries of a model folder. An OmrError if one of its files is damaged or missing."""
-    config = rope.parse(folder / CONFIG)
-    generation = rope.parse(folder / GENERATION) if (folder / GENERATION).exists() else {}
-    tokens = rope.parse(folder / TOKENS) if (folder / TOKENS).exists() else {}
-    tensors = {t.name: t for part in weights.shards(folder) for t in part.tensors}
-    embedding, head = tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")
-    vocabulary, identity = _vocabulary(folder)
+    return _entries(_open(folder))
+
+
+def _entries(files: _Files) -> Entries:
+    config, generation, settings = files.config, files.generation, files.settings
+    classes = config.get("architectures")
+    embedding, head = files.tensors.get(EMBEDDING), files.tensors.get(HEAD)
     return {
-        "architecture": (config.get("architectures") or [None])[0],
+        "architecture": classes[0] if isinstance(classes, list) and len(classes) == 1 else classes,
         **rope.places(config),
         "shape": [config.get(key) for key in _SHAPE],
         "vocab_size": config.get("vocab_size"),
         "tie_word_embeddings": config.get("tie_word_embeddings", False),
-        "dtype": DTYPES.get(str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")),
-        "eos_token_id": ids(config.get("eos_token_id")),
+        "dtype": architecture.dtype(config),
+        "eos_token_id": tokens.ids(config.get("eos_token_id")),
         "pad_token_id": config.get("pad_token_id"),
-        "generation eos_token_id": ids(generation["eos_token_id"]) if "eos_token_id" in generation else None,
+        "generation eos_token_id": tokens.ids(generation.get("eos_token_id")),
         "generation pad_token_id": generation.get("pad_token_id"),
-        "eos_token": text(tokens.get("eos_token")),
-        "pad_token": text(tokens.get("pad_token")),
-        "tokens": max(vocabulary.values(), default=-1) + 1,
-        "vocabulary": identity,
-        "chat template": _template(folder, tokens),
+        "eos_token": tokens.text(settings.get("eos_token")),
+        "pad_token": tokens.text(settings.get("pad_token")),
+        "tokens": max(files.vocabulary.values(), default=-1) + 1,
+        "vocabulary": files.vocabulary_hash,
+        "chat template": tokens.template(files.folder, settings),
         "embedding": list(embedding.shape) if embedding else None,
         "head": list(head.shape) if head else None,
-        "weights": "+".join(sorted({t.dtype for t in tensors.values()})),
+        "weights": "+".join(sorted({t.dtype for t in files.tensors.values()})),
     }
 
 
-def ids(value: int | list[int] | None) -> list[int] | None:
-    """End tokens as a sorted list; a configuration holds one id or several."""
-    return value if value is None else sorted(value if isinstance(value, list) else [value])
-
-
-def token_ids(folder: Path) -> dict[str, int]:
-    """Token -> id of a model folder's tokenizer."""
-    return _vocabulary(folder)[0]
-
-
-def text(token: str | dict[str, str | bool] | None) -> str | None:
-    """A special token's text; configurations hold it bare or in an object with its flags."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _vocabulary(folder: Path) -> tuple[dict[str, int], str]:
-    """Token -> id, and a short hash of tokens and merges however the file spells them."""
-    tokenizer = rope.parse(folder / "tokenizer.json")
-    model = tokenizer.get("model", {})
-    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
-    known = {**model.get("vocab", {}), **added}
-    merges = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", [])]
-    text = json.dumps([sorted(known.items(), key=lambda item: item[1]), merges])
-    return known, _short(text)
-
-
-def _template(folder: Path, tokens: dict) -> str | None:
-    """Short hash of the chat template; of both, where the two homes of it differ."""
-    inside = tokens.get("chat_template")
-    if isinstance(inside, list):
-        inside = next((t["template"] for t in inside if t["name"] == "default"), None)
-    file = folder / "chat_template.jinja"
-    found = ([file.read_text(encoding="utf-8")] if file.exists() else []) + ([inside] if inside else [])
-    return " or ".join(dict.fromkeys(_short(text.rstrip("\n")) for text in found)) or None
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def _contradictions(folder: Path, facts: Entries) -> list[Fault]:
+def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
     """Entries of one folder that contradict each other."""
-    faults = []
+    folder, faults = files.folder, []
 
     def need(entry: str, holds: bool, wanted: Value, source: str) -> None:
         if not holds:
-            faults.append(Fault(folder, entry, facts.get(entry), wanted, source))
+            faults.append(_fault(folder, entry, facts.get(entry), wanted, source))
 
     need("architecture", facts["architecture"] == ARCHITECTURE, ARCHITECTURE, "the recipe")
-    rows, columns = facts["embedding"] or (0, 0)
-    need(
-        "embedding", (rows, columns) == (facts["vocab_size"], facts["shape"][0]), facts["vocab_size"], CONFIG
-    )
+    shape = facts["embedding"] or [0]
+    rows = shape[0] if shape else 0
+    need("embedding", shape == [facts["vocab_size"], facts["shape"][0]], facts["vocab_size"], CONFIG)
     need("tokens", facts["tokens"] <= rows, f"at most {rows}", "the embedding")
     if facts["tie_word_embeddings"]:
         need("head", facts["head"] in (None, facts["embedding"]), facts["embedding"], "the embedding")
@@ -181,9 +173,11 @@ def _contradictions(folder: Path, facts: Entries) -> list[Fault]:
         need("head", facts["head"] == facts["embedding"], facts["embedding"], "the embedding")
     need("weights", facts["weights"] == facts["dtype"], facts["dtype"], CONFIG)
     need("chat template", " or " not in (facts["chat template"] or ""), "one template", TOKENS)
-    vocabulary = token_ids(folder)
-    ends = facts["eos_token_id"] or []
-    need("eos_token_id", bool(ends) and all(end in range(rows) for end in ends), "a token", "the embedding")
+    vocabulary = files.vocabulary
+    ends = facts["eos_token_id"]
+    fit = isinstance(ends, list) and bool(ends) and all(tokens.is_id(end) and end < rows for end in ends)
+    ends = ends if fit else []
+    need("eos_token_id", fit, "a token", "the embedding")
     end, pad = (vocabulary.get(facts[key]) for key in ("eos_token", "pad_token"))
     need("eos_token", end in ends, ends, CONFIG)
     for entry, wanted in (
@@ -191,7 +185,8 @@ def _contradictions(folder: Path, facts: Entries) -> list[Fault]:
         ("pad_token_id", pad),
         ("generation pad_token_id", pad),
     ):
-        need(entry, facts[entry] in (None, wanted), wanted, CONFIG if wanted is ends else TOKENS)
+        same = facts[entry] == wanted and not isinstance(facts[entry], bool)
+        need(entry, facts[entry] is None or same, wanted, CONFIG if wanted is ends else TOKENS)
     need("pad_token", pad is not None and facts["pad_token"] != MESSAGE_END, "a token of its own", "training")
     return faults
 
@@ -203,7 +198,7 @@ def _differences(folder: Path, facts: Entries, before: Station, stage: Stage) ->
         found, wanted = facts.get(entry), before.entries.get(entry)
         absent = entry in OPTIONAL and None in (found, wanted)
         if found != wanted and not absent and entry not in MAY_DIFFER.get(stage, set()):
-            faults.append(Fault(folder, entry, found, wanted, before.name))
+            faults.append(_fault(folder, entry, found, wanted, before.name))
     return faults
 
 
@@ -214,26 +209,47 @@ def _against_recipe(folder: Path, facts: Entries, model: Model, stage: Stage) ->
         for entry, value in ((e, facts[e]) for e in ENTRIES if e in facts and facts[e] is not None):
             wanted = rope.expected(model).get(entry.rpartition(".")[2])
             if wanted is not None and value != wanted:
-                found.append(Fault(folder, entry, value, wanted, "the recipe"))
+                found.append(_fault(folder, entry, value, wanted, "the recipe"))
     if stage in ("step", "average", "final"):  # each transformers version reads another place
         for entry in ("rope_theta", "rope_parameters.rope_theta"):
             if facts.get(entry) is None:
-                found.append(Fault(folder, entry, "absent", rope.expected(model)["rope_theta"], "the recipe"))
+                found.append(
+                    _fault(folder, entry, "absent", rope.expected(model)["rope_theta"], "the recipe")
+                )
     return found
 
 
-def _unfinished(folder: Path, facts: Entries) -> list[Fault]:
+def _against_architecture(files: _Files, facts: Entries, model: Model) -> list[Fault]:
+    """Settings and tensors that are not those of the row's published base."""
+    wanted, source = architecture.of(model), architecture.source(model)
+    config, settings, anywhere = (files.folder / name for name in (CONFIG, TOKENS, "the weights"))
+    differences = [
+        *((config, d) for d in architecture.setting_differences(files.config, wanted)),
+        *((settings, d) for d in architecture.foreign(files.settings)),
+        *((anywhere, d) for d in architecture.tensor_differences(files.tensors, wanted)),
+        *((anywhere, d) for d in architecture.tied_otherwise(files.tensors, wanted)),
+    ]
+    found = [Fault(d.file or file, d.what, d.found, d.wanted, source, d.breaks) for file, d in differences]
+    if "+" in facts["weights"]:
+        rounds = ENTRIES["weights"][1]
+        odd = [t for t in files.tensors.values() if t.dtype != facts["dtype"]]
+        found += [Fault(t.file, t.name, t.dtype, facts["dtype"], CONFIG, rounds) for t in odd]
+    return found
+
+
+def _unfinished(files: _Files, facts: Entries) -> list[Fault]:
     """End tokens of a final model that are not those of the trained answers."""
-    found = []
-    end = token_ids(folder).get(MESSAGE_END)
-    if end not in (facts["eos_token_id"] or []):
+    folder, found = files.folder, []
+    end = files.vocabulary.get(MESSAGE_END)
+    ends = facts["eos_token_id"]
+    if not isinstance(ends, list) or end not in ends:
         found.append(
-            Fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{MESSAGE_END} of the training")
+            _fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{MESSAGE_END} of the training")
         )
     if facts["eos_token"] != MESSAGE_END:
-        found.append(Fault(folder, "eos_token", facts["eos_token"], MESSAGE_END, "the training data"))
+        found.append(_fault(folder, "eos_token", facts["eos_token"], MESSAGE_END, "the training data"))
     if facts["generation eos_token_id"] is None:
-        found.append(Fault(folder, "generation eos_token_id", None, facts["eos_token_id"], CONFIG))
+        found.append(_fault(folder, "generation eos_token_id", None, facts["eos_token_id"], CONFIG))
     return found
 
 
@@ -241,12 +257,17 @@ def faults(
     folder: Path, model: Model, stage: Stage, before: Station | None = None
 ) -> tuple[Entries, list[Fault]]:
     """A folder's entries, and what is wrong with them at this stage; `before` is what it was made from."""
-    facts = read(folder)
-    found = [*_contradictions(folder, facts), *_against_recipe(folder, facts, model, stage)]
+    files = _open(folder)
+    facts = _entries(files)
+    found = [
+        *_against_architecture(files, facts, model),
+        *_contradictions(files, facts),
+        *_against_recipe(folder, facts, model, stage),
+    ]
     if before:
         found += _differences(folder, facts, before, stage)
     if stage == "final":
-        found += _unfinished(folder, facts)
+        found += _unfinished(files, facts)
     return facts, found
 
 
@@ -255,5 +276,9 @@ def check(folder: Path, model: Model, stage: Stage, before: Station | None = Non
     facts, found = faults(folder, model, stage, before)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise OmrError(f"{found[0]}{more}; make passport MODEL={model.name} shows every station")
+        if stage == "published":
+            advice = f"bring the published model: make model MODEL={model.name} FORCE=1"
+        else:
+            advice = f"make passport MODEL={model.name} shows every station"
+        raise OmrError(f"{found[0]}{more}; {advice}")
     return facts

@@ -8,19 +8,22 @@ version computes other positions without a warning, so all places that are there
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from omr.errors import OmrError, listing
-from omr.files import write_json, writing
+from omr.errors import OmrError, listing, shown
+from omr.files import refuse_lfs_pointer, write_json, writing
 from omr.recipe import LONG_CONTEXT, SHIPPED_CONTEXT, Model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONTEXT, THETA = "max_position_embeddings", "rope_theta"
+Loaded = TypeVar("Loaded")
 Config = dict[str, Any]  # a config.json as it was read
 HOMES = ("rope_parameters", "rope_scaling")  # objects of config.json in which rope_theta may stand, too
+BRING = "make model MODEL=… FORCE=1"
 _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
 
@@ -34,21 +37,26 @@ def expected(model: Model) -> dict[str, float]:
 def parse(path: Path) -> Config:
     """Read a configuration strictly: an OmrError if it is no JSON object, or has a key twice.
 
-    Readers differ in which of two values they keep.
+    Readers differ in which of two values they keep, and in whether NaN is a number.
     """
 
-    def once(pairs: list[tuple[str, object]]) -> dict:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise OmrError(f"{path}: has {twice} twice; keep one, or bring the published file again")
+            raise OmrError(f"{path}: has {shown(twice)} twice; keep one, or bring the published file again")
         return found
 
+    def no_number(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
     try:
-        config = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=once)
+        text = path.read_bytes().decode("utf-8")
+        config = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
     except FileNotFoundError:
         raise OmrError(f"{path}: is missing; make or fetch {path.parent.name} again") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        refuse_lfs_pointer(path, BRING)
         raise OmrError(f"{path}: is not JSON ({error}); bring the published file again") from None
     if not isinstance(config, dict):
         raise OmrError(f"{path}: is no JSON object; bring the published file again")
@@ -105,7 +113,7 @@ def patch(path: Path) -> list[str]:
             beside = listing(wrong or ["the order"], "and")
             raise OmrError(
                 f"{path}: sed would change {beside} beside the patch, so nothing was written;"
-                " bring the published file (make model MODEL=… FORCE=1)"
+                f" bring the published file ({BRING})"
             )
     old, new = places(config), places(patched)
     return [f"{name} {old.get(name, 'absent')} -> {new[name]}" for name in new if old.get(name) != new[name]]
@@ -121,30 +129,43 @@ def _with(config: Config) -> Config:
 def patchable(path: Path, config: Config) -> None:
     """An OmrError for a config that the recipe's patch is not meant for: other values, or another rope."""
     found = places(config)
-    bring = "bring the published file (make model MODEL=… FORCE=1)"
+    bring = f"bring the published file ({BRING})"
     for key, (published, new) in LONG_CONTEXT.items():
         if not any(name.endswith(key) for name in found):
             raise OmrError(f"{path}: has no {key}, so there is nothing to patch; {bring}")
         whole = key == CONTEXT
         for name, value in found.items():
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            number = is_number(value, whole)
             if name.endswith(key) and not (number and value in (float(published), float(new))):
                 raise OmrError(
-                    f"{path}: {name} is {value!r}, neither the published {published}"
+                    f"{path}: {name} is {shown(repr(value))}, neither the published {published}"
                     f" nor the patched {new}; {bring}"
                 )
     _plain(path, config, bring)
 
 
-def _plain(path: Path, config: Config, bring: str) -> None:
-    """An OmrError if rope is scaled; the recipe's models have the plain one."""
+def is_number(value: Any, whole: bool = False) -> bool:
+    """Whether a value of config.json is a number, or a whole one; true and false are none."""
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+
+
+def scaled(config: Config) -> str | None:
+    """What is not the plain rope in a config.json: `rope_scaling.rope_type is yarn`; None if all is plain."""
     for home in HOMES:
         value = config.get(home)
-        if value is None:
-            continue
-        kind = value.get("rope_type", value.get("type", "default")) if isinstance(value, dict) else value
-        if kind != "default":
-            raise OmrError(f"{path}: {home} is {kind!r}, the recipe's models have the plain rope; {bring}")
+        if value is not None and not isinstance(value, dict):
+            return f"{home} is {shown(str(value))}"
+        for key, setting in (value or {}).items():
+            plain = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1}
+            if key != THETA and not (key in plain and setting == plain[key]):
+                return f"{home}.{shown(key)} is {shown(str(setting))}"
+    return None
+
+
+def _plain(path: Path, config: Config, bring: str) -> None:
+    """An OmrError if rope is scaled; the recipe's models have the plain one."""
+    if odd := scaled(config):
+        raise OmrError(f"{path}: {odd}, the recipe's models have the plain rope; {bring}")
 
 
 def check(folder: Path, model: Model) -> None:
@@ -159,9 +180,10 @@ def check(folder: Path, model: Model) -> None:
         )
     for name, value in found.items():
         right = wanted[CONTEXT if name == CONTEXT else THETA]
-        if isinstance(value, bool) or value != right:
+        if not is_number(value, name == CONTEXT) or value != right:
             note = "" if model.patched else f" ({model.name} is not to be patched, only the Math models are)"
-            raise OmrError(f"{path}: {name} is {value}, {model.name} needs {right}{note}; {bring}")
+            wrong = f"{name} is {shown(str(value))}, {model.name} needs {right}"
+            raise OmrError(f"{path}: {wrong}{note}; {bring}")
     _plain(path, config, bring)
 
 
@@ -170,13 +192,30 @@ def prove(folder: Path, model: Model) -> None:
     check(folder, model)
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    config = taken(
+        folder / "config.json",
+        lambda: transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False),
+    )
     seen = {CONTEXT: config.max_position_embeddings, THETA: read_by_transformers(config)}
     if seen != expected(model):
         raise OmrError(
             f"{folder / 'config.json'}: transformers {transformers.__version__} reads {seen},"
             f" {model.name} needs {expected(model)}; install the pinned version (make lock) and run again"
         )
+
+
+def taken(path: Path, load: Callable[[], Loaded]) -> Loaded:
+    """What `load` reads from a file by transformers; an OmrError if this version does not take it."""
+    import transformers
+
+    try:
+        return load()
+    except Exception as error:  # each version has errors of its own for a value that it does not take
+        why = shown(" ".join(str(error).split()))
+        raise OmrError(
+            f"{path}: transformers {transformers.__version__} does not take it ({why});"
+            f" bring the published file ({BRING})"
+        ) from None
 
 
 def read_by_transformers(config: "PretrainedConfig") -> float | None:
@@ -197,10 +236,9 @@ def write_both(folder: Path) -> bool:
     path = folder / "config.json"
     config = parse(path)
     thetas = {name: value for name, value in places(config).items() if name != CONTEXT}
-    if len(set(thetas.values())) != 1:
-        found = (
-            listing([f"{name} {value}" for name, value in thetas.items()], "and") or "no rope_theta at all"
-        )
+    if not all(map(is_number, thetas.values())) or len(set(thetas.values())) != 1:
+        each = [f"{name} {shown(str(value))}" for name, value in thetas.items()]
+        found = listing(each, "and") or "no rope_theta at all"
         raise OmrError(
             f"{path}: says {found}; one value is needed in both places, convert the checkpoint again"
         )

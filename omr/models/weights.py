@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from omr.errors import OmrError
-from omr.files import read_json
+from omr.errors import OmrError, shown
+from omr.files import refuse_lfs_pointer
+from omr.models import rope
 
 INDEX = "model.safetensors.index.json"
-# Bytes of one number of each type that the safetensors format knows.
+# Bytes of one number of each type that this toolkit knows; the format has some more, for quantised weights.
 SIZES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1},
     **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1},
@@ -21,10 +23,12 @@ SIDE = (
     *("config.json", "generation_config.json", "chat_template.jinja", "LICENSE*"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
 )
-# The format's own limit of a header, in bytes; some 100 are used for a tensor.
-MAX_HEADER = 100_000_000
+# Bytes of a header: some 100 are used for a tensor, and the largest model of the recipe has 771. The format
+# allows 100 MB, which takes gigabytes to parse.
+MAX_HEADER = 10_000_000
 # Files that may run code when they are read, or that a loader may read instead of the safetensors files.
 FOREIGN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_CHUNK = 1 << 20  # bytes that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,24 @@ def shard(path: Path) -> Shard:
     def bad(why: str) -> OmrError:
         return OmrError(f"{path}: {why}; it is damaged or half-written, make or fetch it again")
 
+    refuse_lfs_pointer(path, rope.BRING)
     with path.open("rb") as handle:
         size = path.stat().st_size
         length = handle.read(8)
-        if len(length) < 8 or (count := struct.unpack("<Q", length)[0]) > min(MAX_HEADER, size - 8):
+        if len(length) < 8 or (count := struct.unpack("<Q", length)[0]) > size - 8:
             raise bad(f"is no whole safetensors file ({size:,} bytes)")
+        if count > MAX_HEADER:
+            raise bad(f"has a header of {count:,} bytes, the recipe's models have less than {MAX_HEADER:,}")
         head = length + handle.read(count)
     try:
-        header = json.loads(head[8:])
-        tensors = [
-            _tensor(path, name, entry, len(head)) for name, entry in header.items() if name != "__metadata__"
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise bad("has a header that does not parse") from None
+        header = json.loads(head[8:].decode("utf-8"), object_pairs_hook=_once)
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its __metadata__ is no text")
+        tensors = [_tensor(path, name, entry, len(head)) for name, entry in header.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f" ({shown(str(error))})" if isinstance(error, ValueError) else ""
+        raise bad(f"has a header that does not parse{why}") from None
     tensors.sort(key=lambda tensor: (tensor.start, tensor.end))
     at = len(head)
     for tensor in tensors:
@@ -83,28 +92,48 @@ def shard(path: Path) -> Shard:
     return Shard(path, head, tuple(tensors))
 
 
-def _tensor(path: Path, name: str, entry: dict, head: int) -> Tensor:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the header; a ValueError if it has a key twice, of which readers keep either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise ValueError(f"{next(key for key, _ in pairs if key in seen or seen.add(key))} is there twice")
+    return found
+
+
+def _tensor(path: Path, name: str, entry: dict[str, Any], head: int) -> Tensor:
+    """A tensor of a header of `head` bytes; a ValueError, KeyError or TypeError if its entry is none."""
+    if name != shown(name):  # what follows may name it in a line
+        raise ValueError(f"it names a tensor {shown(name)}")
     start, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    if prod(shape) * SIZES[entry["dtype"]] != end - start or start < 0:
-        raise ValueError(name)
-    return Tensor(path, name, entry["dtype"], shape, head + start, head + end)
+    shape, dtype = tuple(entry["shape"]), entry["dtype"]
+    if dtype not in SIZES:
+        raise OmrError(
+            f"{path}: {name} has the number type {shown(str(dtype))};"
+            " the recipe trains plain weights, bring the published ones"
+        )
+    # Python would take true for 1, 2.0 for 2, and the product of two negative numbers for a size.
+    if any(type(n) is not int or not 0 <= n < 1 << 63 for n in (start, end, *shape)) or len(shape) > 16:
+        raise ValueError(f"{name} has no shape or offsets")
+    if prod(shape) * SIZES[dtype] != end - start:
+        raise ValueError(f"{name} has other offsets than its shape needs")
+    return Tensor(path, name, dtype, shape, head + start, head + end)
 
 
 def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     """Every shard of a model folder, in name order, checked against each other and the index.
 
-    An OmrError names a missing shard, one too many, a tensor in the wrong shard or in two. With `safe_only`
-    it also refuses files that are not safe to read; a trainer's own folder has such (optimizer.pt).
+    Hidden files are no part of it: some systems put one beside each file that they copy. An OmrError names a
+    missing shard, one too many, a tensor in the wrong shard or in two. With `safe_only` it also refuses files
+    that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
-    foreign = sorted(p.name for p in folder.iterdir() if p.suffix in FOREIGN) if safe_only else []
+    visible = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
+    foreign = [path for path in visible if path.suffix in FOREIGN] if safe_only else []
     if foreign:
-        raise OmrError(
-            f"{folder / foreign[0]}: may run code when it is read; use a model of safetensors files alone"
-        )
-    files = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+        raise OmrError(f"{foreign[0]}: may run code when it is read; use a model of safetensors files alone")
+    files = {path.name: path for path in visible if path.suffix == ".safetensors"}
     index = folder / INDEX
-    listed: dict[str, str] = read_json(index).get("weight_map", {}) if index.exists() else {}
+    listed = _listed(index) if index.exists() else {}
     for name in sorted(set(listed.values()) - set(files)):
         raise OmrError(f"{folder / name}: is missing, {INDEX} lists it; make or fetch {folder.name} again")
     if not files:
@@ -122,7 +151,8 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
         name = sorted({k for k in {**where, **listed} if where.get(k) != listed.get(k)})[0]
         wanted, there = listed.get(name, "no shard"), where.get(name, "no shard")
         raise OmrError(
-            f"{index}: {name} is to be in {wanted}, it is in {there}; make or fetch {folder.name} again"
+            f"{index}: {shown(name)} is to be in {wanted}, it is in {there};"
+            f" make or fetch {folder.name} again"
         )
     if not index.exists() and len(files) > 1:
         # Shards number themselves: …-00001-of-00004; without an index nothing else says how many there are.
@@ -130,6 +160,31 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
         if total.isdecimal() and int(total) != len(files):
             raise OmrError(f"{folder}: has {len(files)} of {int(total)} shards; make or fetch it again")
     return found
+
+
+def _listed(index: Path) -> dict[str, str]:
+    """Tensor -> shard, as an index says; an OmrError if it names something else than files beside it."""
+    listed = rope.parse(index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise OmrError(f"{index}: has no weight_map; make or fetch {index.parent.name} again")
+    for name in listed.values():
+        if not isinstance(name, str) or Path(name).name != name or shown(name) != name or name in ("", ".."):
+            raise OmrError(
+                f"{index}: lists {shown(str(name))}, which is no file of {index.parent};"
+                f" make or fetch {index.parent.name} again"
+            )
+    return listed
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same type, shape and bytes; reads the bytes of both."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    with a.file.open("rb") as one, b.file.open("rb") as other:
+        one.seek(a.start)
+        other.seek(b.start)
+        sizes = (min(_CHUNK, a.end - at) for at in range(a.start, a.end, _CHUNK))
+        return all(one.read(size) == other.read(size) for size in sizes)
 
 
 def index_of(parts: list[Shard]) -> dict[str, dict[str, int | str]]:

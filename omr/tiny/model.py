@@ -8,20 +8,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omr.recipe import Architecture
 from omr.tiny import tokenizer
 
 if TYPE_CHECKING:
     import numpy
 
-_SHAPE = {
-    "hidden_size": 96,
-    "intermediate_size": 256,
-    "num_attention_heads": 6,
-    "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
-}
+# The embedding has more rows than the tokenizer has tokens, as Qwen's has.
+ARCHITECTURE = Architecture(
+    hidden=96, layers=2, heads=6, kv_heads=2, inner=256, vocabulary=512, tied=True, norm_epsilon=1e-6
+)
 _DEVIATION = 0.05  # of the random weights; Qwen2's own 0.02 starts a model this narrow too slowly
-_VOCABULARY = 512  # rows of the embedding; more than the tokenizer's, as Qwen's are
 
 
 def write_base(folder: Path, seed: int = 0) -> list[Path]:
@@ -55,25 +52,25 @@ def _config(end: int) -> dict[str, str | int | float | bool | list[str]]:
         "bos_token_id": end,
         "eos_token_id": end,
         "hidden_act": "silu",
-        "hidden_size": _SHAPE["hidden_size"],
+        "hidden_size": ARCHITECTURE.hidden,
         "initializer_range": _DEVIATION,
-        "intermediate_size": _SHAPE["intermediate_size"],
+        "intermediate_size": ARCHITECTURE.inner,
         "max_position_embeddings": 4096,
-        "max_window_layers": _SHAPE["num_hidden_layers"],
+        "max_window_layers": ARCHITECTURE.layers,
         "model_type": "qwen2",
-        "num_attention_heads": _SHAPE["num_attention_heads"],
-        "num_hidden_layers": _SHAPE["num_hidden_layers"],
-        "num_key_value_heads": _SHAPE["num_key_value_heads"],
-        "rms_norm_eps": 1e-06,
+        "num_attention_heads": ARCHITECTURE.heads,
+        "num_hidden_layers": ARCHITECTURE.layers,
+        "num_key_value_heads": ARCHITECTURE.kv_heads,
+        "rms_norm_eps": ARCHITECTURE.norm_epsilon,
         "rope_theta": 10000,
         "sliding_window": 4096,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": ARCHITECTURE.tied,
         "torch_dtype": "float32",
         "transformers_version": "4.44.0",
         "use_cache": True,
         "use_mrope": False,
         "use_sliding_window": False,
-        "vocab_size": _VOCABULARY,
+        "vocab_size": ARCHITECTURE.vocabulary,
     }
 
 
@@ -87,13 +84,13 @@ def random_weights(seed: int) -> dict[str, "numpy.ndarray"]:
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    width, inner, layers = (_SHAPE[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    keys_width = width // _SHAPE["num_attention_heads"] * _SHAPE["num_key_value_heads"]
+    width, inner, layers = ARCHITECTURE.hidden, ARCHITECTURE.inner, ARCHITECTURE.layers
+    keys_width = width // ARCHITECTURE.heads * ARCHITECTURE.kv_heads
 
     def random(*shape: int) -> "numpy.ndarray":
         return (_DEVIATION * generator.standard_normal(shape)).astype(np.float32)
 
-    tensors = {"model.embed_tokens.weight": random(_VOCABULARY, width)}
+    tensors = {"model.embed_tokens.weight": random(ARCHITECTURE.vocabulary, width)}
     for layer in range(layers):
         of_layer = {
             "input_layernorm.weight": np.ones(width, np.float32),

@@ -204,6 +204,26 @@ def test_shards_of_a_large_pickle(tmp_path, monkeypatch):
     assert {t.dtype for p in parts for t in p.tensors} == {"BF16"}
 
 
+@pytest.mark.parametrize(("tied", "equal"), [(True, True), (True, False), (False, False)])
+def test_the_head_of_a_pickle(tmp_path, tied, equal):
+    """Left out where it is tied and the embedding; a tied one that differs is not lost silently."""
+    torch = pytest.importorskip("torch")
+    from omr.models import weights
+
+    embedding = torch.ones(3, 2)
+    head = embedding if equal else torch.zeros(3, 2)
+    tensors = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": "float32", "tie_word_embeddings": tied}))
+    if tied and not equal:
+        with pytest.raises(OmrError, match=r"pytorch_model\.bin: lm_head\.weight is another matrix"):
+            convert._to_safetensors(tmp_path)
+        return
+    convert._to_safetensors(tmp_path)
+    (part,) = weights.shards(tmp_path)
+    assert [t.name for t in part.tensors] == (["model.embed_tokens.weight"] if tied else sorted(tensors))
+
+
 def test_a_half_written_output_is_replaced(nemo, monkeypatch):
     workspace, run = nemo
     folder = workspace.run(run)

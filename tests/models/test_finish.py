@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from omr.errors import OmrError
-from omr.models import average, finish, passport, rope
-from tests.models.kit import write_shard
+from omr.models import finish, tokens
 
 
 @pytest.fixture
@@ -16,7 +15,7 @@ def step(trained_once, tmp_path):
     workspace, run = trained_once
     folder = tmp_path / "final"
     shutil.copytree(workspace.run(run).hf_step(run.schedule.averaged[-1]), folder)
-    return folder, passport.token_ids(folder)
+    return folder, tokens.token_ids(folder)
 
 
 def read(folder, name):
@@ -122,24 +121,3 @@ def test_the_template(step, chat, text):
     assert tokenizer.apply_chat_template(messages, tokenize=False) == text
     asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert asked == text + "<|im_start|>assistant\n"
-
-
-HEADS = [(b"\1\2\3\4" * 6, True, True), (b"\1\2\3\5" * 6, True, False), (b"\1\2\3\5" * 6, False, True)]
-
-
-@pytest.mark.parametrize(("head", "tied", "well"), HEADS)
-def test_a_head_that_is_tied(tmp_path, head, tied, well):
-    tensors = {
-        "model.embed_tokens.weight": ("F32", (3, 2), b"\1\2\3\4" * 6),
-        "lm_head.weight": ("F32", (3, 2), head),
-    }
-    write_shard(tmp_path / "model.safetensors", tensors)
-    (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    assert rope.parse(tmp_path / "config.json")
-    if well:
-        average._tied(tmp_path)
-    else:
-        with pytest.raises(
-            OmrError, match=r"lm_head.weight differs from the embedding that config\.json ties it to"
-        ):
-            average._tied(tmp_path)

@@ -11,8 +11,10 @@ import pytest
 
 from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import base_model, journey, rope
+from omr.models import base_model, rope
+from omr.reports import journey
 from omr.settings import ROOT
+from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
 from tests.models.hub.loopback import Hub
 from tests.models.kit import at_once, no_download, write_shard
@@ -21,6 +23,8 @@ from tests.models.kit import at_once, no_download, write_shard
 SMALL = """
 import dataclasses, runpy, sys
 from omr import recipe
+from omr.tiny import model
+recipe.ARCHITECTURES["7b"] = model.ARCHITECTURE
 recipe.MODELS["7b"] = dataclasses.replace(recipe.MODELS["7b"], parameters=recipe.MODELS["tiny"].parameters)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -29,6 +33,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def row(name):
     """A row of the table that takes weights of the tiny model's size."""
     return replace(recipe.model(name), parameters=recipe.model("tiny").parameters)
+
+
+@pytest.fixture(autouse=True)
+def of_tiny_architecture(monkeypatch):
+    """7b and 14b are of the tiny model's architecture, too."""
+    for name in ("7b", "14b"):
+        monkeypatch.setitem(recipe.ARCHITECTURES, name, tiny_model.ARCHITECTURE)
 
 
 def bin_model(workspace, *words, small=False, **environ):
@@ -55,8 +66,6 @@ def bin_model(workspace, *words, small=False, **environ):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The tiny base as published: its files, name -> bytes."""
-    from omr.tiny import model as tiny_model
-
     folder = tmp_path_factory.mktemp("tiny")
     tiny_model.write_base(folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -175,7 +184,7 @@ BAD_COPIES = [
         "auto_map",
         "config.json",
         lambda f: f["config.json"].replace(b"{", b'{"auto_map": {},', 1),
-        "has auto_map",
+        "auto_map is {}, Qwen/Qwen2.5-Math-7B says none: code that came with the model",
     ),
     (
         "another architecture",
@@ -193,7 +202,7 @@ BAD_COPIES = [
         "a vocabulary that does not fit",
         "config.json",
         lambda f: f["config.json"].replace(b'"vocab_size": 512', b'"vocab_size": 100'),
-        "do not fit",
+        "vocab_size is 100, Qwen/Qwen2.5-Math-7B says 512: another model is computed",
     ),
     ("no tokenizer", "tokenizer.json", lambda f: None, "tokenizer.json: is missing"),
     (

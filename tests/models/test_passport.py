@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from omr import manifest, recipe
-from omr.models import average, journey, passport, weights
+from omr.models import average, passport, tokens, weights
+from omr.reports import journey
 from omr.settings import ROOT
 from tests.models.kit import write_shard
 
@@ -37,8 +38,8 @@ def numbers(folder):
     """What the lines below leave open: ids and sizes of the tiny model."""
     from omr.tiny import model
 
-    known = passport.token_ids(folder)
-    rows, width = model._VOCABULARY, model._SHAPE["hidden_size"]
+    known = tokens.token_ids(folder)
+    rows, width = model.ARCHITECTURE.vocabulary, model.ARCHITECTURE.hidden
     ends = {"end": known["<|endoftext|>"], "message_end": known["<|im_end|>"]}
     return {**ends, "rows": rows, "less": rows - 1, "width": width}
 
@@ -77,6 +78,18 @@ def half(tensors):
 
 def other_head(tensors):
     return {**tensors, "lm_head.weight": ("F32", (5, 2), b"0" * 40)}
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def without_a_tensor(tensors):
+    return {name: tensor for name, tensor in tensors.items() if name != UP}
+
+
+def another_matrix(tensors):
+    dtype, shape, data = tensors["model.embed_tokens.weight"]
+    return {**tensors, "lm_head.weight": (dtype, shape, bytes(len(data)))}
 
 
 # station: what is planted -> the words of the line. Every kind of entry, and every station.
@@ -135,6 +148,17 @@ FAULTS = {
         (weights_(fewer_rows), "", "embedding is [{less}, {width}], config.json says {rows}"),
         (weights_(half), "", "weights is BF16, config.json says F32"),
         (weights_(other_head), "", "head is [5, 2]"),
+        (
+            weights_(without_a_tensor),
+            "the weights",
+            f"{UP} is absent, omr/tiny/model.py says [256, 96]: a loader fills it with random numbers",
+        ),
+        (
+            weights_(another_matrix),
+            "model.safetensors",
+            "lm_head.weight is another matrix than the embedding, omr/tiny/model.py says they are one",
+        ),
+        (edit("config.json", use_sliding_window=True), "", "use_sliding_window is True, omr/tiny/model.py"),
     ],
     "final": [
         (
@@ -160,6 +184,9 @@ FAULTS = {
             "max_position_embeddings is 32768, the recipe says 131072",
         ),
         (vocabulary, "", "vocabulary is"),
+        (weights_(without_a_tensor), "the weights", f"{UP} is absent"),
+        (edit("config.json", num_hidden_layers=3), "", "num_hidden_layers is 3, omr/tiny/model.py says 2"),
+        (edit("config.json", quantization_config=[4]), "", "quantization_config is [4]"),
     ],
 }
 TABLE = [(station, *case) for station, cases in FAULTS.items() for case in cases]
@@ -239,6 +266,22 @@ def test_a_fault_of_the_average_stops_final(trained, monkeypatch):
 
     monkeypatch.setattr(finish, "side_files", planted)
     with pytest.raises(Exception, match=r"eos_token is .*, config.json says \[7\].*\(and 2 more\)"):
+        average.make(run, workspace)
+    assert not workspace.run(run).final.exists()
+
+
+def test_a_tensor_that_the_average_lacks_stops_final(trained, monkeypatch):
+    from omr.models import finish
+
+    workspace, run = trained
+    real = finish.side_files
+
+    def planted(source, aside):
+        real(source, aside)
+        weights_(without_a_tensor)(aside)
+
+    monkeypatch.setattr(finish, "side_files", planted)
+    with pytest.raises(Exception, match=rf"the weights: {UP} is absent, omr/tiny/model\.py says"):
         average.make(run, workspace)
     assert not workspace.run(run).final.exists()
 
