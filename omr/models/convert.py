@@ -16,7 +16,7 @@ from typing import TypedDict
 
 from omr import files, manifest, settings
 from omr.errors import OmrError, RequestError, listing
-from omr.models import passport, rope, weights
+from omr.models import passport, rope, tokens, weights
 from omr.models.architecture import EMBEDDING, HEAD
 from omr.models.passport import Station
 from omr.recipe import Run
@@ -101,11 +101,12 @@ def _building(folder: RunFolder, step: int) -> Iterator[Path]:
 
 
 def finish_step(run: Run, aside: Path, origin: Inputs, before: Station | None = None) -> None:
-    """Complete a freshly converted folder: rope in both places, the passport's checks, the manifest last.
+    """Complete a freshly converted folder: what each transformers reads, the passport's checks, the manifest.
 
     `before` is the base model that the run started from.
     """
     rope.write_both(aside)
+    tokens.write_old_name(aside)
     facts = passport.check(aside, run.model, "step", before)
     # The average hashes no file again that still has this fingerprint.
     seen = {path.name: manifest.fingerprint(path).as_json() for path in sorted(aside.glob("*.safetensors"))}

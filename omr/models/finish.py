@@ -42,6 +42,7 @@ def side_files(source: Path, aside: Path) -> None:
     for path in weights.side_files(source):
         shutil.copyfile(path, aside / path.name)
     rope.write_both(aside)
+    tokens.write_old_name(aside)
 
 
 def settle(folder: Path, length: int) -> None:
@@ -63,7 +64,8 @@ def settle(folder: Path, length: int) -> None:
     pad = known[tokens.text(settings["pad_token"])]
     path = folder / passport.GENERATION
     old = rope.parse(path) if path.exists() else {}
-    kept = {key: value for key, value in old.items() if key != "max_length"}
+    # The converter's bridge writes trust_remote_code, which no model of the recipe needs.
+    kept = {key: value for key, value in old.items() if key not in ("max_length", "trust_remote_code")}
     write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
 
     # Older readers find the template in tokenizer_config.json only, newer ones prefer the file.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omr.errors import OmrError
+from omr.files import write_json
 from omr.models import rope
 from omr.models.rope import Config
 
@@ -55,6 +56,22 @@ def vocabulary(folder: Path) -> tuple[dict[str, int], str]:
         raise OmrError(f"{path}: has no table of tokens and their ids; {BRING}") from None
     text = json.dumps([sorted(known.items(), key=lambda item: item[1]), merges])
     return known, _short(text)
+
+
+def write_old_name(folder: Path) -> bool:
+    """Write a list of further special tokens under its old name; returns whether that changed the file.
+
+    transformers 5 saves it as `extra_special_tokens`, which 4.x takes for an object and fails on. 5.x reads
+    both names.
+    """
+    path = folder / SETTINGS
+    settings = rope.parse(path) if path.exists() else {}
+    further = settings.get("extra_special_tokens")
+    if not isinstance(further, list):
+        return False
+    kept = {key: value for key, value in settings.items() if key != "extra_special_tokens"}
+    write_json(path, {**kept, "additional_special_tokens": further})
+    return True
 
 
 def template(folder: Path, settings: Config) -> str | None:

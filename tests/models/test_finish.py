@@ -55,6 +55,7 @@ GENERATION = [
         {"bos_token_id": 1, "do_sample": False},
     ),
     ({"max_length": 20, "temperature": 0.7, "do_sample": True}, {"temperature": 0.7, "do_sample": True}),
+    ({"trust_remote_code": True, "top_k": 20}, {"top_k": 20}),
     (None, {}),
 ]
 
