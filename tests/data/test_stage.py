@@ -46,7 +46,8 @@ def done(small, tmp_path_factory):
 
 
 def tiny_words(raw, *more):
-    return ("--dataset", "tiny", "--raw", raw, *more)
+    """A corpus in the shape of the tiny one, with rows of its own."""
+    return ("--dataset", "tiny", "--raw", raw, "--allow", "rows", *more)
 
 
 def output(workspace, name="tiny-round1"):
@@ -618,6 +619,7 @@ def hub(small, tmp_path):
             "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}",
             "OMR_ENV_FILE": "/dev/null",
             "WORKSPACE": str(tmp_path / "w"),
+            "ALLOW": "rows",
         }
         yield server
 
