@@ -107,8 +107,8 @@ def shards(folder: Path, splits: tuple[str, ...], partial: bool = False, remedy:
         names = listed(folder, split)
         if not names:
             raise RequestError(f"{folder}: has no {split}-*.parquet; leave {split} out of MODES, or {remedy}")
-        _complete(folder, split, names, partial, remedy)
         found += [Shard.at(split, path) for path in names.values()]
+        _complete(folder, split, names, partial, remedy)
     return found
 
 

@@ -126,6 +126,12 @@ class Plan:
         return {split: sum(s.rows for s in self.shards if s.split == split) for split in splits}
 
     @property
+    def left_out(self) -> dict[str, list[str]]:
+        """The columns that are no part of a row, and the shards that have them."""
+        columns = dict.fromkeys(column for shard in self.shards for column in shard.left_out)
+        return {column: [s.name for s in self.shards if column in s.left_out] for column in columns}
+
+    @property
     def bearable(self) -> int:
         """So many malformed rows BAD_ROWS=skip leaves out."""
         return max(10, int(BEARABLE * sum(shard.take for shard in self.shards)))

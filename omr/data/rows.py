@@ -77,9 +77,8 @@ def by_split(results: Iterable[tuple[str, Result]]) -> dict[str, Json]:
     """Rows read and kept, dropped by the filter and rejected as malformed (each by reason), per split."""
     splits: dict[str, Json] = {}
     for name, result in results:
-        split = splits.setdefault(
-            name, dict(read=0, kept=0, dropped=Counter(), rejected=Counter(), two_digits=0)
-        )
+        fresh = dict(read=0, kept=0, dropped=Counter(), rejected=Counter(), two_digits=0)
+        split = splits.setdefault(name, fresh)
         for key in ("read", "kept", "two_digits"):
             split[key] += getattr(result, key)
         split["dropped"].update(result.dropped)
@@ -143,15 +142,14 @@ def _is_text(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _shown(word: object) -> str:
-    """A name or a type for a line of text: short, and in one line."""
-    return "".join(c if c.isprintable() else "?" for c in str(word)[:60])
+def _shown(word: object, most: int = 60) -> str:
+    """A name, a type or a text as a part of one line."""
+    return "".join(c if c.isprintable() else "?" for c in str(word)[:most])
 
 
 def first_line(error: Exception) -> str:
     """The beginning of a library's error text."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
-    return "".join(c if c.isprintable() else "?" for c in line)
+    return _shown((str(error).strip() or type(error).__name__).splitlines()[0], 100)
 
 
 def reading_errors() -> tuple[type[Exception], ...]:
@@ -187,7 +185,7 @@ def candidates(
     mask = olympiad.to_numpy(zero_copy_only=False)
     tally.dropped["source"] += int(len(mask) - mask.sum())
     encoded = batch[RATE].dictionary_encode()
-    verdicts = [_verdict(corpus, rate) for rate in (*encoded.dictionary.to_pylist(), None)]
+    verdicts = [_verdict(corpus, rate) for rate in (*encoded.dictionary.cast(pa.binary()).to_pylist(), None)]
     codes = encoded.indices.fill_null(len(verdicts) - 1).to_numpy(zero_copy_only=False)
     bad = []
     for code, verdict in enumerate(verdicts):
@@ -202,14 +200,18 @@ def candidates(
     return mask, sorted(bad, key=lambda b: b.row)
 
 
-def _verdict(corpus: recipe.Corpus, rate: str | None) -> str | None:
+def _verdict(corpus: recipe.Corpus, stored: bytes | None) -> str | None:
     """Why the filter drops an olympiad row of this pass rate, or None when it stays."""
-    if rate == "n/a":
-        return "pass rate n/a"
+    if stored is None:
+        return "pass rate is null, no number"
     try:
+        if (rate := stored.decode()) == "n/a":
+            return "pass rate n/a"
         return "pass rate" if float(rate) > corpus.max_pass_rate else None
-    except (TypeError, ValueError):
-        return f"pass rate is {'null' if rate is None else repr(rate[:40])}, no number"
+    except UnicodeDecodeError:
+        return "pass rate is not UTF-8"
+    except ValueError:
+        return f"pass rate is {rate[:40]!r}, no number"
 
 
 def unreadable(batch: "pa.RecordBatch") -> list[Bad]:

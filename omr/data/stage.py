@@ -7,7 +7,7 @@ import json
 import operator
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import asdict
 
@@ -151,9 +151,8 @@ def _survey(
     request: DataRequest, found: list[Shard]
 ) -> tuple[dict[str, prompts.Compiled], list[PlannedShard]]:
     """Compiled prompts by split, and the shards with their rows; writes the length tokenizer's engine."""
-    # LIMIT and ALLOW=rows ask for other rows than the published ones.
-    published = None if request.limit or request.allow_rows else request.corpus.rows
-    shards = corpus.planned(found, request.limit, request.skip, published, request.remedy)
+    known = None if request.limit or request.allow_rows else request.corpus.rows
+    shards = corpus.planned(found, request.limit, request.skip, known, request.remedy)
     sources = request.tokenizers
     tokenizer = prompts.tokenizer(request.corpus, sources["prompt"].folder)
     compiled = {}
@@ -177,8 +176,8 @@ def _survey(
 def _check(request: DataRequest, plan: Plan) -> None:
     """Refuse a plan of other rows than the published ones, or one that has lost too many already."""
     request.refuse_other_rows(plan.counts)
-    if lost := [shard for shard in plan.shards if shard.fault]:
-        _bearable(request, plan, sum(shard.take for shard in lost), f"{lost[0].name}: {lost[0].fault}")
+    rejects = [rows.Reject(s.name, None, 0, s.take, s.fault) for s in plan.shards if s.fault]
+    _bearable(request, plan, [rows.Result(rejected=[reject], lost=reject.rows) for reject in rejects])
 
 
 def format_part(
@@ -193,7 +192,8 @@ def format_part(
     job, todo = _job(request, plan), plan.shards[part::parts]
     done = {shard.name: facts for shard in todo if (facts := scratch.done(request.work, shard.name))}
     left = [shard for shard in todo if shard.name not in done]
-    lost = sum(rows.Result.of(facts).lost for facts in done.values())
+    results = [rows.Result.of(facts) for facts in done.values()]
+    _bearable(request, plan, results)
     progress = Progress("formatting", sum(shard.size for shard in todo))
     progress.start(progress.total - sum(shard.size for shard in left))
     # Large shards first, so that the last ones to finish are small.
@@ -202,10 +202,8 @@ def format_part(
     while waiting:
         ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
         for future in ended:
-            result = future.result()
-            lost += result.lost
-            if result.rejected:
-                _bearable(request, plan, lost, f"{result.rejected[0].file}: {result.rejected[0].reason}")
+            results.append(future.result())
+            _bearable(request, plan, results)
             progress.add(waiting.pop(future).size)
         progress.add(0)
     progress.close()
@@ -228,19 +226,25 @@ def _job(request: DataRequest, plan: Plan) -> formatting.Job:
     )
 
 
-def _bearable(request: DataRequest, plan: Plan, lost: int, example: str) -> None:
+def _bearable(request: DataRequest, plan: Plan, results: Collection[rows.Result]) -> None:
     """An OmrError where so many rows are malformed that it is no accident."""
+    lost, total = sum(result.lost for result in results), sum(shard.take for shard in plan.shards)
     if lost > plan.bearable:
-        total = sum(shard.take for shard in plan.shards)
+        worst = max(results, key=lambda result: result.lost).rejected[0]
         raise OmrError(
-            f"{request.folder}: {lost:,} of {total:,} rows are malformed so far ({example}); BAD_ROWS=skip"
-            f" leaves out {BEARABLE:.0%} at most: {request.remedy}"
+            f"{request.folder}: {lost:,} of {total:,} rows are malformed so far ({worst.file}:"
+            f" {worst.reason}); BAD_ROWS=skip leaves out {BEARABLE:.0%} at most: {request.remedy}"
         )
 
 
 def finish(request: DataRequest, plan: Plan) -> files.Json:
     """Mix what all parts formatted (what is torn is formatted again) and write it down."""
     made, mixed = request.work / "made.json", request.work / mixing.PART
+    results = {name: rows.Result.of(scratch.done(request.work, name)) for name in plan.names}
+    _bearable(request, plan, results.values())  # of all parts together
+    if not any(result.kept for result in results.values()):
+        advice = "give a larger LIMIT" if request.limit else request.remedy
+        raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
     torn = Counter()
     while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:
@@ -255,22 +259,20 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
             with process_pool.workers(request.means.workers) as workers:
                 format_part(request, plan, workers, {})
             continue
-        if not facts.rows:
-            advice = "give a larger LIMIT" if request.limit else request.remedy
-            raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
         manifest_of(request.output).unlink(missing_ok=True)  # of an older output that is replaced now
         files.write_json(made, asdict(facts))
     if mixed.exists():
         mixed.replace(request.output)
         files.sync(request.output.parent)
-    _write(request, plan, files.read_json(made))
+    _write(request, plan, results, files.read_json(made))
     shutil.rmtree(request.work)
     return manifest.read(request.output)
 
 
-def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
+def _write(
+    request: DataRequest, plan: Plan, results: dict[str, rows.Result], facts: dict[str, object]
+) -> None:
     """The manifest, last, and the list of rejects before it."""
-    results = {name: rows.Result.of(scratch.done(request.work, name)) for name in plan.names}
     rejects = [
         json.dumps(asdict(r), ensure_ascii=False) for result in results.values() for r in result.rejected
     ]
@@ -278,8 +280,6 @@ def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
         files.write_text(request.rejects, "\n".join([*rejects, ""]))
     else:
         request.rejects.unlink(missing_ok=True)
-    columns = dict.fromkeys(column for shard in plan.shards for column in shard.left_out)
-    left_out = {column: [s.name for s in plan.shards if column in s.left_out] for column in columns}
     known = {s.name: {**s.facts, "rows": s.rows, "sha256": results[s.name].sha256} for s in plan.shards}
     published = request.corpus.source
     brought = f"{published.repo}@{published.revision}" if published else "omr/tiny/corpus.py"
@@ -290,7 +290,7 @@ def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
         **facts,
         splits=rows.by_split((shard.split, results[shard.name]) for shard in plan.shards),
         unlike_published=request.unlike_published(plan.counts),
-        columns_left_out=left_out,
+        columns_left_out=plan.left_out,
         source=str(request.raw or brought),
         shards=known,
         prompts={split: asdict(compiled) for split, compiled in plan.prompts.items()},
