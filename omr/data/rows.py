@@ -163,10 +163,8 @@ def plain(batch: "pa.RecordBatch") -> "pa.RecordBatch":
     """The batch with every text as Arrow's `string` and the flag as `bool`, however the file stores them."""
     import pyarrow as pa
 
-    columns = [
-        c.cast(pa.bool_() if f.name == FLAG else pa.string())
-        for f, c in zip(batch.schema, batch.columns, strict=True)
-    ]
+    kinds = [pa.bool_() if name == FLAG else pa.string() for name in batch.schema.names]
+    columns = [c if c.type == k else c.cast(k) for c, k in zip(batch.columns, kinds, strict=True)]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
