@@ -117,7 +117,7 @@ def limit(raw: Path, size: int, workers: int, scratch: Path) -> tuple[float, flo
 
 def ours(raw: Path, tokenizer: Path, words: dict[str, str | int]) -> list[str | Path]:
     """The command line of our data stage."""
-    options = {"RAW": raw, "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
+    options = {"RAW": raw, "ALLOW": "rows", "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
     return [
         sys.executable,
         ROOT / "bin" / "data.py",

@@ -98,6 +98,9 @@ SETTINGS = {
         _request("OVERRIDES", "extra NeMo-RL keys: a.b=c d.e=f", of_run=True),
         _number("SHARDS", "tasks of the data stage on Slurm", "1"),
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
+        _request(
+            "ALLOW", "rows: a corpus with other counts of rows than the published ones", choices=("rows",)
+        ),
         _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
         _request(

@@ -4,9 +4,8 @@ A worker needs neither transformers nor nemo-skills, unless a prompt could not b
 """
 
 import functools
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from omr import files, recipe
 from omr.data import corpus, json_lines, lengths, prompts, rows, scratch
 from omr.data.corpus import Shard
 from omr.data.prompts import Compiled
+from omr.data.rows import Reject, Result
 from omr.errors import OmrError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SAMPLE = 16  # rows of each shard whose lines are proved
+SHORT = "it has fewer rows than its footer says"
 BATCH = 2_000_000  # bytes of text at a time: small enough for the processor's cache, large enough for columns
 
 
@@ -39,41 +40,8 @@ class Job:
     compiled: dict[str, Compiled]
     tokenizer: Path | None  # tokenizer.json of the length filter
     slow: Path | None = None  # folder of the prompt tokenizer, for a prompt that is not exact
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Malformed rows that BAD_ROWS=skip leaves out."""
-
-    file: str
-    row_group: int | None  # None: the file as a whole
-    row: int  # the first one, in the file
-    rows: int
-    reason: str
-
-
-@dataclass
-class Result(rows.Tally):
-    """What became of a shard's rows."""
-
-    rejected: list[Reject] = field(default_factory=list)
-    sha256: str = ""
-
-    @property
-    def bad(self) -> int:
-        """Rows that were left out because they are malformed."""
-        return sum(entry.rows for entry in self.rejected)
-
-    def facts(self) -> files.Json:
-        """As JSON keeps it (see `of`)."""
-        rejected = [asdict(entry) for entry in self.rejected]
-        return {**vars(self), "dropped": dict(self.dropped), "rejected": rejected}
-
-    @staticmethod
-    def of(facts: files.Json) -> "Result":
-        """From `facts`, as they come back from JSON."""
-        rejected = [Reject(**entry) for entry in facts["rejected"]]
-        return Result(**{**facts, "dropped": Counter(facts["dropped"]), "rejected": rejected})
+    bearable: int = 10  # malformed rows that BAD_ROWS=skip leaves out, at most
+    remedy: str = corpus.ANEW  # what brings a whole copy of a shard
 
 
 @dataclass(frozen=True)
@@ -96,16 +64,9 @@ class Chunk:
 class Damaged(Exception):
     """A row group cannot be read from `row` (in the group) on."""
 
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(f"cannot be read ({reason})")
-        self.row = row
-
-
-def _damage(row: int, error: Exception) -> Damaged:
-    """What a library's error says of the file; an error of the disk says nothing of it, and is raised."""
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
-    return Damaged(row, corpus.first_line(error))
+    def __init__(self, row: int, error: Exception) -> None:
+        super().__init__(f"cannot be read ({rows.first_line(error)})")
+        self.row, self.error = row, error
 
 
 def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> Result:
@@ -155,31 +116,27 @@ class _Formatter:
 
     def chunks(self, take: int) -> Iterator[Chunk]:
         """The first `take` rows of the shard, without those that the round's cheap columns leave out."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
-            file = pq.ParquetFile(self.shard.path, pre_buffer=False, buffer_size=1 << 20)
-        except (pa.ArrowException, OSError) as error:
-            self.reject(None, 0, 0, f"cannot be read as parquet ({corpus.first_line(error)})")
+        if fault := corpus.footer(self.shard.path).fault:
+            self.result.read += take
+            self.reject(None, 0, take, fault)
             return
-        with file:
-            if fault := rows.schema_fault(file.schema_arrow):
-                self.reject(None, 0, min(take, file.metadata.num_rows), fault)
-                return
+        with pq.ParquetFile(self.shard.path, pre_buffer=False, buffer_size=1 << 20) as file:
             first = 0  # row of the group
             for group in range(file.num_row_groups):
                 count = min(file.metadata.row_group(group).num_rows, take - first)
-                if count <= 0:
-                    break
+                if not count:  # an empty group, or all that are wanted are read
+                    continue
                 self.result.read += count
                 keep = None
                 try:
                     keep = self.wanted(file, group, first, count)
                     yield from read(file, group, first, keep)
                 except Damaged as damage:
-                    lost = count if keep is None else int(keep[damage.row :].sum())
-                    self.reject(group, first + damage.row, lost, str(damage))
+                    corpus.refuse_disk_error(self.shard.path, damage.error)
+                    gone = count if keep is None else int(keep[damage.row :].sum())
+                    self.reject(group, first + damage.row, gone, str(damage), count - damage.row)
                 first += count
 
     def wanted(self, file: "pq.ParquetFile", group: int, first: int, count: int) -> "np.ndarray":
@@ -188,14 +145,15 @@ class _Formatter:
         Where the round filters, its cheap columns are read for it, before any text.
         """
         import numpy as np
-        import pyarrow as pa
 
         if not self.filtered:
             return np.ones(count, bool)
         try:
             table = file.read_row_group(group, columns=[rows.SOURCE, rows.RATE], use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise _damage(0, error) from None
+            if len(table) < count:
+                raise OSError(SHORT)
+        except rows.reading_errors() as error:
+            raise Damaged(0, error) from None
         batch = rows.plain(table.slice(0, count).combine_chunks().to_batches()[0])
         keep, bad = rows.candidates(self.job.corpus, batch, self.result)
         for entry in bad:
@@ -230,12 +188,18 @@ class _Formatter:
             self.reject(chunk.group, int(chunk.numbers[entry.row]), 1, entry.reason)
         return chunk.only(~np.isin(np.arange(len(chunk.batch)), [entry.row for entry in bad]))
 
-    def reject(self, group: int | None, row: int, count: int, reason: str) -> None:
-        """`count` rows from `row` (in the file) on are malformed: list them, or stop with an OmrError."""
+    def reject(self, group: int | None, row: int, count: int, reason: str, lost: int | None = None) -> None:
+        """`count` rows from `row` (in the file) on are malformed: list them, or stop with an OmrError.
+
+        Against the limit of BAD_ROWS=skip counts what is `lost`, where the filter's part of it is not known.
+        """
+        lost = count if lost is None else lost
         if not self.job.skip:
             place = "" if group is None else f" row group {group}, row {row}:"
-            raise OmrError(f"{self.shard.path}:{place} {reason}; bring a better copy, or set BAD_ROWS=skip")
+            skip = ", or BAD_ROWS=skip leaves it out" if lost <= self.job.bearable else ""
+            raise OmrError(f"{self.shard.path}:{place} {reason}; {self.job.remedy}{skip}")
         self.result.rejected.append(Reject(self.shard.name, group, row, count, reason))
+        self.result.lost += lost
 
 
 @functools.lru_cache(maxsize=1)
@@ -260,13 +224,15 @@ def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> 
         try:  # around the reading alone: what fails elsewhere is no damage of the file
             batch = next(batches)
         except StopIteration:
+            damage = Damaged(start, OSError(SHORT)) if start < len(keep) else None
             break
-        except (pa.ArrowException, OSError) as error:
-            damage = _damage(start, error)
+        except rows.reading_errors() as error:
+            damage = Damaged(start, error)
             break
         wanted = np.flatnonzero(keep[start : start + len(batch)])
         if len(wanted):
-            kept = rows.plain(batch if len(wanted) == len(batch) else batch.take(pa.array(wanted)))
+            kept = rows.plain(batch)
+            kept = kept if len(wanted) == len(batch) else kept.take(pa.array(wanted))
             held.append(Chunk(group, wanted + (first + start), kept))
         start += len(batch)
         if sum(chunk.batch.nbytes for chunk in held) > BATCH // 2:
@@ -281,7 +247,7 @@ def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> 
 def _batches(file: "pq.ParquetFile", group: int, count: int) -> "Iterator[pa.RecordBatch]":
     """The first `count` rows of a row group in batches of about BATCH bytes."""
     meta = file.metadata.row_group(group)
-    each = max(1, int(BATCH * meta.num_rows / max(1, meta.total_byte_size)))
+    each = max(1, min(count, int(BATCH * meta.num_rows / max(1, meta.total_byte_size))))
     columns, left = list(rows.COLUMNS), count
     for batch in file.iter_batches(each, row_groups=[group], columns=columns, use_threads=False):
         yield batch.slice(0, left)

@@ -8,12 +8,14 @@ fills every row itself, which is slow, and right. That a template of the publish
 shown in tests/data/test_prompts.py, with a text that refuses to be looked at.
 """
 
+import hashlib
+import json
 import string
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from omr import recipe, settings
+from omr import files, recipe, settings
 from omr.errors import OmrError, RequestError
 from omr.files import Json
 
@@ -27,6 +29,20 @@ EXAMPLES = (
     *("", " ", " blanks around it \n", "two\n\n\nlines", "no", "# {problem} {{ x }} {% y %}"),
     *("<think>\nfirst\n</think>\n\nthen", "<tool_call>\n{}\n</tool_call>", "<|im_end|>\n<|im_start|>user\n"),
 )
+
+TOKENIZER_FILES = (
+    *("tokenizer*", "*vocab*", "merges.txt"),
+    *("chat_template*", "special_tokens_map.json", "added_tokens.json"),
+)
+
+
+@dataclass(frozen=True)
+class TokenizerSource:
+    """Where a tokenizer comes from."""
+
+    setting: str  # the user's word for a folder of it
+    folder: Path | None  # None: the tiny one, which no folder holds
+    pin: recipe.Pin | None  # what is brought into the folder; None where the folder is the user's
 
 
 class Prompt(Protocol):
@@ -82,6 +98,15 @@ def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> "PreTrainedTokenize
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def identity(folder: Path) -> str:
+    """What a folder's tokenizer is, whoever brought it there."""
+    names = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
+    if "tokenizer_config.json" not in names:
+        raise RequestError(f"{folder}: has no tokenizer_config.json; name a folder with a whole tokenizer")
+    hashes = {name: files.sha256(folder / name) for name in names}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def load(corpus: recipe.Corpus, split: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
@@ -188,7 +213,7 @@ def prove(compiled: Compiled, prompt: Prompt, rows: list[tuple[dict[str, str | i
     """An OmrError at the first row (values, solution) that the prompt itself fills otherwise."""
     for values, solution in rows:
         if fault := _fault(compiled, prompt, values, solution):
-            raise OmrError(fault)
+            raise OmrError(f"{fault}; its chat template looks into texts: set TOKENIZER to the recipe's own")
 
 
 def _fault(compiled: Compiled, prompt: Prompt, values: dict[str, str | int], solution: str) -> str | None:

@@ -10,25 +10,15 @@ from pathlib import Path
 from omr import files, manifest, recipe
 from omr.data import corpus, mixing, prompts
 from omr.data.corpus import PlannedShard
-from omr.errors import RequestError
+from omr.data.prompts import TokenizerSource
+from omr.errors import RequestError, choose, listing
 from omr.files import Json
 from omr.settings import pins
 from omr.workspace import Workspace, manifest_of
 
+BEARABLE = 0.01  # share of malformed rows that BAD_ROWS=skip leaves out; more is no accident
+PLAN = 2  # form of plan.json
 FORMAT = 1  # of the lines' bytes and of the mix; a new number makes every file anew
-TOKENIZER_FILES = (
-    *("tokenizer*", "*vocab*", "merges.txt"),
-    *("chat_template*", "special_tokens_map.json", "added_tokens.json"),
-)
-
-
-@dataclass(frozen=True)
-class TokenizerSource:
-    """Where a tokenizer comes from."""
-
-    setting: str  # the user's word for a folder of it
-    folder: Path | None  # None: the tiny one, which no folder holds
-    pin: recipe.Pin | None  # what is brought into the folder; None where the folder is the user's
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,7 @@ class DataRequest:
     tokenizer: Path | None  # folder; None: the published one of the prompts
     length_tokenizer: Path | None  # folder; None: the published one of the length filter
     skip: bool  # leave malformed rows out instead of stopping
+    allow_rows: bool  # ALLOW=rows: other rows than the published ones are meant
     means: mixing.Means
 
     @property
@@ -62,6 +53,30 @@ class DataRequest:
     def folder(self) -> Path:
         """Where the parquet is."""
         return self.raw or self.workspace.raw(self.corpus.name)
+
+    @property
+    def remedy(self) -> str:
+        """What brings a whole copy of a file of the corpus."""
+        if self.raw:
+            return corpus.ANEW
+        return (
+            "remove it: make data brings it anew" if self.corpus.source else "FORCE=1 writes the corpus anew"
+        )
+
+    def unlike_published(self, counts: dict[str, int]) -> dict[str, dict[str, int]]:
+        """The splits that have not the published count of rows; none under a LIMIT, which asks for less."""
+        pairs = {} if self.limit else {s: (n, self.corpus.rows[s]) for s, n in counts.items()}
+        return {s: {"rows": n, "published": known} for s, (n, known) in pairs.items() if n != known}
+
+    def refuse_other_rows(self, counts: dict[str, int]) -> None:
+        """A RequestError where the splits' counts of rows are not the published ones, without ALLOW=rows."""
+        if (other := self.unlike_published(counts)) and not self.allow_rows:
+            said = [
+                f"{s} has {n['rows']:,} rows, not the published {n['published']:,}" for s, n in other.items()
+            ]
+            raise RequestError(
+                f"{self.folder}: {listing(said, 'and')}; {self.remedy}, or ALLOW=rows takes these"
+            )
 
     @property
     def counts_tokens(self) -> bool:
@@ -104,6 +119,23 @@ class Plan:
         """The shards' names, in the published order."""
         return [shard.name for shard in self.shards]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each split."""
+        splits = dict.fromkeys(shard.split for shard in self.shards)
+        return {split: sum(s.rows for s in self.shards if s.split == split) for split in splits}
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """The columns that are no part of a row, and the shards that have them."""
+        columns = dict.fromkeys(column for shard in self.shards for column in shard.left_out)
+        return {column: [s.name for s in self.shards if column in s.left_out] for column in columns}
+
+    @property
+    def bearable(self) -> int:
+        """So many malformed rows BAD_ROWS=skip leaves out."""
+        return max(10, int(BEARABLE * sum(shard.take for shard in self.shards)))
+
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         compiled = {split: asdict(value) for split, value in self.prompts.items()}
@@ -134,6 +166,7 @@ def request(
     tokenizer: str | None = None,
     length_tokenizer: str | None = None,
     bad_rows: str = "stop",
+    allow: str | None = None,
     workers: int | None = None,
     memory: str | None = None,
 ) -> DataRequest:
@@ -147,8 +180,8 @@ def request(
     if (seed or limit) and not name:
         word = f"SEED={seed}" if seed else f"LIMIT={limit}"
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
-    if bad_rows not in ("stop", "skip"):
-        raise RequestError(f"BAD_ROWS={bad_rows} is unknown; choose stop or skip")
+    skip = choose("BAD_ROWS", bad_rows, ("stop", "skip")) == "skip"
+    allow_rows = allow is not None and choose("ALLOW", allow, ("rows",)) == "rows"
     # The tiny corpus brings its own tokenizer: what .env says of the real ones is not meant for it.
     folders = {
         "raw": _folder("RAW", raw),
@@ -158,15 +191,15 @@ def request(
     splits = recipe.modes(modes)
     means = mixing.means(workers, memory)
     mixing.need_shuf()
-    skip = bad_rows == "skip"
-    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, skip=skip, means=means)
+    words = {"skip": skip, "allow_rows": allow_rows, "means": means}
+    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, **words)
 
 
 def _folder(setting: str, value: str | None) -> Path | None:
     """A folder that the user names; a RequestError where there is none."""
     path = Path(value).expanduser().absolute() if value else None
     if path and not path.is_dir():
-        raise RequestError(f"{setting}={value}: no such folder")
+        raise RequestError(f"{setting}={value}: no such folder; name one that is there, or unset {setting}")
     return path
 
 
@@ -210,31 +243,30 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
     if made is None:
         return None
     known = made["shards"]
-    if request.folder.exists() and any(request.folder.rglob("*.parquet")):
-        found = corpus.shards(request.folder, request.modes, partial=bool(request.limit))
+    if request.raw and any(request.raw.rglob("*.parquet")):
+        found = corpus.shards(request.raw, request.modes, bool(request.limit), request.remedy)
         if request.limit:  # shards beyond the limit decide nothing
             found = [shard for shard in found if shard.name in known]
         known = corpus.hashes(found, known)
+    elif request.raw is None:
+        there = [
+            (split, path) for split in request.modes for path in corpus.listed(request.folder, split).values()
+        ]
+        found = [corpus.Shard.at(split, path) for split, path in there if path.name in known]
+        known = known | corpus.hashes(found, known)
     identities = made["inputs"]["tokenizers"] | {
-        word: identity(source.folder)
+        word: prompts.identity(source.folder)
         for word, source in request.tokenizers.items()
         if source.folder and source.folder.exists()
     }
     made = manifest.finished(request.output, inputs(request, known, identities))
+    request.refuse_other_rows({split: facts["read"] for split, facts in made["splits"].items()})
     if any(known[name]["mtime_ns"] != facts["mtime_ns"] for name, facts in made["shards"].items()):
         # The same bytes at another time: not to be read again the next time.
         made["shards"] = {name: made["shards"][name] | known[name] for name in made["shards"]}
         files.write_json(manifest_of(request.output), made)
     shutil.rmtree(request.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
-
-
-def identity(folder: Path) -> str:
-    """What a folder's tokenizer is, whoever brought it there."""
-    names = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
-    if "tokenizer_config.json" not in names:
-        raise RequestError(f"{folder}: has no tokenizer_config.json; name a folder with a whole tokenizer")
-    return _digest({name: files.sha256(folder / name) for name in names})
 
 
 def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
@@ -247,7 +279,7 @@ def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
         lines.append(f"# omr/tiny/corpus.py writes {request.folder}")
     for source in request.tokenizers.values():
         if source.pin:
-            lines.append(command(source.pin, "model", TOKENIZER_FILES, source.folder))
+            lines.append(command(source.pin, "model", prompts.TOKENIZER_FILES, source.folder))
     kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
     lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
     means = request.means
@@ -261,5 +293,8 @@ def summary(path: Path, made: Json) -> str:
     rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())
     if rejected:
         parts.append(f"{rejected:,} malformed left out")
+    parts += [f"column {name} left out" for name in made.get("columns_left_out", ())]
+    if other := made.get("unlike_published"):
+        parts += [f"published {split} {counts['published']:,}" for split, counts in other.items()]
     size, digest = files.human(made["size"]), made["sha256"][:12]
     return f"{path}: {made['rows']:,} rows, {size} ({', '.join(parts)}), sha256 {digest}…"

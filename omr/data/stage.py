@@ -7,14 +7,14 @@ import json
 import operator
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import asdict
 
 from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
 from omr.data.corpus import PlannedShard, Shard
-from omr.data.request import TOKENIZER_FILES, DataRequest, Plan, finished, identity, inputs
+from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
 from omr.tiny import corpus as tiny
@@ -27,7 +27,6 @@ PACKAGES = (
     *("pyarrow", "numpy", "numba", "tokenizers", "transformers"),
     *("fastokens-b10", "nemo-skills", "huggingface_hub"),
 )
-BEARABLE = 0.01  # share of malformed rows that BAD_ROWS=skip leaves out; more is no accident
 Download = Callable[..., dict[str, files.Json]]
 
 
@@ -99,7 +98,7 @@ def bring(request: DataRequest, download: Download, force: bool) -> None:
     for tokenizer in request.tokenizers.values():
         if tokenizer.pin:
             advice = f"set {tokenizer.setting}= to a local copy"
-            download(tokenizer.pin, "model", TOKENIZER_FILES, tokenizer.folder, advice=advice)
+            download(tokenizer.pin, "model", prompts.TOKENIZER_FILES, tokenizer.folder, advice=advice)
 
 
 def _bring_some(request: DataRequest, download: Download) -> None:
@@ -113,7 +112,8 @@ def _bring_some(request: DataRequest, download: Download) -> None:
             got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
             if len(got) < count:
                 break
-            have = sum(process_pool.Child(corpus.row_counts, [folder / name for name in got]).result())
+            paths = [folder / name for name in got]
+            have = sum(process_pool.Child(corpus.row_counts, paths, request.remedy).result())
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -121,13 +121,14 @@ def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
 
     An earlier plan of the same inputs stays, with all that was done under it; another one is thrown away.
     """
-    tokenizers = {word: identity(s.folder) for word, s in request.tokenizers.items() if s.folder}
-    found = corpus.shards(request.folder, request.modes, partial=bool(request.limit))
+    tokenizers = {word: prompts.identity(s.folder) for word, s in request.tokenizers.items() if s.folder}
+    found = corpus.shards(request.folder, request.modes, bool(request.limit), request.remedy)
     wanted = inputs(request, {}, tokenizers)
     wanted["raw"] = [[str(shard.path), shard.size, shard.mtime_ns] for shard in found]
-    wanted["scratch"] = scratch.FORMAT
+    wanted["scratch"] = [scratch.FORMAT, PLAN]
     path = request.work / "plan.json"
     if plan := Plan.read(path, wanted):
+        _check(request, plan)
         return plan, {}
     shutil.rmtree(request.work, ignore_errors=True)
     request.work.mkdir(parents=True)
@@ -141,6 +142,7 @@ def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
     size = sum(shard.bytes * shard.take // max(1, shard.rows) for shard in shards)
     files.need_space(request.work, int(size * SCRATCH), f"mixing {request.output.name}")
     plan = Plan(wanted, tokenizers, compiled, scratch.how_many(size), shards)
+    _check(request, plan)
     plan.write(path)
     return plan, hashes
 
@@ -149,14 +151,15 @@ def _survey(
     request: DataRequest, found: list[Shard]
 ) -> tuple[dict[str, prompts.Compiled], list[PlannedShard]]:
     """Compiled prompts by split, and the shards with their rows; writes the length tokenizer's engine."""
-    shards = corpus.planned(found, request.limit, request.skip)
+    known = None if request.limit or request.allow_rows else request.corpus.rows
+    shards = corpus.planned(found, request.limit, request.skip, known, request.remedy)
     sources = request.tokenizers
     tokenizer = prompts.tokenizer(request.corpus, sources["prompt"].folder)
     compiled = {}
     for split in dict.fromkeys(shard.split for shard in found):
         prompt = prompts.load(request.corpus, split, tokenizer)
         compiled[split] = prompts.compile(prompt)
-        whole = [shard for shard in shards if shard.split == split and shard.rows]
+        whole = [shard for shard in shards if shard.split == split and shard.rows and not shard.fault]
         if compiled[split].exact:
             counted = request.corpus.prompts[split].execution_count
             for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
@@ -168,6 +171,13 @@ def _survey(
         counting = prompts.tokenizer(request.corpus, sources["length"].folder)
         lengths.export(counting, request.work / LENGTH)
     return compiled, shards
+
+
+def _check(request: DataRequest, plan: Plan) -> None:
+    """Refuse a plan of other rows than the published ones, or one that has lost too many already."""
+    request.refuse_other_rows(plan.counts)
+    rejects = [rows.Reject(s.name, None, 0, s.take, s.fault) for s in plan.shards if s.fault]
+    _bearable(request, plan, [rows.Result(rejected=[reject], lost=reject.rows) for reject in rejects])
 
 
 def format_part(
@@ -182,8 +192,8 @@ def format_part(
     job, todo = _job(request, plan), plan.shards[part::parts]
     done = {shard.name: facts for shard in todo if (facts := scratch.done(request.work, shard.name))}
     left = [shard for shard in todo if shard.name not in done]
-    bad = sum(formatting.Result.of(facts).bad for facts in done.values())
-    _bearable(request, plan, bad)
+    results = [rows.Result.of(facts) for facts in done.values()]
+    _bearable(request, plan, results)
     progress = Progress("formatting", sum(shard.size for shard in todo))
     progress.start(progress.total - sum(shard.size for shard in left))
     # Large shards first, so that the last ones to finish are small.
@@ -192,8 +202,8 @@ def format_part(
     while waiting:
         ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
         for future in ended:
-            bad += future.result().bad
-            _bearable(request, plan, bad)
+            results.append(future.result())
+            _bearable(request, plan, results)
             progress.add(waiting.pop(future).size)
         progress.add(0)
     progress.close()
@@ -211,22 +221,30 @@ def _job(request: DataRequest, plan: Plan) -> formatting.Job:
         compiled=plan.prompts,
         tokenizer=request.work / LENGTH if request.counts_tokens else None,
         slow=request.tokenizers["prompt"].folder,
+        bearable=plan.bearable,
+        remedy=request.remedy,
     )
 
 
-def _bearable(request: DataRequest, plan: Plan, bad: int) -> None:
+def _bearable(request: DataRequest, plan: Plan, results: Collection[rows.Result]) -> None:
     """An OmrError where so many rows are malformed that it is no accident."""
-    rows = sum(shard.take for shard in plan.shards)
-    if bad > max(10, BEARABLE * rows):
+    lost, total = sum(result.lost for result in results), sum(shard.take for shard in plan.shards)
+    if lost > plan.bearable:
+        worst = max(results, key=lambda result: result.lost).rejected[0]
         raise OmrError(
-            f"{request.folder}: {bad:,} of {rows:,} rows are malformed so far; BAD_ROWS=skip leaves out"
-            f" {BEARABLE:.0%} at most, bring a better copy of the corpus"
+            f"{request.folder}: {lost:,} of {total:,} rows are malformed so far ({worst.file}:"
+            f" {worst.reason}); BAD_ROWS=skip leaves out {BEARABLE:.0%} at most: {request.remedy}"
         )
 
 
 def finish(request: DataRequest, plan: Plan) -> files.Json:
     """Mix what all parts formatted (what is torn is formatted again) and write it down."""
     made, mixed = request.work / "made.json", request.work / mixing.PART
+    results = {name: rows.Result.of(scratch.done(request.work, name)) for name in plan.names}
+    _bearable(request, plan, results.values())  # of all parts together
+    if not any(result.kept for result in results.values()):
+        advice = "give a larger LIMIT" if request.limit else request.remedy
+        raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
     torn = Counter()
     while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:
@@ -241,21 +259,20 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
             with process_pool.workers(request.means.workers) as workers:
                 format_part(request, plan, workers, {})
             continue
-        if not facts.rows:
-            raise OmrError(f"{request.folder}: no row is left for {request.output.name}; look at its filter")
         manifest_of(request.output).unlink(missing_ok=True)  # of an older output that is replaced now
         files.write_json(made, asdict(facts))
     if mixed.exists():
         mixed.replace(request.output)
         files.sync(request.output.parent)
-    _write(request, plan, files.read_json(made))
+    _write(request, plan, results, files.read_json(made))
     shutil.rmtree(request.work)
     return manifest.read(request.output)
 
 
-def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
+def _write(
+    request: DataRequest, plan: Plan, results: dict[str, rows.Result], facts: dict[str, object]
+) -> None:
     """The manifest, last, and the list of rejects before it."""
-    results = {name: formatting.Result.of(scratch.done(request.work, name)) for name in plan.names}
     rejects = [
         json.dumps(asdict(r), ensure_ascii=False) for result in results.values() for r in result.rejected
     ]
@@ -271,7 +288,9 @@ def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
         request.output,
         inputs(request, known, plan.tokenizers),
         **facts,
-        splits=_by_split(plan, results),
+        splits=rows.by_split((shard.split, results[shard.name]) for shard in plan.shards),
+        unlike_published=request.unlike_published(plan.counts),
+        columns_left_out=plan.left_out,
         source=str(request.raw or brought),
         shards=known,
         prompts={split: asdict(compiled) for split, compiled in plan.prompts.items()},
@@ -279,22 +298,3 @@ def _write(request: DataRequest, plan: Plan, facts: dict[str, object]) -> None:
         tokenizers={word: f"{pin.repo}@{pin.revision}" for word, pin in pins.items()},
         versions=manifest.versions(*PACKAGES) | {"shuf": mixing.shuf_version()},
     )
-
-
-def _by_split(plan: Plan, results: dict[str, formatting.Result]) -> dict[str, files.Json]:
-    """Rows read and kept, dropped by the filter and rejected as malformed (each by reason), per split."""
-    splits: dict[str, files.Json] = {}
-    for shard in plan.shards:
-        result = results[shard.name]
-        split = splits.setdefault(
-            shard.split, dict(read=0, kept=0, dropped=Counter(), rejected=Counter(), two_digits=0)
-        )
-        for key in ("read", "kept", "two_digits"):
-            split[key] += getattr(result, key)
-        split["dropped"].update(result.dropped)
-        for reject in result.rejected:
-            split["rejected"][reject.reason] += reject.rows
-    for split in splits.values():
-        for key in ("dropped", "rejected"):
-            split[key] = {reason: count for reason, count in sorted(split[key].items()) if count}
-    return splits

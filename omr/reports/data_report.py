@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omr.data import lengths, prompts, statistics
-from omr.data.request import TOKENIZER_FILES
+from omr.data.prompts import TOKENIZER_FILES
 from omr.data.statistics import PERCENTILES, Lengths, SplitLengths
 from omr.errors import OmrError
 from omr.files import human, write_text

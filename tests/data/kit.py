@@ -24,6 +24,8 @@ OURS = (
     "SEED",
     "LIMIT",
     "MODES",
+    "BAD_ROWS",
+    "ALLOW",
     "FORCE",
 )
 

@@ -38,6 +38,20 @@ SCHEMA = pa.schema([(name, pa.string()) for name in rows.TEXTS] + [("used_in_kag
         (SCHEMA.set(0, pa.field("expected_answer", pa.large_string())), None),
         (SCHEMA.set(1, pa.field("problem_type", pa.dictionary(pa.int32(), pa.string()))), None),
         (pa.schema(list(reversed(list(SCHEMA)))), None),
+        (SCHEMA.set(0, pa.field("expected_answer", pa.string_view())), None),
+        (SCHEMA.set(0, pa.field("expected_answer", pa.dictionary(pa.int8(), pa.large_string()))), None),
+        (SCHEMA.set(0, pa.field("expected_answer", pa.json_(pa.string()))), None),
+        (SCHEMA.set(0, pa.field("expected_answer", pa.null())), None),
+        (SCHEMA.set(8, pa.field("used_in_kaggle", pa.null())), None),
+        (SCHEMA.append(pa.field("__index_level_0__", pa.int64())), None),
+        (
+            SCHEMA.append(pa.field("__index_level_0__x", pa.int64())),
+            "column __index_level_0__x is not in the",
+        ),
+        (SCHEMA.append(pa.field("problem", pa.string())), "column problem is there 2 times"),
+        (SCHEMA.set(5, pa.field("problem", pa.null())), "column problem is null in every row"),
+        (SCHEMA.set(5, pa.field("problem", pa.list_(pa.string()))), "column problem is list<"),
+        (pa.schema([]), "has no columns"),
         (SCHEMA.remove(5), "column problem is missing"),
         (rename(SCHEMA, "generated_solution", "solution"), "column generated_solution is missing"),
         (SCHEMA.set(5, pa.field("problem", pa.int64())), "column problem is int64, not text"),
@@ -70,6 +84,14 @@ def test_the_filter_reads_pass_rates_as_float_does():
     others = len(RATES) + len(NO_RATES)
     over = sum(not stays for rate, stays in RATES.items() if rate != "n/a")
     assert tally.dropped == {"source": 2 * others, "pass rate n/a": 2, "pass rate": 2 * over}
+
+
+def test_a_pass_rate_that_is_no_text_is_malformed():
+    rates = pa.array([b"0.1", b"\xff", "\u0660.\u0662".encode()], pa.binary()).view(pa.string())
+    sources = [OLYMPIADS[0]] * 3
+    mask, bad = rows.candidates(CORPUS, batch(problem_source=sources, pass_rate_72b_tir=rates), rows.Tally())
+    assert mask.tolist() == [True, False, True]  # float() reads the digits of any script
+    assert bad == [rows.Bad(1, "pass rate is not UTF-8")]
 
 
 def test_executions_as_the_recipe_reads_them():
@@ -198,11 +220,19 @@ def test_a_prompt_that_is_not_exact_fills_every_row_itself():
 
 
 def test_texts_however_they_are_stored():
-    stored = pa.RecordBatch.from_arrays(
-        [pa.array(["a", None], pa.large_string()), pa.array(["x", "x"]).dictionary_encode()], names=["p", "q"]
+    stored = pa.RecordBatch.from_pydict(
+        {
+            "large": pa.array(["a", None], pa.large_string()),
+            "view": pa.array(["a", None], pa.string_view()),
+            "categories": pa.array(["x", "x"]).dictionary_encode(),
+            "json": pa.array(["1", None], pa.json_(pa.string())),
+            "nulls": pa.nulls(2),
+            rows.FLAG: pa.nulls(2),
+        }
     )
-    assert rows.plain(stored).to_pydict() == {"p": ["a", None], "q": ["x", "x"]}
-    assert {str(kind) for kind in rows.plain(stored).schema.types} == {"string"}
+    plain = rows.plain(stored)
+    assert plain.to_pydict() == {**stored.to_pydict(), "json": ["1", None]}
+    assert [str(kind) for kind in plain.schema.types] == [*5 * ["string"], "bool"]
 
 
 def test_the_prompt_table_asks_for_counts_of_tir_alone():

@@ -145,7 +145,8 @@ def test_against_nemo_skills(real, round_key, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     tokenizer = real / "tokenizer"
-    words = ("--raw", real / "raw", "--tokenizer", tokenizer, "--length_tokenizer", tokenizer)
+    words = ("--raw", real / "raw", "--allow", "rows")
+    words += ("--tokenizer", tokenizer, "--length_tokenizer", tokenizer)
     process(tmp_path / "ours", *words, *words_of(round_key))
     command = [
         sys.executable,

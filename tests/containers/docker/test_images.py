@@ -20,6 +20,7 @@ from omr.containers import run as container
 from omr.models import convert
 from omr.request import TrainRequest
 from omr.run import frozen
+from omr.tiny import corpus as tiny
 from omr.tiny import model
 from omr.workspace import Workspace
 
@@ -198,12 +199,11 @@ def test_as_on_the_host_for_another_user(on_the_host, checkout, open_path):
 
 
 def many_rows(source: Path, target: Path, times: int) -> None:
-    """The shards of a corpus, `times` over, under names of their own."""
+    """A corpus of `times` the tiny one's rows in `source`, and links to its shards in `target`."""
+    counts = recipe.CORPORA["tiny"].rows
     target.mkdir()
-    for split in recipe.SPLITS:
-        shards = sorted(source.rglob(f"{split}-*.parquet")) * times
-        for number, shard in enumerate(shards):
-            (target / f"{split}-{number:05}-of-{len(shards):05}.parquet").symlink_to(shard)
+    for shard in tiny.write_corpus(source, rows={split: times * count for split, count in counts.items()}):
+        (target / shard.name).symlink_to(shard)
 
 
 def running(checkout, name="omr-data"):
@@ -219,10 +219,11 @@ def until(condition, seconds=60):
     return found
 
 
-def test_an_interrupt_stops_the_container_and_the_next_run_goes_on(on_the_host, checkout, tmp_path):
+def test_an_interrupt_stops_the_container_and_the_next_run_goes_on(tools, checkout, tmp_path):
     # Links to the shards, which lie elsewhere: the container has to see through them.
-    many_rows(on_the_host / "raw" / "tiny", tmp_path / "raw", 10)
-    words = ["make", "--directory", str(checkout.root), "data", "DATASET=tiny", f"RAW={tmp_path / 'raw'}"]
+    many_rows(tmp_path / "elsewhere", tmp_path / "raw", 10)
+    corpus = ("DATASET=tiny", f"RAW={tmp_path / 'raw'}", "ALLOW=rows")
+    words = ["make", "--directory", str(checkout.root), "data", *corpus]
     environ = {**checkout.environ, "RUNNER": "docker", "WORKSPACE": str(tmp_path / "ws")}
     output = tmp_path / "ws" / "data" / "tiny-round1.jsonl"
     process = subprocess.Popen(words, env=environ, start_new_session=True, stderr=subprocess.PIPE, text=True)
@@ -233,12 +234,8 @@ def test_an_interrupt_stops_the_container_and_the_next_run_goes_on(on_the_host, 
     assert process.returncode != 0 and "interrupted; run the same command again to go on" in said, said
     until(lambda: not running(checkout), 15)
     assert not output.exists()
-    checkout.make(
-        "data", "DATASET=tiny", f"RAW={tmp_path / 'raw'}", RUNNER="docker", WORKSPACE=str(tmp_path / "ws")
-    )
-    checkout.make(
-        "data", "DATASET=tiny", f"RAW={tmp_path / 'raw'}", RUNNER="host", WORKSPACE=str(tmp_path / "host")
-    )
+    checkout.make("data", *corpus, RUNNER="docker", WORKSPACE=str(tmp_path / "ws"))
+    checkout.make("data", *corpus, RUNNER="host", WORKSPACE=str(tmp_path / "host"))
     assert filecmp.cmp(output, tmp_path / "host" / "data" / output.name, shallow=False)
     assert [p.name for p in output.parent.iterdir() if p.is_dir()] == []
 
