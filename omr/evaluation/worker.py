@@ -27,41 +27,47 @@ def main(parent: int, cpu_seconds: float, wall_seconds: float, megabytes: int) -
     """Answer on stdout what comes on stdin, until it ends; `parent` is the process to end with."""
     _take_signals()
     _end_with(parent)
-    signal.setitimer(signal.ITIMER_REAL, START_SECONDS)
+    _set_timers(START_SECONDS, START_SECONDS)
     outcomes = _own_stdout()
     logging.disable()
     import math_verify
     import sympy
 
     del math_verify  # loaded before the first answer's clock begins
-    memory = _Memory.limited(megabytes)
+    memory = Memory.limited(megabytes)
+    _set_timers(0, 0)
     print("ready", file=outcomes, flush=True)
     for line in sys.stdin:
         expected, given = json.loads(line)
         for judge in (grading.published, grading.strict):
             sympy.core.random.seed(0)  # of the numbers that it tries in place of symbols
-            # CPU time, so that a busy machine changes no verdict; the other for what waits without working.
-            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-            signal.setitimer(signal.ITIMER_REAL, wall_seconds)
-            outcome = _outcome(judge, expected, given)
-            if (
-                outcome is Outcome.WRONG and memory.used() > 0.9
-            ):  # the libraries call a lack of memory unequal
-                outcome = Outcome.TIMEOUT
-            print(outcome, file=outcomes, flush=True)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+            _set_timers(cpu_seconds, wall_seconds)
+            print(outcome(judge, expected, given, memory), file=outcomes, flush=True)
+        _set_timers(0, 0)
         if memory.used() > 0.5:
             return  # the next answer is another process's, with all of its memory
 
 
-def _outcome(judge: Callable[[str, str], bool], expected: str, given: str) -> Outcome:
+def outcome(judge: Callable[[str, str], bool], expected: str, given: str, memory: "Memory") -> Outcome:
+    """What `judge` comes to; a lack of memory is a TIMEOUT, anything else that is raised WRONG."""
     try:
-        return Outcome.RIGHT if judge(expected, given) else Outcome.WRONG
+        if judge(expected, given):
+            return Outcome.RIGHT
     except MemoryError:
         return Outcome.TIMEOUT
     except Exception:  # a model may write anything, and what no library can read is no right answer
         return Outcome.WRONG
+    # The libraries take a lack of memory for a difference.
+    return Outcome.TIMEOUT if memory.used() > 0.9 else Outcome.WRONG
+
+
+def _set_timers(cpu_seconds: float, wall_seconds: float) -> None:
+    """End this process after so much work, or so much time for what waits without working; 0: never.
+
+    Work is CPU time, so that a busy machine changes no verdict.
+    """
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds)
 
 
 def _take_signals() -> None:
@@ -89,14 +95,14 @@ def _own_stdout() -> TextIO:
     return own
 
 
-class _Memory:
+class Memory:
     """The limit of this process's address space: what it has already, and so many bytes more."""
 
     def __init__(self, base: int, size: int) -> None:
         self._base, self._size = base, size
 
     @classmethod
-    def limited(cls, megabytes: int) -> "_Memory":
+    def limited(cls, megabytes: int) -> "Memory":
         """Set the limit; where the kernel does not tell how much there is already, there is none."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         memory = cls(_most_memory(), megabytes * 1_000_000)

@@ -59,7 +59,21 @@ PIECES = st.lists(
     st.sampled_from(
         [
             *"0123456789.,+-=/^_{}()[]%$ xyABE",
-            *(r"\frac \sqrt \pi \text{ \% \boxed{ \{ \} \\ \cdot \infty".split()),
+            *(
+                [
+                    r"\frac",
+                    r"\sqrt",
+                    r"\pi",
+                    r"\text{",
+                    r"\%",
+                    r"\boxed{",
+                    r"\{",
+                    r"\}",
+                    r"\\",
+                    r"\cdot",
+                    r"\infty",
+                ]
+            ),
         ]
     ),
     max_size=8,
