@@ -97,14 +97,22 @@ class Grader:
     def _process(self) -> "_Process":
         """This thread's process; a new one where there is none."""
         if getattr(self._mine, "process", None) is None:
-            with self._lock:
-                if self._closed:
-                    raise OmrError("grading was ended; run the same command again to go on")
-                process = _Process(self._limits)
-                self._processes.add(process)
-            process.wait_until_ready()
-            self._mine.process = process
+            self._mine.process = self._start() or self._start()
+        if self._mine.process is None:
+            raise OmrError("the grader does not start; is math-verify installed? run docker/venv train")
         return self._mine.process
+
+    def _start(self) -> "_Process | None":
+        """A process that is ready; None where it ended before."""
+        with self._lock:
+            if self._closed:
+                raise OmrError("grading was ended; run the same command again to go on")
+            process = _Process(self._limits)
+            self._processes.add(process)
+        if process.is_ready():
+            return process
+        self._forget(process)
+        return None
 
     def _forget(self, process: "_Process") -> int:
         """Leave a dead process; how it ended, as subprocess says it."""
@@ -137,11 +145,9 @@ class _Process:
             encoding="utf-8",
         )
 
-    def wait_until_ready(self) -> None:
-        """OmrError where it does not come so far."""
-        if self._process.stdout.readline() != "ready\n":
-            self.kill()
-            raise OmrError("the grader does not start; is math-verify installed? run docker/venv train")
+    def is_ready(self) -> bool:
+        """Wait until it is; False where it does not come so far."""
+        return self._process.stdout.readline() == "ready\n"
 
     def ask(self, expected: str, given: str) -> list[Outcome]:
         """The published outcome and the strict one; fewer where the process ended before."""

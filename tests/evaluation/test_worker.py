@@ -25,6 +25,4 @@ print(outcome(swallowed, "", "", memory), memory.used() > 0.9)
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells how much there is")
 def test_a_lack_of_memory_is_a_timeout_whoever_notices_it():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
-    assert done.stdout.split("\n") == ["right wrong True", "wrong", "timeout", "timeout True", ""], (
-        done.stderr
-    )
+    assert done.stdout.split("\n") == ["right wrong", "wrong", "timeout", "timeout True", ""]
