@@ -12,9 +12,9 @@ from omr.models import hub
 @cli.options("DATASET", "ROUND", "VARIANT", "MODES", "RAW", "SEED", "NAME", "LIMIT", "WORKERS", "MEMORY")
 @cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "ALLOW", "DRY_RUN", "FORCE")
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
-def main(part: str | None, dry_run: bool, force: bool, name: str | None, **words: str | int | None) -> None:
+def main(part: str | None, dry_run: bool, force: bool, **words: str | int | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
-    asked = request.request(cli.workspace(), name=cli.check_name(name), **words)
+    asked = request.request(cli.workspace(), **words)
     if dry_run:
         click.echo("\n".join(request.describe(asked, hub.command)))
         return

@@ -21,7 +21,7 @@ def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> N
     asked = recipe.round_(words["round"], words["variant"])
     stats = choose("STATS", words["stats"], ("full", "sample"))
     model = _model(words["model"], corpus.name)
-    name, splits = cli.check_name(words["name"]), recipe.modes(words["modes"])
+    name, splits = words["name"], recipe.modes(words["modes"])
     path = workspace.data(corpus.name, asked.key, splits, name)
     origin = manifest.read(path)
     if origin is None:

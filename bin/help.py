@@ -45,11 +45,15 @@ def values() -> list[str]:
         lines += ["", "Machine facts (.env.example explains them)" if machine else "Settings"]
         for setting in settings.SETTINGS.values():
             if setting.machine is machine:
-                value = settings.get(setting.name) or ""
+                value = os.environ.get(setting.name) or setting.default or ""
                 known = bool(os.environ.get(setting.name))
                 source = "" if not known else "given" if given.get(setting.name) else ".env"
                 shown = ("set" if value else "") if setting.secret else value
                 lines.append(f"  {setting.name:<17} {shown:<18} {source:<6} {setting.text}")
+                try:
+                    settings.get(setting.name)
+                except OmrError as error:
+                    note += ["", f"  {error}"]
     return lines + note
 
 

@@ -3,7 +3,6 @@
 import errno
 import functools
 import io
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from omr import libraries, recipe, settings
-from omr.errors import OmrError, RequestError, choose
+from omr.errors import OmrError, RequestError
 from omr.files import writable
 from omr.request import TrainRequest
 from omr.setting_table import Setting
@@ -55,7 +54,9 @@ class _Value(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
         if self.setting.kind == "number":
             return self.setting.number(str(value))
-        return choose(self.setting.name, value, self.setting.choices) if self.setting.choices else value
+        if value or self.setting.choices:
+            self.setting.check(value)
+        return value
 
 
 def workspace() -> Workspace:
@@ -63,13 +64,6 @@ def workspace() -> Workspace:
     root = Path(settings.get("WORKSPACE") or "").expanduser().absolute()
     writable(root)
     return Workspace(root)
-
-
-def check_name(name: str | None) -> str | None:
-    """NAME becomes part of file and job names: letters, digits, `.`, `_`, `-`, at most 40."""
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,39}", name):
-        raise RequestError(f"NAME={name} is no name; use up to 40 letters, digits, '.', '_' and '-'")
-    return name
 
 
 def run_options(function: Callable | None = None, *, optional: bool = False) -> Callable:
@@ -116,7 +110,7 @@ def _run(
     """The run that the user's words name; STEPS changes the result, so it needs a NAME."""
     if steps and not name:
         raise RequestError(f"STEPS={steps} makes another run than the recipe's; add NAME=… to set it apart")
-    return recipe.run(model, round, variant, steps, check_name(name))
+    return recipe.run(model, round, variant, steps, name)
 
 
 def aligned(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: bool = False) -> list[str]:

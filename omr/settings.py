@@ -11,14 +11,11 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from omr.errors import OmrError, RequestError, nearest
-from omr.setting_table import FOREIGN, FOREIGN_NAMES, SETTINGS
+from omr.setting_table import FOREIGN, FOREIGN_NAMES, ON, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 NEMO_RL_FOLDER = "/opt/nemo-rl"  # where the pinned image keeps NeMo-RL
 IMAGE_ENV = Path("/opt/omr/image.env")  # written by the Dockerfile; the code may stand elsewhere, mounted
-# A switch, on and off: click's own words (click.types.BoolParamType).
-ON = ("1", "true", "t", "yes", "y", "on")
-OFF = ("", "0", "false", "f", "no", "n", "off")
 
 
 def env_file(environ: MutableMapping[str, str] = os.environ) -> Path:
@@ -30,8 +27,8 @@ def read(path: Path) -> dict[str, str]:
     """Parse a .env file with python-dotenv's grammar, nothing interpolated.
 
     Its parser rather than its `dotenv_values`, which passes over what is wrong and knows no line numbers:
-    a line that does not parse, a key without a value, a key set twice or unknown: a RequestError
-    that names file and line.
+    a line that does not parse, a key without a value, a key set twice or unknown, a value that its setting
+    cannot have: a RequestError that names file and line.
     """
     from dotenv.parser import parse_stream
 
@@ -63,6 +60,8 @@ def read(path: Path) -> dict[str, str]:
             raise RequestError(f"{where}: {binding.key} is set already in line {first}; keep one")
         if "\0" in binding.value:
             raise RequestError(f"{where}: the value of {binding.key} has a NUL byte; remove it")
+        if binding.value and binding.key in SETTINGS:
+            SETTINGS[binding.key].check(binding.value, f"{where}: ")
         values[binding.key], lines[binding.key] = binding.value, line
     return values
 
@@ -89,8 +88,14 @@ def image_environment() -> dict[str, str]:
 
 
 def get(name: str) -> str | None:
-    """A setting's value after `load`: what is set, else its default; empty counts as unset."""
-    return os.environ.get(name) or SETTINGS[name].default
+    """A setting's value after `load`: what is set, else its default; empty counts as unset.
+
+    A RequestError for a value that the setting cannot have.
+    """
+    value = os.environ.get(name)
+    if value:
+        SETTINGS[name].check(value)
+    return value or SETTINGS[name].default
 
 
 def on(name: str) -> bool:
@@ -98,12 +103,7 @@ def on(name: str) -> bool:
 
     Any other word is a RequestError.
     """
-    word = (get(name) or "0").strip().lower()
-    if word in ON:
-        return True
-    if word not in OFF:
-        raise RequestError(f"{name}={get(name)} is neither on nor off; set {name}=1 or {name}=0")
-    return False
+    return (get(name) or "0").strip().lower() in ON
 
 
 def spellings(name: str) -> list[str]:

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from omr import settings
 from omr.errors import RequestError
@@ -14,23 +16,23 @@ EXAMPLE = settings.ROOT / ".env.example"
 @pytest.mark.parametrize(
     "line, value",
     [
-        ("ACCOUNT=plain", "plain"),
-        ("ACCOUNT=a$b${HOME}$(id)`id`", "a$b${HOME}$(id)`id`"),
-        ("ACCOUNT=a=b==", "a=b=="),
-        ("ACCOUNT='a #b'", "a #b"),
-        ('ACCOUNT="a # b"', "a # b"),
-        ("ACCOUNT=a # a comment", "a"),
-        ("export ACCOUNT=a", "a"),
-        ("ACCOUNT=", ""),
-        ("ACCOUNT='größe ∑'", "größe ∑"),
-        ("\ufeffACCOUNT=after a byte order mark", "after a byte order mark"),
-        ("ACCOUNT=crlf\r", "crlf"),
+        ("OVERRIDES=plain", "plain"),
+        ("OVERRIDES=a$b${HOME}$(id)`id`", "a$b${HOME}$(id)`id`"),
+        ("OVERRIDES=a=b==", "a=b=="),
+        ("OVERRIDES='a #b'", "a #b"),
+        ('OVERRIDES="a # b"', "a # b"),
+        ("OVERRIDES=a # a comment", "a"),
+        ("export OVERRIDES=a", "a"),
+        ("OVERRIDES=", ""),
+        ("OVERRIDES='größe ∑'", "größe ∑"),
+        ("\ufeffOVERRIDES=after a byte order mark", "after a byte order mark"),
+        ("OVERRIDES=crlf\r", "crlf"),
     ],
 )
 def test_values_are_data(tmp_path, line, value):
     file = tmp_path / ".env"
     file.write_bytes(f"{line}\n\n# comment\nPARTITION=p\n".encode())
-    assert settings.read(file) == {"ACCOUNT": value, "PARTITION": "p"}
+    assert settings.read(file) == {"OVERRIDES": value, "PARTITION": "p"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,14 @@ def test_values_are_data(tmp_path, line, value):
         ("ACOUNT=a\n", ":1: ACOUNT is no setting (did you mean ACCOUNT?)"),
         ("ACCOUNT=a\nACCOUNT=b\n", ":2: ACCOUNT is set already in line 1"),
         ("ACCOUNT=a\0b\n", ":1: the value of ACCOUNT has a NUL byte"),
+        ("\n# x\nTIME=soon\n", ":3: TIME=soon is no time limit of Slurm's; write 90 (minutes)"),
+        ("ACCOUNT=“a”\n", ":1: ACCOUNT=“a” has a typographic quote (“), which quotes nothing; write"),
+        ("HF_TOKEN=“hf_secret”\n", ":1: HF_TOKEN has a typographic quote (“), which quotes nothing; write"),
+        ("PARTITION='a, b'\n", ":1: PARTITION=a, b is no name, nor names with commas between; use"),
+        ("RUNNER=slrum\n", ":1: RUNNER=slrum is unknown; choose host, docker or slurm"),
+        ("MARGIN=soon\n", ":1: MARGIN=soon is not a whole number from 0 up"),
+        ("QOS='a\nb'\n", ":1: QOS='a\\nb' is no name, nor names"),
+        ("APT_MIRROR=ftp://me:secret@x\n", ":1: APT_MIRROR=ftp://…@x is no address; write it with https://"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, said):
@@ -51,6 +61,7 @@ def test_a_bad_line_is_named(tmp_path, text, said):
     with pytest.raises(RequestError) as refused:
         settings.read(file)
     assert str(refused.value).startswith(f"{file}{said}")
+    assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
 
 
 def test_latin1_is_named(tmp_path):
@@ -149,6 +160,43 @@ def test_what_the_table_says_of_paths_and_jobs():
 def test_numbers(monkeypatch, name, text, number):
     monkeypatch.setenv(name, text)
     assert settings.number(name) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("TIME", "soon", "TIME=soon is no time limit of Slurm's; write"),
+        ("ACCOUNT", "my account", "ACCOUNT=my account is no plain name; use"),
+        ("RUNNER", "cluster", "RUNNER=cluster is unknown; choose host, docker or slurm"),
+        ("WORKSPACE", "“/x”", "WORKSPACE=“/x” has a typographic quote"),
+    ],
+)
+def test_a_value_of_the_environment_is_checked_where_it_is_read(monkeypatch, name, text, told):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(RequestError, match=f"^{told}"):
+        settings.get(name)
+
+
+LINES = st.text(st.sampled_from("TIMEACOUN_=:;'\"“ \t\n#\\$0123456789a/,é\0-"), max_size=20)
+
+
+@hypothesis.settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(st.lists(st.tuples(st.sampled_from(["", *settings.SETTINGS]), LINES), max_size=3))
+def test_any_file_is_read_or_refused_in_one_line(tmp_path, lines):
+    file = tmp_path / ".env"
+    file.write_text("\n".join(f"{name}={text}" if name else text for name, text in lines))
+    try:
+        values = settings.read(file)
+    except RequestError as refused:
+        assert re.match(rf"{file}:\d+: ", str(refused)) and len(str(refused).splitlines()) == 1
+    else:
+        assert all(settings.SETTINGS[name].check(value) is None for name, value in values.items() if value)
 
 
 @pytest.mark.parametrize(

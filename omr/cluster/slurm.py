@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from omr.errors import OmrError, RequestError
+from omr.setting_table import TIME_LIMIT
 
 ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
 LIVE = ACTIVE | {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
@@ -254,19 +255,12 @@ def end_time(
 
 
 def limit(text: str | None) -> float | None:
-    """Seconds of a Slurm time limit: minutes, H:M:S, D-H, D-H:M, D-H:M:S, M:S."""
-    if not text:
+    """Seconds of a Slurm time limit; None where there is none, or no end."""
+    found = TIME_LIMIT.pattern.fullmatch(text or "")
+    if not found:
         return None
-    days, _, rest = text.rpartition("-") if "-" in text else ("0", "", text)
-    parts = rest.split(":")
-    try:
-        numbers = [int(p) for p in parts]
-        if "-" in text:
-            hours, minutes, seconds = [*numbers, 0, 0][:3]
-        elif len(numbers) == 3:
-            hours, minutes, seconds = numbers
-        else:
-            hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
-        return int(days) * 86_400 + hours * 3600 + minutes * 60 + seconds
-    except ValueError:
-        return None
+    part = {name: int(number or 0) for name, number in found.groupdict().items()}
+    hours = 24 * part["d"] + part["h"] + part["dh"]
+    minutes = 60 * hours + part["m"] + part["hm"] + part["dhm"]
+    seconds = 60 * minutes + part["s"] + part["hms"] + part["dhms"]
+    return seconds or None  # Slurm takes 0 for no limit

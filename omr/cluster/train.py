@@ -131,8 +131,8 @@ def check_request(run: recipe.Run, evaluate: bool, say: Say) -> None:
     slurm.need()
     preflight.secrets_file()
     preflight.image(settings.get("CONTAINER"))
-    margin, limit = settings.get("MARGIN"), slurm.limit(settings.get("TIME"))
-    if margin and margin.isdigit() and limit and int(margin) >= limit:
+    margin, limit = settings.number("MARGIN"), slurm.limit(settings.get("TIME"))
+    if margin and limit and margin >= limit:
         raise RequestError(
             f"MARGIN={margin} leaves nothing of TIME={settings.get('TIME')} to train in; set fewer seconds,"
             " or leave it out to have it learned"

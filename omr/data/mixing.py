@@ -25,6 +25,7 @@ from omr import files
 from omr.data import scratch
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
+from omr.setting_table import MEMORY_SIZE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +76,10 @@ def means(workers: int | None, memory: str | None) -> Means:
 
 def parse_memory(text: str) -> int:
     """`4G`, `512M`: bytes, in decimal units."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    try:
-        return int(float(number) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}[unit])
-    except (KeyError, ValueError):
-        raise RequestError(f"MEMORY={text} is no amount of memory; write 512M or 4G") from None
+    found = MEMORY_SIZE.pattern.fullmatch(text)
+    if found is None:
+        raise RequestError(f"MEMORY={text} {MEMORY_SIZE.fault}")
+    return int(float(found[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}[found[2].upper()])
 
 
 def least_memory(workers: int) -> int:

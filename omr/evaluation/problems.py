@@ -1,20 +1,24 @@
 """Problems that a model is asked: read from a file or made for the tiny recipe, checked, put into prompts."""
 
+import codecs
 import hashlib
+import itertools
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr import recipe
-from omr.errors import RequestError
+from omr.errors import RequestError, listing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TINY = "tiny held-out"
 TINY_TOKENS = 128  # twice the longest of its ordinary solutions
+LONGEST_LINE = 10_000_000  # bytes of a problem's line, far beyond what a model can be asked
 
 
 @dataclass(frozen=True)
@@ -65,28 +69,114 @@ def load_problems(run: recipe.Run, file: Path | None, max_tokens: int | None) ->
     return ProblemSet(TINY, tuple(Problem(**row) for row in corpus.held_out()), limit)
 
 
+class _Number(str):
+    """A number of JSON as it is spelled there: 2.50 stays 2.50."""
+
+
 def _read(file: Path) -> Iterator[Problem]:
-    """The problems of a JSON-lines file; blank lines do not count."""
+    """The problems of a JSON-lines file in UTF-8; blank lines and a byte order mark do not count."""
+    found = False
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file}: cannot be read ({error}); name a JSON-lines file of problems") from None
-    if not any(line.strip() for line in lines):
-        raise RequestError(f"{file}: has no problems")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            texts = {key: row.get(key) for key in ("problem", "input")}
-            texts = {key: text for key, text in texts.items() if isinstance(text, str) and text}
-            if not texts:
-                raise KeyError
-            yield Problem(str(row["expected_answer"]), **texts)
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise RequestError(
-                f"{file}: line {number} has not expected_answer and one of problem or input"
-            ) from None
+        with file.open("rb") as lines:
+            for number in itertools.count(1):
+                line = lines.readline(LONGEST_LINE + 1)
+                if not line:
+                    break
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if line.strip():
+                    found = True
+                    yield _problem(line, f"{file}: line {number}")
+    except OSError as error:
+        raise RequestError(
+            f"{file}: cannot be read ({error.strerror}); name a JSON-lines file of problems"
+        ) from None
+    if not found:
+        raise RequestError(f"{file}: has no problems; give it a line of JSON for each")
+
+
+def _problem(line: bytes, where: str) -> Problem:
+    """The problem of a line; a RequestError says of `where` what is wrong there."""
+    row = _row(line, where)
+    texts = {key: row[key] for key in ("problem", "input") if row.get(key) is not None}
+    missing = [] if texts else ["problem or input"]
+    missing += [] if "expected_answer" in row else ["expected_answer"]
+    if missing:
+        keys = textwrap.shorten(", ".join(map(ascii, row)), 100, placeholder=" …") or "nothing"
+        raise RequestError(
+            f"{where} has no {listing(missing, 'and no')}, only {keys}; add or rename the keys"
+        )
+    for key, value in (*texts.items(), ("expected_answer", row["expected_answer"])):
+        if fault := _fault(value, may_be_number=key == "expected_answer"):
+            raise RequestError(f"{where}: {key} {fault}")
+    return Problem(str(row["expected_answer"]), **texts)
+
+
+def _row(line: bytes, where: str) -> dict[str, object]:
+    """A line's JSON object."""
+    if len(line) > LONGEST_LINE:
+        raise RequestError(
+            f"{where} has over {LONGEST_LINE:,} bytes; is each problem on a line of its own, and no array?"
+        )
+    try:
+        row = json.loads(
+            line.decode("utf-8"),
+            object_pairs_hook=_without_doubles,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_no_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            f"{where} is no JSON ({error.msg}, column {error.colno}); a line is one object in braces"
+        ) from None
+    except (_Odd, RecursionError) as error:
+        told = str(error) if isinstance(error, _Odd) else "is nested too deeply; give it texts alone"
+        raise RequestError(f"{where} {told}") from None
+    if not isinstance(row, dict):
+        raise RequestError(
+            f"{where} is {_kind(row)}; give an object with expected_answer and problem, or input"
+        )
+    return row
+
+
+class _Odd(Exception):
+    """JSON that readers take in different ways."""
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise _Odd(f"has the key {ascii(twice)[:60]} twice; keep one")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise _Odd(f"has {name}, which is no JSON; give a number or a text")
+
+
+def _kind(value: object) -> str:
+    """What a value is, in JSON's words."""
+    kinds = {bool: str(value).lower(), _Number: "a number", str: "a text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "null")
+
+
+def _fault(value: object, may_be_number: bool) -> str | None:
+    """What is wrong with a text, and what to do."""
+    wanted = "a text or a number" if may_be_number else "a text"
+    if not isinstance(value, str) or (isinstance(value, _Number) and not may_be_number):
+        return f"is {_kind(value)}; give {wanted}"
+    if not value.strip():
+        return f"is empty; give {wanted}, or leave the problem out"
+    if "\0" in value:
+        return "has a NUL character; remove it"
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return f"has half of a surrogate pair ({ascii(value[error.start])[1:-1]}); write the whole character"
+    return None
 
 
 def prompt_texts(

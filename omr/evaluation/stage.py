@@ -1,23 +1,24 @@
 """`make eval`: held-out problems answered and graded, before a run and after it.
 
 Answers are kept batch by batch under <run>/eval/, in a file that is named by the model and the problems, so
-that asking again is free and a killed evaluation goes on where it was.
+that asking again is free and a killed evaluation goes on where it was. They are graded while more are made;
+another version of the grader grades the kept ones again, and asks nothing.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omr import libraries, manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.evaluation import answers, results
+from omr.evaluation import answers, grading, results
 from omr.evaluation.answers import Answer
-from omr.evaluation.grading import is_right
+from omr.evaluation.pool import Grader
 from omr.evaluation.problems import ProblemSet, load_problems, prompt_texts
-from omr.evaluation.results import EvalInputs, EvalResult, GradedAnswer, ModelResult
-from omr.files import read_json, sha256
+from omr.evaluation.results import EvalInputs, EvalResult, KeptAnswer, ModelResult
+from omr.files import read_json, sha256, write_text
 from omr.progress import Progress
 from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
@@ -53,7 +54,7 @@ class EvalRequest:
     def inputs(self) -> EvalInputs:
         """What decides the result; hashes the files of a model that has no manifest."""
         identities = {when: identity(path) for when, path in self.models.items()}
-        return EvalInputs(self.problems.digest, identities)
+        return EvalInputs(self.problems.digest, identities, grading.identity())
 
 
 def models_of(run: recipe.Run, folder: RunFolder) -> dict[str, Path]:
@@ -93,7 +94,7 @@ def evaluate(
     found = {}
     for when, path in request.models.items():
         model = inputs.models[when]
-        if when == "before" and (earlier := _after_round_1(path, model, inputs.questions)):
+        if when == "before" and (earlier := _after_round_1(path, model, inputs)):
             say(f"before: as round 1 ended, {earlier.accuracy:.3f}")
             found[when] = earlier
             continue
@@ -108,40 +109,55 @@ def evaluate(
     return result
 
 
-def _after_round_1(model: Path, model_identity: str, questions: str) -> ModelResult | None:
-    """What round 1's evaluation found for its final model, where that is the same weights and problems."""
+def _after_round_1(model: Path, model_identity: str, inputs: EvalInputs) -> ModelResult | None:
+    """What round 1's evaluation found for its final model, by the same weights, problems and grader."""
     if model.name != "final":
         return None
     result = results.read(RunFolder(model.parent).eval_json)
-    after = result.models.get("after") if result and result.inputs.questions == questions else None
+    same = result and (result.inputs.questions, result.inputs.grader) == (inputs.questions, inputs.grader)
+    after = result.models.get("after") if same else None
     return after if after and after.identity == model_identity else None
 
 
-def _graded_answers(request: EvalRequest, when: str, file: Path) -> list[GradedAnswer]:
-    """One model's answers to all problems: those that `file` holds, and the others, which are added to it."""
+def _graded_answers(request: EvalRequest, when: str, file: Path) -> list[KeptAnswer]:
+    """One model's graded answers to all problems, which `file` then holds."""
+    grader_identity = grading.identity()
+    kept = results.read_answers(file, grader_identity)
+    whole = len(kept) == len(request.problems.problems)
+    if whole and all(answer.verdict for answer in kept):
+        return kept
+    with Grader() as grader:
+        submitted = [
+            (answer, grader.submit(answer.answer, answer.problem.expected_answer))
+            for answer in (kept if whole else _all_answers(request, when, file, kept))
+        ]
+        graded = [replace(answer, verdict=verdict.result()) for answer, verdict in submitted]
+    write_text(file, "".join(answer.as_line(grader_identity) for answer in graded))
+    return graded
+
+
+def _all_answers(
+    request: EvalRequest, when: str, file: Path, kept: Sequence[KeptAnswer]
+) -> Iterator[KeptAnswer]:
+    """One model's answers to all problems: those `kept`, and others, added to `file` as they come."""
     wanted = request.problems.problems
-    graded = results.read_answers(file)
-    if len(graded) == len(wanted):
-        return graded
     # The answers of a batch are computed together, and may depend on each other in their last bits.
-    start = len(graded) // answers.BATCH * answers.BATCH
-    graded = graded[:start]
+    start = len(kept) // answers.BATCH * answers.BATCH
     batches = _answers_from(start, request, when)
+    unasked = iter(wanted[start:])
     file.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(f"answering with {when}", len(wanted), "problems")
     progress.start(start)
     with file.open("w", encoding="utf-8") as out:
-        out.writelines(answer.as_line() for answer in graded)
+        out.writelines(answer.as_line() for answer in kept[:start])
+        yield from kept[:start]
         for batch in batches:
-            for answer in batch:
-                problem = wanted[len(graded)]
-                right = is_right(answer.text, problem.expected_answer)
-                graded.append(GradedAnswer(problem, answer.text, answer.ended, right))
-                out.write(graded[-1].as_line())
+            new = [KeptAnswer(next(unasked), answer.text, answer.ended) for answer in batch]
+            out.writelines(answer.as_line() for answer in new)
             out.flush()
-            progress.set(len(graded))
+            progress.add(len(new))
+            yield from new
     progress.close()
-    return graded
 
 
 def _answers_from(start: int, request: EvalRequest, when: str) -> Iterator[list[Answer]]:

@@ -165,7 +165,13 @@ def test_a_chain_is_not_made_to_wait_for_ever(tool, bad, environ, enough):
         ("1-0", 86_400),
         ("1-12:30", 131_400),
         ("2-0:0:5", 172_805),
+        ("36:00:00", 129_600),
+        ("2-12", 216_000),
+        ("90:30", 5430),
+        ("0", None),  # no limit, in sbatch
         ("UNLIMITED", None),
+        ("infinite", None),
+        ("-1", None),
         (None, None),
     ],
 )

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from omr import recipe
 from omr.errors import RequestError
@@ -33,25 +35,139 @@ def test_a_file_of_problems_is_read_line_by_line(tmp_path):
     assert asked.max_tokens == 32_768
 
 
+def read(tmp_path, content):
+    """The problems of a file with these bytes."""
+    path = tmp_path / "problems.jsonl"
+    path.write_bytes(content)
+    return [problem.as_json() for problem in load_problems(recipe.run("7b"), path, None).problems]
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        (b'\xef\xbb\xbf{"problem": "x", "expected_answer": "y"}', {"problem": "x", "expected_answer": "y"}),
+        (b'{"problem": "x", "expected_answer": 2.50}\r\n', {"problem": "x", "expected_answer": "2.50"}),
+        (b'{"problem": "x", "expected_answer": 0}', {"problem": "x", "expected_answer": "0"}),
+        (b'{"problem": "x", "expected_answer": -1e400}', {"problem": "x", "expected_answer": "-1e400"}),
+        (
+            b'{"problem": "x", "expected_answer": ' + b"7" * 5000 + b"}",
+            {"problem": "x", "expected_answer": "7" * 5000},
+        ),
+        (
+            b'{"problem": null, "input": "x", "expected_answer": "y"}',
+            {"input": "x", "expected_answer": "y"},
+        ),
+        (
+            b'{"problem": "\\ud83d\\ude00", "expected_answer": "y"}',
+            {"problem": "\U0001f600", "expected_answer": "y"},
+        ),
+    ],
+)
+def test_what_is_a_problem(tmp_path, line, row):
+    assert read(tmp_path, line) == [row]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "has no problems"),
-        ("{}", "line 1 has not"),
-        ('{"problem": "x", "expected_answer": "y"}\n{"problem": "x"}', "line 2 has not"),
-        ('{"problem": 3, "expected_answer": "y"}', "line 1 has not"),
-        ("[1]", "line 1 has not"),
-        ("{", "line 1 has not"),
-        ('{"input": "", "expected_answer": "y"}', "line 1 has not"),
-        (None, "cannot be read"),
+        ("", "has no problems; "),
+        ("\n \n", "has no problems; "),
+        ("\ufeff", "has no problems; "),
+        ("{}", "line 1 has no problem or input and no expected_answer, only nothing; "),
+        (
+            '{"question": "x", "expected_answer": "y"}',
+            "line 1 has no problem or input, only 'question', 'expected_answer'; add or rename the keys",
+        ),
+        (
+            '{"problem": "x", "expected_answer": "y"}\n\n{"problem": "x"}',
+            "line 3 has no expected_answer",
+        ),
+        ('{"a\\nb": "x"}', "line 1 has no problem or input and no expected_answer, only 'a\\\\nb'"),
+        ('{"problem": 3, "expected_answer": "y"}', "line 1: problem is a number; give a text"),
+        ('{"problem": ["x"], "expected_answer": "y"}', "line 1: problem is a list; give a text"),
+        (
+            '{"problem": "x", "expected_answer": null}',
+            "line 1: expected_answer is null; give a text or a number",
+        ),
+        ('{"problem": "x", "expected_answer": ["y"]}', "line 1: expected_answer is a list; "),
+        ('{"problem": "x", "expected_answer": {"y": 1}}', "line 1: expected_answer is an object; "),
+        ('{"problem": "x", "expected_answer": true}', "line 1: expected_answer is true; "),
+        ('{"problem": "x", "expected_answer": NaN}', "line 1 has NaN, which is no JSON; "),
+        ('{"problem": "x", "expected_answer": ""}', "line 1: expected_answer is empty; "),
+        ('{"problem": "x", "expected_answer": " "}', "line 1: expected_answer is empty; "),
+        ('{"input": "", "expected_answer": "y"}', "line 1: input is empty; "),
+        ('{"problem": "x", "input": "", "expected_answer": "y"}', "line 1: input is empty; "),
+        ('{"problem": "\\ud800", "expected_answer": "y"}', "line 1: problem has half of a surrogate pair"),
+        ('{"problem": "x", "expected_answer": "a\\udfffb"}', r"line 1: expected_answer has half .*\\udfff"),
+        ('{"problem": "a\\u0000", "expected_answer": "y"}', "line 1: problem has a NUL character; remove it"),
+        ('{"problem": "a\0", "expected_answer": "y"}', "line 1 is no JSON"),
+        ('{"problem": "x", "problem": "z", "expected_answer": "y"}', "line 1 has the key 'problem' twice; "),
+        ("[1]", "line 1 is a list; give an object"),
+        ("null", "line 1 is null; give an object"),
+        ('"x"', "line 1 is a text; give an object"),
+        ("{", r"line 1 is no JSON \(.*, column 2\); "),
+        ("[" * 100_000, "line 1 is nested too deeply; "),
+        ("x" * 10_000_001, "line 1 has over 10,000,000 bytes; "),
+        (
+            b'{"problem": "x", "expected_answer": "y"}\n{"problem": "\xf6"}',
+            "line 2 is not UTF-8 text .byte 13.; ",
+        ),
+        ('{"problem": "x", "expected_answer": "y"}'.encode("utf-16"), "line 1 is not UTF-8 text"),
     ],
+    ids=lambda value: repr(value)[:60],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, text, told):
-    path = tmp_path / "problems.jsonl"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(RequestError, match=told):
-        load_problems(RUN, path, None)
+    with pytest.raises(RequestError, match=f"problems.jsonl: {told}") as refused:
+        read(tmp_path, text if isinstance(text, bytes) else text.encode())
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(RequestError, match=r"cannot be read \(.*\); name a JSON-lines file"):
+            load_problems(RUN, path, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+ROW = st.fixed_dictionaries({}, optional=dict.fromkeys(("problem", "input", "expected_answer", "more"), JSON))
+LINE = ROW.map(lambda row: json.dumps(row).encode()) | JSON.map(lambda value: json.dumps(value).encode())
+
+
+@st.composite
+def damaged(draw):
+    """Lines of JSON, some with bytes cut out, doubled or put in."""
+    text = b"\n".join(draw(st.lists(LINE, max_size=4)))
+    at = draw(st.integers(0, len(text)))
+    return draw(
+        st.just(text)
+        | st.just(text[:at])
+        | st.just(text[:at] + text)
+        | st.binary(max_size=4).map(lambda noise: text[:at] + noise + text[at:])
+    )
+
+
+@settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(damaged())
+def test_any_file_is_read_whole_or_refused_in_one_line(tmp_path, content):
+    """What is read can be asked, written down and hashed."""
+    try:
+        rows = read(tmp_path, content)
+    except RequestError as refused:
+        assert str(refused).startswith(f"{tmp_path}/problems.jsonl: ") and "\n" not in str(refused)
+        return
+    assert rows and all(row["expected_answer"].strip() for row in rows)
+    assert load_problems(RUN, tmp_path / "problems.jsonl", None).digest
+    assert json.dumps(rows, ensure_ascii=False).encode()
 
 
 def test_a_real_model_needs_problems():

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass, field
 
 from omr import recipe, settings
-from omr.errors import OmrError
 from omr.request import TrainRequest
 from omr.run.checkpoints import Checkpoints
 from omr.run.events import log_event
@@ -37,7 +36,7 @@ class Attempt:
             restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
             link=f"{os.environ.get('LINK', '?')} of {os.environ.get('LINKS', '?')}",
             checkpoints=Checkpoints(folder, request.engine),
-            margin=_margin(),
+            margin=settings.number("MARGIN"),
         )
 
     @property
@@ -54,12 +53,3 @@ class Attempt:
         """Write a line to the run's event log and to this job's own log."""
         print(line, flush=True)
         log_event(self.folder, f"{self.who}: {line}")
-
-
-def _margin() -> int | None:
-    text = settings.get("MARGIN")
-    if text is None:
-        return None
-    if not text.isdigit():
-        raise OmrError(f"MARGIN={text} is no number of seconds; set one, or leave it out to have it learned")
-    return int(text)
