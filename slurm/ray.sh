@@ -18,9 +18,9 @@ export RAY_USAGE_STATS_ENABLED=0
 # A folder of this attempt's own, the same on every node: what another attempt or another user left is not seen.
 # Ray makes socket paths below it, which must stay short.
 export RAY_TMPDIR=${RAY_TMPDIR:-/tmp}/omr-ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
-mkdir -p -m 700 "$RAY_TMPDIR"
-# Made by another user beforehand, it would be theirs to read. Gone again is no fault: where nodes share it, another
-# task of this attempt has ended already.
+mkdir -p "${RAY_TMPDIR%/*}"
+mkdir -m 700 "$RAY_TMPDIR" 2>/dev/null || true # another task of this attempt's, where nodes share it
+# Made by another user beforehand, it would be theirs to read. Gone again is no fault: that other task has ended.
 if [[ -e $RAY_TMPDIR && ! -O $RAY_TMPDIR ]]; then
     printf 'error: %s belongs to another user; remove it, or set RAY_TMPDIR to a folder of your own\n' "$RAY_TMPDIR" >&2
     exit 1
