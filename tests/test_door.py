@@ -113,6 +113,7 @@ def script(name, *words, **environ):
         ("data", {"DATASET": "tiny", "FORCE": "perhaps"}, "Invalid value for '--force'"),
     ],
 )
+@pytest.mark.slow
 def test_refused_in_one_line_and_nothing_written(tmp_path, stage, words, said):
     workspace = tmp_path / "workspace"
     refused = script(stage, **{"WORKSPACE": str(workspace), **words})

@@ -23,6 +23,7 @@ from omr.settings import ROOT
         ({"NAME": "x", "ENGINE": "trl", "OVERRIDES": "a=1"}, "OVERRIDES are keys of NeMo-RL"),
     ],
 )
+@pytest.mark.slow
 def test_no_script_lets_another_run_under_the_recipes_name(tmp_path, script, words, told):
     environ = {"OMR_ENV_FILE": "/nonexistent", "WORKSPACE": str(tmp_path)}
     environ |= {name: os.environ[name] for name in ("PATH", "PYTHONPATH")}

@@ -90,6 +90,7 @@ def test_a_dry_run_may_be_an_argument(say, word):
 
 
 @pytest.mark.parametrize(("word", "dry"), [("n", False), ("y", True)])
+@pytest.mark.slow
 def test_the_shell_and_the_script_agree(tmp_path, word, dry):
     plain = {k: v for k, v in os.environ.items() if k not in settings.SETTINGS}
     environ = {**plain, "OMR_VENV": sys.prefix, "OMR_ENV_FILE": "/dev/null", "WORKSPACE": str(tmp_path / "w")}

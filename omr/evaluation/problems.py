@@ -4,7 +4,6 @@ import codecs
 import hashlib
 import itertools
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +100,7 @@ def _problem(line: bytes, where: str) -> Problem:
     missing = [] if texts else ["problem or input"]
     missing += [] if "expected_answer" in row else ["expected_answer"]
     if missing:
-        keys = textwrap.shorten(", ".join(map(ascii, row)), 100, placeholder=" …") or "nothing"
+        keys = ", ".join(map(ascii, row))[:100] or "nothing"
         raise RequestError(
             f"{where} has no {listing(missing, 'and no')}, only {keys}; add or rename the keys"
         )

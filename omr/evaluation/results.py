@@ -1,7 +1,6 @@
 """What an evaluation found: graded answers, kept as they come, and each model's accuracy in eval.json."""
 
 import json
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -177,11 +176,13 @@ def table(result: EvalResult) -> list[str]:
 
 def _told(when: str, difference: Difference) -> str:
     """A difference as a line."""
-    given, expected = (
-        textwrap.shorten(text, LONGEST_SHOWN, placeholder=" …") or "nothing"
-        for text in (difference.given, difference.expected)
-    )
     return (
-        f"{when}: {given} for {expected} (problem {difference.number}):"
+        f"{when}: {_short(difference.given)} for {_short(difference.expected)} (problem {difference.number}):"
         f" {difference.published} as published, {difference.strict} by exact value"
     )
+
+
+def _short(text: str) -> str:
+    """A text's beginning, on one line."""
+    line = " ".join(text.split()) or "nothing"
+    return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 1]}…"

@@ -133,6 +133,7 @@ def test_nodes_to_do_without(tool):
         ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
     ],
 )
+@pytest.mark.slow
 def test_who_holds_nodes(tool, answer, active):
     tool("squeue", answer)
     assert slurm.is_active("7") is active

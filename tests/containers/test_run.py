@@ -167,6 +167,7 @@ TROUBLE = [
 
 
 @pytest.mark.parametrize(("answers", "expected"), TROUBLE)
+@pytest.mark.slow
 def test_an_engine_in_trouble_is_one_line(engine, tmp_path, answers, expected):
     for name, text in answers.items():
         (engine / name).unlink() if text is None else (engine / name).write_text(text)
@@ -193,6 +194,7 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize(("environ", "expected"), BAD_PATHS)
+@pytest.mark.slow
 def test_a_path_that_cannot_be_mounted_is_one_line(engine, tmp_path, environ, expected):
     done = run("data", "bin/data.py", **{"WORKSPACE": str(tmp_path / "ws"), **environ})
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1

@@ -319,6 +319,7 @@ def manifest(folder, name="tiny-round1"):
     return json.loads((folder / f"w/data/{name}.manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_other_counts_of_rows_are_refused_before_a_row_is_formatted(whole, tmp_path):
     """Shards that are empty, or cut short."""
     path = whole / "data" / THREE[1]
@@ -419,6 +420,7 @@ def usual(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.slow
 def test_the_same_rows_however_they_are_stored(usual, tmp_path, name):
     shutil.copytree(usual[1] / "raw", tmp_path / "raw")
     for path in (tmp_path / "raw").rglob("*.parquet"):

@@ -65,6 +65,7 @@ def stays(row, split, tokenizer):
 
 
 @pytest.mark.parametrize("round_key", ROUNDS)
+@pytest.mark.slow
 def test_the_tiny_corpus_row_by_row(workspace, round_key, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     import yaml

@@ -533,6 +533,7 @@ def test_a_worker_ends_with_its_parent(small, tmp_path):
     assert not alive
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_folder_it_is_run_from_is_not_run(small, done, tmp_path):
     """A user's numpy.py is not the library."""
     for name in ("numpy", "click", "pyarrow", "omr"):
@@ -674,6 +675,7 @@ def test_a_limit_downloads_what_it_needs(hub, tmp_path):
     assert "(finished already)" in from_hub(hub, "--limit", 120, "--name", "smoke").stdout
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_before_anything_is_downloaded(hub, tmp_path):
     said = from_hub(hub, PYTHONPATH=str(ROOT))
     if "nemo-skills is not installed" not in said.stderr:

@@ -31,6 +31,7 @@ def graders():
     return [p for p in psutil.Process().children() if "omr.evaluation.worker" in p.cmdline()]
 
 
+@pytest.mark.slow
 def test_verdicts_come_in_the_order_of_the_answers_and_endless_ones_are_counted(capfd):
     """One process: its clock starts with an answer's work, or the last ones would wait past the limit."""
     asked = [
@@ -52,6 +53,7 @@ def test_verdicts_come_in_the_order_of_the_answers_and_endless_ones_are_counted(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_a_process_that_was_killed_is_replaced_and_its_answer_graded():
     with Grader(1, Limits(cpu_seconds=1.5)) as grader:
         assert grader.grade([(box("0.5"), r"\frac12")]) == [RIGHT]
@@ -104,6 +106,7 @@ def test_a_process_has_no_secrets_and_finds_nothing_in_the_users_folder(monkeypa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_process():
     script = """
 import time

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.evaluation import answers, results, stage
+from omr.evaluation import answers, grading, results, stage
 from omr.evaluation.problems import Problem, ProblemSet
 from omr.evaluation.stage import EvalRequest
 from omr.run import frozen
@@ -69,6 +70,22 @@ def test_both_models_answer_once(trained, asked, monkeypatch):
     monkeypatch.setattr(answers, "generate", None)  # nothing is asked again
     assert make(trained, asked) == (result, True)
     assert [line.split()[0] for line in results.table(result)[1:]] == ["before", "after"]
+
+
+def test_another_grader_grades_again_and_asks_nothing(trained, asked, monkeypatch):
+    result, _ = make(trained, asked)
+    kept = Path(result.models["after"].answers)
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    rows[0]["answer"] = "\\boxed{" + rows[0]["expected_answer"] + ".}"  # right for the published grader
+    kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(answers, "generate", None)
+    assert make(trained, asked) == (result, True)
+    monkeypatch.setattr(grading, "VERSION", grading.VERSION + 1)
+    again, there = make(trained, asked)
+    assert not there
+    assert again.models["after"].correct == result.models["after"].correct + 1
+    assert json.loads(kept.read_text().splitlines()[0])["grader"] == grading.identity() == again.inputs.grader
+    assert make(trained, asked) == (again, True)
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ def tensors(shapes, dtype="BF16"):
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.slow
 def test_the_table_is_transformers_own(name):
     import torch
     from transformers import AutoModelForCausalLM, Qwen2Config

@@ -199,6 +199,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.slow
 def test_a_base_that_is_refused(base, tmp_path, name):
     plant, line = REFUSED[name]
     plant(base)
@@ -285,6 +286,7 @@ def spare(published, tmp_path_factory):
 @pytest.mark.parametrize("name", [CONFIG, GENERATION, TOKENS])
 @FUZZ
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_value_of_any_key_is_refused_in_one_line_or_right(spare, name, data):
     folder, texts = spare
     known = json.loads(texts[name])
@@ -302,6 +304,7 @@ INERT |= {"use_cache"}
 DEFAULT = INERT | {"attention_dropout", "hidden_act", "rms_norm_eps", "use_mrope", "use_sliding_window"}
 
 
+@pytest.mark.slow
 def test_every_key_absent_doubled_of_another_type_and_huge(spare):
     """Each is refused in one line, where it is not without any effect."""
     folder, texts = spare

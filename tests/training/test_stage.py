@@ -134,6 +134,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("said", "told"), REFUSED, ids=[told[:30] for _, told in REFUSED])
+@pytest.mark.slow
 def test_a_wrong_request_is_one_line_and_writes_nothing(tmp_path, said, told):
     done = bin_("train", WORKSPACE=str(tmp_path / "work"), **said)
     assert done.returncode == 2, done.stderr

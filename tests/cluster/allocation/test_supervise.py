@@ -77,6 +77,7 @@ def test_an_engine_gets_its_deadline_and_a_token_of_its_own(attempt):
     assert not list(attempt.folder.root.glob(".ray-*"))
 
 
+@pytest.mark.slow
 def test_a_save_is_measured_and_what_it_made_superfluous_goes(attempt):
     place = attempt.folder.checkpoints
     for step in (2, 3, 6):
@@ -88,6 +89,7 @@ def test_a_save_is_measured_and_what_it_made_superfluous_goes(attempt):
     assert sorted(p.name for p in place.iterdir()) == ["step_6", "step_8"]
 
 
+@pytest.mark.slow
 def test_a_save_that_slurm_cut_off_makes_the_next_margin_larger(attempt, monkeypatch):
     """The supervisor may be killed with it, so what it saw is written down while it lasts."""
     monkeypatch.setattr(supervise, "NOTED", 1)
@@ -98,6 +100,7 @@ def test_a_save_that_slurm_cut_off_makes_the_next_margin_larger(attempt, monkeyp
     assert 1.5 <= json.loads(seen.read_text())["save_seconds"] < 10
 
 
+@pytest.mark.slow
 def test_an_engine_that_saved_and_does_not_end_is_ended(attempt, monkeypatch):
     monkeypatch.setattr(supervise, "LINGER", 1)
     code, _, seconds = engine(attempt, save(attempt, 24) + "; sleep 100")
@@ -105,6 +108,7 @@ def test_an_engine_that_saved_and_does_not_end_is_ended(attempt, monkeypatch):
     assert "and does not end: the engine is ended" in attempt.folder.event_log.read_text()
 
 
+@pytest.mark.slow
 def test_a_save_on_the_way_ends_nothing(attempt, monkeypatch):
     monkeypatch.setattr(supervise, "LINGER", 1)
     place = attempt.folder.checkpoints
@@ -122,6 +126,7 @@ def test_a_save_on_the_way_ends_nothing(attempt, monkeypatch):
         (4, 3, 'for i in 1 2 3 4 5; do sleep 1; echo "{}" >> "$OMR_METRICS"; done', False),
     ],
 )
+@pytest.mark.slow
 def test_an_engine_that_hangs_is_ended(attempt, monkeypatch, start, silent, script, ended):
     monkeypatch.setattr(supervise, "START", start)
     monkeypatch.setattr(supervise, "SILENT", silent)

@@ -275,6 +275,7 @@ def test_a_row_that_is_none_is_named(fresh, line):
     assert "Traceback" not in fresh.said()
 
 
+@pytest.mark.slow
 def test_data_of_another_size_is_refused(fresh):
     fresh.prepare(rows=8)
     with open(fresh.root / "data" / "tiny-round1.jsonl", "a") as data:
