@@ -23,7 +23,6 @@ NEMO_FILES = (
     config.BASE_YAML,
     "examples/run_sft.py",
     "examples/converters/convert_megatron_to_hf.py",
-    "examples/converters/convert_dcp_to_hf.py",
 )
 
 

@@ -1,8 +1,8 @@
 """Convert checkpoints of either engine to Hugging Face format: checkpoints/step_<n> -> hf/step_<n>.
 
-NeMo-RL's checkpoints go through its own converters (a GPU job in the training image); those of the one-box
-engine are Hugging Face folders already and are copied. Each result has rope_theta in both places where a
-version of transformers looks for it (omr/models/rope.py).
+NeMo-RL's checkpoints go through its own converter for Megatron's (a GPU job in the training image); those of
+the one-box engine are Hugging Face folders already and are copied. Each result has rope_theta in both places
+where a version of transformers looks for it (omr/models/rope.py).
 """
 
 import contextlib
@@ -17,17 +17,14 @@ from typing import TypedDict
 from omr import files, manifest, settings
 from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, tokens, weights
-from omr.models.architecture import EMBEDDING, HEAD
 from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen
 from omr.workspace import RunFolder, Workspace
 
-MEGATRON = "iter_0000000"  # in a checkpoint's weights folder if Megatron trained it, not DTensor
+MEGATRON = "iter_0000000"  # in a checkpoint's weights folder where Megatron trained it
 # In the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it.
 CONVERTED = "converted.json"
-PICKLE = "pytorch_model.bin"  # what the DTensor converter writes
-MAX_SHARD = 5 * 10**9  # bytes, as transformers cuts them
 
 
 class Inputs(TypedDict):
@@ -138,8 +135,6 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
             raise OmrError(
                 f"{source}: the converter failed (exit code {code}); read its output above, then run again"
             )
-        if (aside / PICKLE).exists():
-            _to_safetensors(aside)
         finish_step(run, aside, inputs(source), before)
     return True
 
@@ -159,53 +154,21 @@ def _base(run: Run, source: Path) -> Station:
     return Station(base.name, passport.read(base))
 
 
-def _to_safetensors(folder: Path) -> None:
-    """Rewrite the one pickled file that the DTensor converter leaves as safetensors shards.
-
-    Tensors get the type that config.json names, as the Megatron converter gives them; a head that is tied
-    to the embedding is left out.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    source = folder / PICKLE
-    config = rope.parse(folder / "config.json")
-    dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "bfloat16"))))
-    tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    head = tensors.pop(HEAD, None) if config.get("tie_word_embeddings") else None
-    if head is not None and not torch.equal(head, tensors[EMBEDDING]):
-        raise OmrError(
-            f"{source}: {HEAD} is another matrix than the embedding that config.json ties it to,"
-            " and would be lost; look at what trained it, then convert the step again"
-        )
-    groups: list[dict] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        length = tensor.numel() * dtype.itemsize
-        if groups[-1] and size + length > MAX_SHARD:
-            groups.append({})
-            size = 0
-        groups[-1][name] = tensor
-        size += length
-    for n, group in enumerate(groups, 1):
-        name = "model.safetensors" if len(groups) == 1 else f"model-{n:05}-of-{len(groups):05}.safetensors"
-        cast = {key: tensor.to(dtype).contiguous() for key, tensor in group.items()}
-        save_file(cast, folder / name, metadata={"format": "pt"})
-    source.unlink()
-    if len(groups) > 1:
-        files.write_json(folder / weights.INDEX, weights.index_of(weights.shards(folder)))
-
-
 def command(folder: RunFolder, step: int, out: Path) -> list[str]:
-    """The converter's command line for a checkpoint, to be run in NeMo-RL's folder; `out` must not exist."""
+    """The converter's command line for a checkpoint, to be run in NeMo-RL's folder; `out` must not exist.
+
+    An OmrError for a checkpoint of another backend: the pinned version's converter for DTensor refuses the
+    safetensors files that its DTensor saves.
+    """
     source = checkpoint(folder, step)
-    saved = source / "policy" / "weights"
-    where = ["--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)]
-    if (saved / MEGATRON).is_dir():
-        script = ["uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"]
-        return [*script, *where, "--megatron-ckpt-path", str(saved / MEGATRON)]
-    script = ["uv", "run", "python", "examples/converters/convert_dcp_to_hf.py"]
-    return [*script, *where, "--dcp-ckpt-path", str(saved)]
+    saved = source / "policy" / "weights" / MEGATRON
+    if not saved.is_dir():
+        raise OmrError(f"{source}: is no checkpoint of Megatron (no {MEGATRON}); train with Megatron")
+    return [
+        *("uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"),
+        *("--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)),
+        *("--megatron-ckpt-path", str(saved)),
+    ]
 
 
 def cache(workspace: Workspace, base: Path) -> Path:

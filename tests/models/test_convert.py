@@ -91,8 +91,8 @@ def test_a_checkpoint_trained_with_another_rope(trained):
     assert not folder.hf_step(B).exists()
 
 
-# Behaves as NeMo-RL v0.6.0's converters do: refuses an output that exists, reads the base that the checkpoint
-# names, re-saves its config as transformers 5 does, writes safetensors (Megatron) or one pickle (DTensor).
+# Behaves as NeMo-RL v0.6.0's converter does: refuses an output that exists, reads the base that the checkpoint
+# names, re-saves its config as transformers 5 does, writes safetensors.
 STAND_IN = """#!{python}
 import json, os, shutil, sys
 from pathlib import Path
@@ -116,19 +116,9 @@ config["dtype"] = config.pop("torch_dtype")
 (out / "config.json").write_text(json.dumps(config))
 for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
     shutil.copyfile(base / name, out / name)
-if "convert_megatron_to_hf.py" in words[4]:
-    assert words[1:4] == ["--extra", "mcore", "python"], words
-    weights = value("--megatron-ckpt-path")
-    assert (weights / ".metadata").exists()
-    shutil.copyfile(base / "model.safetensors", out / "model.safetensors")
-else:
-    assert value("--dcp-ckpt-path").name == "weights"
-    import torch
-    from safetensors.torch import load_file
-    tensors = load_file(base / "model.safetensors")
-    tensors = {{name: tensor.double() for name, tensor in tensors.items()}}
-    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-    torch.save(tensors, out / "pytorch_model.bin")
+assert words[1:4] == ["--extra", "mcore", "python"] and "convert_megatron_to_hf.py" in words[4], words
+assert (value("--megatron-ckpt-path") / ".metadata").exists()
+shutil.copyfile(base / "model.safetensors", out / "model.safetensors")
 """
 
 
@@ -177,51 +167,15 @@ def test_megatron(nemo):
     assert faults == []
 
 
-@pytest.mark.slow
-def test_dtensor(nemo):
+def test_a_checkpoint_of_dtensor_is_refused(nemo):
+    """The pinned NeMo-RL saves safetensors there, and its own converter refuses them."""
     workspace, run = nemo
     folder = workspace.run(run)
     shutil.rmtree(folder.checkpoint(B))
     checkpoint(folder, B, workspace.model("tiny"), "dtensor")
-    assert convert.from_nemo_rl(run, workspace, B) is True
-    names = sorted(p.name for p in folder.hf_step(B).iterdir())
-    assert "pytorch_model.bin" not in names and "model.safetensors" in names
-    ours, theirs = (passport.read(f) for f in (folder.hf_step(B), workspace.model("tiny")))
-    assert (ours["weights"], ours["head"]) == (theirs["weights"], None) == ("F32", None)
-
-
-def test_shards_of_a_large_pickle(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
-    from omr.models import weights
-
-    tensors = {f"t{n}": torch.full((10,), float(n)) for n in range(5)}
-    torch.save(tensors, tmp_path / "pytorch_model.bin")
-    (tmp_path / "config.json").write_text('{"torch_dtype": "bfloat16"}')
-    monkeypatch.setattr(convert, "MAX_SHARD", 40)  # two tensors of ten bf16 numbers
-    convert._to_safetensors(tmp_path)
-    parts = weights.shards(tmp_path)
-    assert [[t.name for t in p.tensors] for p in parts] == [["t0", "t1"], ["t2", "t3"], ["t4"]]
-    assert {t.dtype for p in parts for t in p.tensors} == {"BF16"}
-
-
-@pytest.mark.parametrize(("tied", "equal"), [(True, True), (True, False), (False, False)])
-def test_the_head_of_a_pickle(tmp_path, tied, equal):
-    """Left out where it is tied and the embedding; a tied one that differs is not lost silently."""
-    torch = pytest.importorskip("torch")
-    from omr.models import weights
-
-    embedding = torch.ones(3, 2)
-    head = embedding if equal else torch.zeros(3, 2)
-    tensors = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
-    torch.save(tensors, tmp_path / "pytorch_model.bin")
-    (tmp_path / "config.json").write_text(json.dumps({"dtype": "float32", "tie_word_embeddings": tied}))
-    if tied and not equal:
-        with pytest.raises(OmrError, match=r"pytorch_model\.bin: lm_head\.weight is another matrix"):
-            convert._to_safetensors(tmp_path)
-        return
-    convert._to_safetensors(tmp_path)
-    (part,) = weights.shards(tmp_path)
-    assert [t.name for t in part.tensors] == (["model.embed_tokens.weight"] if tied else sorted(tensors))
+    with pytest.raises(OmrError, match=f"step_{B}: is no checkpoint of Megatron"):
+        convert.from_nemo_rl(run, workspace, B)
+    assert not folder.hf_step(B).exists()
 
 
 def test_a_half_written_output_is_replaced(nemo, monkeypatch):

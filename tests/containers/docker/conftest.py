@@ -173,7 +173,6 @@ def nemo_rl_base(checkout, tools, tmp_path_factory):
         "pyproject.toml": '[project]\nname = "stand-in"\nversion = "0"\nrequires-python = ">=3.11"\n',
         "examples/run_sft.py": "import sys; print('run_sft', *sys.argv[1:])\n",
         "examples/converters/convert_megatron_to_hf.py": "",
-        "examples/converters/convert_dcp_to_hf.py": "",
     }
     for name, text in files.items():
         (folder / "nemo-rl" / name).parent.mkdir(parents=True, exist_ok=True)
