@@ -91,8 +91,8 @@ def test_a_checkpoint_trained_with_another_rope(trained):
     assert not folder.hf_step(B).exists()
 
 
-# Behaves as NeMo-RL v0.6.0's converter does: refuses an output that exists, reads the base that the checkpoint
-# names, re-saves its config as transformers 5 does, writes safetensors.
+# Behaves as NeMo-RL v0.6.0's converter does: refuses an output that exists, reads the base that the
+# checkpoint names, re-saves its config as transformers 5 does, writes safetensors.
 STAND_IN = """#!{python}
 import json, os, shutil, sys
 from pathlib import Path
