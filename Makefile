@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
+# What a user's own shell may have exported, and would change what the commands below do.
+unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \

@@ -3,7 +3,8 @@
 #
 # What the user's .env says wins over what the image's own ENV says, a user id without a home gets one, and the
 # command then takes this process's place, so that signals and exit codes are its own.
-set -euo pipefail
+set -euo pipefail +C +o posix
+unset CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS && shopt -u expand_aliases # a user's own would change what follows
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # slurm/canary.sh FILE TOKEN: does this node see the shared folder, the image, the mounts and its GPUs? One task a node.
-set -euo pipefail
+set -euo pipefail +C +o posix
+unset CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS && shopt -u expand_aliases # a user's own would change what follows
 
 file=${1:?usage: slurm/canary.sh FILE TOKEN}
 token=${2:?usage: slurm/canary.sh FILE TOKEN}

@@ -2,7 +2,8 @@
 # slurm/ray.sh ADDRESS PORT COMMAND [ARG…]: this node's part of a Ray cluster; one task a node, COMMAND on the first.
 #
 # Ray runs code for whoever reaches its ports: a token of this attempt's own is asked for, and the dashboard is off.
-set -euo pipefail
+set -euo pipefail +C +o posix
+unset CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS && shopt -u expand_aliases # a user's own would change what follows
 
 address=${1:?usage: slurm/ray.sh ADDRESS PORT COMMAND [ARG…]}
 port=${2:?usage: slurm/ray.sh ADDRESS PORT COMMAND [ARG…]}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # slurm/torchrun.sh ADDRESS PORT SCRIPT [ARG…]: this node's part of a job of several processes; one task a node.
-set -euo pipefail
+set -euo pipefail +C +o posix
+unset CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS && shopt -u expand_aliases # a user's own would change what follows
 
 address=${1:?usage: slurm/torchrun.sh ADDRESS PORT SCRIPT [ARG…]}
 port=${2:?usage: slurm/torchrun.sh ADDRESS PORT SCRIPT [ARG…]}

@@ -1,0 +1,68 @@
+"""The shell scripts, whatever a user's own shell has exported."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from omr.settings import ROOT
+
+SCRIPTS = sorted(
+    path
+    for folder in ("docker", "slurm", ".ci")
+    for path in (ROOT / folder).iterdir()
+    if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash")
+)
+OWN = {
+    "CDPATH": {"CDPATH": ".:/root:/tmp"},
+    "POSIXLY_CORRECT": {"POSIXLY_CORRECT": "1"},
+    "GREP_OPTIONS": {"GREP_OPTIONS": "--color=always -v"},
+    "IFS": {"IFS": "/o"},
+    "noclobber": {"SHELLOPTS": "noclobber"},
+    "BASH_ENV": {"BASH_ENV": "{tmp}/rc"},
+}
+RC = "shopt -s expand_aliases\nalias cd='echo gone; false'\nalias ls='ls --color=always'\nset -o noclobber\n"
+
+
+@pytest.fixture(params=OWN, ids=str)
+def own(request, tmp_path):
+    """An environment with something of a user's own shell."""
+    (tmp_path / "rc").write_text(RC)
+    return {**os.environ, **{key: text.format(tmp=tmp_path) for key, text in OWN[request.param].items()}}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_each_begins_on_its_own_terms(script):
+    first = [line for line in script.read_text().splitlines() if line and not line.startswith("#")][:2]
+    assert re.fullmatch(r"set -e?uo pipefail \+C \+o posix", first[0])
+    assert first[1].startswith(
+        "unset CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS && shopt -u expand_aliases"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["docker/run", "cli", "bin/recipes.py"],
+        ["docker/venv", "cli"],
+        ["make", "recipes"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_shell_has_exported_changes_nothing(own, command):
+    def run(environ):
+        environ = {**environ, "OMR_ENV_FILE": "/dev/null"}
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
+
+    usual, there = run(dict(os.environ)), run(own)
+    assert (there.returncode, there.stdout) == (0, usual.stdout), there.stderr
+
+
+def test_the_library_of_the_jobs_is_read(own):
+    """Its functions' names are none to bash in POSIX's own mode."""
+    script = (ROOT / "slurm" / "train.sbatch").read_text().splitlines()
+    terms = "\n".join(line for line in script if line.startswith(("set ", "unset ")))
+    call = f"{terms}\nOMR_ROOT=/x; source {ROOT}/slurm/lib.sh; SLURM_JOB_ID=3 omr::port 20000"
+    done = subprocess.run(["bash", "-c", call], env=own, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "20021"), done.stderr
