@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,10 @@ ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STA
 LIVE = ACTIVE | {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 # Seconds to wait for an answer of the controller, which may be busy.
 PATIENCE = 60
+
+
+class NoJobId(OmrError):
+    """sbatch succeeded, and did not say the id of its job."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,17 @@ def _words(tool: str, stderr: str) -> str:
 
 
 def sbatch(argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """Submit one job and return its id; `env` is the whole environment that the job gets."""
-    return call(argv, env=env).strip().split(";")[0]
+    """Submit one job and return its id; `env` is the whole environment that the job gets.
+
+    A site's wrapper may print before the id, which is the last line that is one (`145`, or `145;cluster`);
+    NoJobId without any: a job may stand in the queue all the same.
+    """
+    said = call(argv, env=env)
+    found = re.findall(r"^\s*([0-9]+)(?:;\S*)?\s*$", said, re.MULTILINE)
+    if not found:
+        answer = " ".join(said.split())[:200] or "nothing"
+        raise NoJobId(f"sbatch answered {answer!r}, which is no job id; look for a wrapper (type -a sbatch)")
+    return found[-1]
 
 
 _SQUEUE = "%i|%T|%r|%j|%k|%S|%N"

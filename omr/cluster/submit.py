@@ -62,7 +62,11 @@ def submit_held(graph: JobGraph) -> dict[str, str]:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
             ids[job.key] = slurm.sbatch(job.sbatch_command(ids), job_environment.environment(job))
     except (OmrError, KeyboardInterrupt) as error:
-        slurm.cancel(ids.values())
+        unnamed = []
+        if isinstance(error, slurm.NoJobId):  # found by what its comment says
+            comments = {job.comment for job in graph.jobs}
+            unnamed = [row.job for each in comments for row in interrupted(each, graph.record)]
+        slurm.cancel([*ids.values(), *unnamed])
         undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
         raise OmrError(f"submitting {graph.jobs[len(ids)].key}: {error}{undone}") from None
     return ids

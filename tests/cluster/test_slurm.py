@@ -67,6 +67,28 @@ def test_a_refused_submission_says_why_in_a_line(tool):
         slurm.sbatch(["sbatch", "x"], dict(os.environ))
 
 
+@pytest.mark.parametrize(
+    ("said", "job"),
+    [
+        ("145", "145"),
+        ("145;main", "145"),
+        ("Welcome to the cluster\n\n145", "145"),
+        ("8 GPUs are free\n145;main\n", "145"),
+        ("Submitted batch job 145 on cluster main", None),
+        ("Welcome", None),
+        ("", None),
+    ],
+)
+def test_the_id_of_a_job(tool, said, job):
+    """Whatever a site's wrapper around sbatch prints before it; never a text that is none."""
+    tool("sbatch", f"printf '%s' '{said}'")
+    if job:
+        assert slurm.sbatch(["sbatch", "x"], dict(os.environ)) == job
+    else:
+        with pytest.raises(slurm.NoJobId, match=r"^sbatch answered .*, which is no job id"):
+            slurm.sbatch(["sbatch", "x"], dict(os.environ))
+
+
 def test_an_id_with_its_cluster(tool):
     tool("sbatch", "echo '12;west'")
     assert slurm.sbatch(["sbatch", "x"], dict(os.environ)) == "12"

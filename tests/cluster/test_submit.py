@@ -51,6 +51,24 @@ def test_a_job_that_slurm_does_not_release_cancels_all(ready, cluster, monkeypat
     )
 
 
+def test_a_job_whose_id_is_not_said_is_found_and_cancelled(ready, cluster, monkeypatch):
+    """A site's wrapper around sbatch says something else: the job stands in the queue all the same."""
+    comment = str(ready.folder.root)
+
+    def wrapped(argv, env):
+        if len(cluster.jobs) == 2:
+            raise slurm.NoJobId("sbatch answered 'Welcome', which is no job id; look for a wrapper")
+        return cluster(argv, env)
+
+    rows = [slurm.Queued(str(n), "PENDING", "JobHeldUser", "omr", comment) for n in (101, 102, 103)]
+    monkeypatch.setattr(slurm, "sbatch", wrapped)
+    monkeypatch.setattr(slurm, "queue", lambda: rows if len(cluster.jobs) == 2 else [])
+    with pytest.raises(OmrError, match=r"submitting train-2: sbatch answered 'Welcome'.*; the 2 jobs before"):
+        ready()
+    assert sorted(set(cluster.cancelled)) == ["101", "102", "103"]
+    assert not ready.folder.jobs_json.exists()
+
+
 @pytest.fixture
 def cut_off(ready, cluster, monkeypatch):
     """A submission that is killed before its third job; Slurm's queue then has what was submitted, held."""
