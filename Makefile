@@ -7,6 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 # What a user's own shell may have exported, and would change what the commands below do.
+export PYTHONUTF8 := 1
 unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omr import settings
-from omr.errors import OmrError
+from omr.errors import OmrError, output_never_fails
 
 MAKEFILE = settings.ROOT / "Makefile"
 
@@ -22,7 +22,7 @@ MAKEFILE = settings.ROOT / "Makefile"
 def targets() -> list[str]:
     """The `##@` groups and `##` texts of the Makefile."""
     lines = []
-    for line in MAKEFILE.read_text().splitlines():
+    for line in MAKEFILE.read_text(encoding="utf-8").splitlines():
         if line.startswith("##@"):
             lines += ["", line[4:]]
         elif match := re.match(r"([a-z-]+):.*?## (.*)", line):
@@ -58,5 +58,6 @@ def values() -> list[str]:
 
 
 if __name__ == "__main__":
+    output_never_fails()
     print("OpenMathReasoning SFT recipe: make <target> [NAME=value …]")
     print("\n".join(targets() + values()))

@@ -17,7 +17,7 @@ fi
 # Python asks for a user's name, and a mapped id has none in the image's /etc/passwd.
 USER=${USER:-$(id -un 2>/dev/null || echo "user$(id -u)")}
 LOGNAME=${LOGNAME:-$USER}
-export HOME USER LOGNAME
+export HOME USER LOGNAME PYTHONUTF8=1
 
 # `uv run` would bring NeMo-RL's environment up to date first; who may not write there uses it as it was built.
 if [[ -d /opt/nemo_rl_venv && ! -w /opt/nemo_rl_venv ]]; then

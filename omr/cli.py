@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from omr import libraries, recipe, settings
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, output_never_fails
 from omr.files import writable
 from omr.request import TrainRequest
 from omr.setting_table import Setting
@@ -135,6 +135,7 @@ def aligned(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: bo
 
 def main(command: click.Command) -> None:
     """Run a script's command; every foreseen failure is one line on stderr and its exit code."""
+    output_never_fails()
     try:
         settings.load()
         libraries.no_advice()

@@ -1,6 +1,8 @@
 """The two ways to end badly, each one line: what it is, where it is, what to do next."""
 
 import difflib
+import io
+import sys
 from collections.abc import Iterable
 
 
@@ -14,6 +16,13 @@ class RequestError(OmrError):
     """What was asked for cannot work, and nothing was written (exit code 2)."""
 
     exit_code = 2
+
+
+def output_never_fails() -> None:
+    """Have stdout and stderr write `?` for what their encoding lacks: a status line must fail no work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def listing(words: Iterable[str], last: str = "or") -> str:

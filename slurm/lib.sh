@@ -3,6 +3,8 @@
 
 # The checkout that the job was submitted from, whichever one its environment was made for.
 export PYTHONPATH=$OMR_ROOT
+# Files are UTF-8 in every locale.
+export PYTHONUTF8=1
 
 # Where the image keeps the environment of this toolkit's own stages.
 : "${OMR_IMAGE_PYTHON:=/opt/omr/venv/bin/python}"

@@ -66,3 +66,25 @@ def test_the_library_of_the_jobs_is_read(own):
     call = f"{terms}\nOMR_ROOT=/x; source {ROOT}/slurm/lib.sh; SLURM_JOB_ID=3 omr::port 20000"
     done = subprocess.run(["bash", "-c", call], env=own, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "20021"), done.stderr
+
+
+PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("environ", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, PLAIN])
+@pytest.mark.parametrize(
+    "command", [["make"], ["docker/run", "cli", "bin/status.py", "--help"]], ids=" ".join
+)
+def test_no_terminal_is_too_plain(environ, command):
+    """What a terminal cannot show becomes `?`; nothing fails for it."""
+    environ = {**os.environ, "OMR_ENV_FILE": "/dev/null", **environ}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=120)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr.decode()
+
+
+def test_a_workspace_beyond_ascii_in_a_plain_locale(tmp_path):
+    environ = {**os.environ, "OMR_ENV_FILE": "/dev/null", **PLAIN, "WORKSPACE": str(tmp_path / "größe")}
+    environ |= {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    words = ["docker/run", "cli", "bin/status.py"]
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, timeout=120)
+    assert b"Traceback" not in done.stderr and b"gr??e" in done.stdout + done.stderr, done.stderr.decode()
