@@ -38,6 +38,7 @@ class Manifest(TypedDict):
     patch: list[str]  # what the long-context patch changed: `rope_theta 10000 -> 500000.0`
     tensors: int
     passport: dict[str, Entries]  # of the files as published, and patched
+    copied: dict[str, dict[str, int | str]]  # files of BASE: the fingerprint and sha256 of each
     versions: dict[str, str]
 
 
@@ -55,13 +56,17 @@ def inputs(model: Model, base: Path | None) -> Inputs:
 def finished(model: Model, workspace: Workspace, base: Path | None, force: bool = False) -> Manifest | None:
     """The manifest of a model that is there already; None if there is work to do.
 
-    A model that was copied from BASE stays finished when BASE is not given again.
+    A model that was copied from BASE stays finished when BASE is not given again. A RequestError where it is
+    given, and another model stands there now.
     """
     folder, wanted = workspace.model(model.name), inputs(model, base)
     made = None if force else manifest.read(folder)
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
-    return manifest.finished(folder, wanted, force)
+    made = manifest.finished(folder, wanted, force)
+    if made and base and made.get("copied"):
+        _refuse_other_content(folder, base, made["copied"])
+    return made
 
 
 def make(
@@ -82,6 +87,13 @@ def make(
         parts = weights.shards(aside)
         _check_size(aside, parts, model)
         published = passport.check(aside, model, "published")
+        copied = {}
+        if base:
+            known = manifest.entries(aside)
+            copied = {
+                name: {**manifest.fingerprint(base / name).as_json(), "sha256": entry["sha256"]}
+                for name, entry in known.items()
+            }
         changes = rope.patch(aside / "config.json") if model.patched else []
         known.pop("config.json", None)
         rope.prove(aside, model)
@@ -96,10 +108,26 @@ def make(
             patch=changes,
             tensors=sum(len(part.tensors) for part in parts),
             passport={"published": published, "patched": patched},
+            copied=copied,
             versions=manifest.versions("transformers", "huggingface_hub"),
         )
         files.install(aside, folder)
     return manifest.read(folder)
+
+
+def _refuse_other_content(folder: Path, base: Path, copied: dict[str, dict[str, int | str]]) -> None:
+    """A RequestError where BASE's files are no longer those that were copied.
+
+    One whose size, time or sampled blocks differ is hashed before it is believed to be another.
+    """
+    for path in weights.model_files(base, weights.shards(base)):
+        seen = copied.get(path.name, {})
+        now = manifest.fingerprint(path).as_json()
+        if now | {"sha256": seen.get("sha256")} != seen and files.sha256(path) != seen.get("sha256"):
+            raise RequestError(
+                f"{folder}: was made from another {path.name} than now stands in BASE={base};"
+                " FORCE=1 makes it anew"
+            )
 
 
 def plan(

@@ -158,6 +158,23 @@ def test_a_local_copy(tmp_path, tiny):
         base_model.finished(row("7b"), workspace, tmp_path / "other")
 
 
+def test_another_model_at_the_same_path_is_noticed(tmp_path, tiny):
+    """The content decides, and not the path; a file that was only touched is the same."""
+    base, workspace = put(tmp_path / "base", tiny), Workspace(tmp_path / "ws")
+    made = base_model.make(row("7b"), workspace, no_download, base=base)
+    weights = next(base.glob("*.safetensors"))
+    weights.touch()
+    assert base_model.make(row("7b"), workspace, no_download, base=base) == made
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(RequestError, match=rf"from another {weights.name} than now stands in BASE=.*FORCE=1"):
+        base_model.make(row("7b"), workspace, no_download, base=base)
+    assert base_model.make(row("7b"), workspace, no_download) == made
+    anew = base_model.make(row("7b"), workspace, no_download, base=base, force=True)
+    assert anew["files"][weights.name] != made["files"][weights.name]
+
+
 def damage(files, name, data):
     return {**files, name: data} if data is not None else {n: d for n, d in files.items() if n != name}
 
