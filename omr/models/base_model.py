@@ -84,6 +84,8 @@ def make(
         published = passport.check(aside, model, "published")
         changes = rope.patch(aside / "config.json") if model.patched else []
         known.pop("config.json", None)
+        if weights.complete_index(aside, parts):
+            known.pop(weights.INDEX, None)
         rope.prove(aside, model)
         _prove(aside)
         patched = passport.check(aside, model, "patched", Station("published", published))

@@ -85,6 +85,11 @@ def half(stored):
     stored[UP] = ("BF16", shape, data[: len(data) // 2])
 
 
+def all_f16(stored):
+    for name, (_, shape, data) in stored.items():
+        stored[name] = ("F16", shape, data[: len(data) // 2])
+
+
 def turned(stored):
     dtype, (rows, columns), data = stored[UP]
     stored[UP] = (dtype, (columns, rows), data)
@@ -123,6 +128,14 @@ REFUSED = {
     "a tied head that differs": (
         reshape(head(1)),
         "model.safetensors: lm_head.weight is another matrix than the embedding",
+    ),
+    "other types in weights and configuration": (
+        lambda folder: (reshape(all_f16)(folder), edit(CONFIG, torch_dtype="float16")(folder)),
+        "the weights: weights is F16, omr/tiny/model.py says F32",
+    ),
+    "a link to nothing": (
+        lambda folder: ((folder / GENERATION).unlink(), (folder / GENERATION).symlink_to("gone")),
+        "generation_config.json: is a link to nothing; put the file itself there, or make model",
     ),
     "quantised": (
         edit(CONFIG, quantization_config={"quant_method": "awq", "bits": 4}),
