@@ -49,7 +49,10 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with _loading(folder):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, padding_side="left")
+    if not tokenizer("1+1", add_special_tokens=False)["input_ids"]:  # what transformers makes of no files
+        raise OmrError(f"{folder}: its tokenizer has no tokens; name a whole model's folder")
+    return tokenizer
 
 
 @contextlib.contextmanager

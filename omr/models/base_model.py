@@ -61,7 +61,7 @@ def finished(model: Model, workspace: Workspace, base: Path | None, force: bool 
     made = None if force else manifest.read(folder)
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
-    return manifest.finished(folder, wanted, force)
+    return manifest.finished(folder, wanted, force, otherwise="")
 
 
 def make(
@@ -170,6 +170,8 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     config = base / "config.json"
     if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
+    if base.resolve().is_relative_to(aside.resolve()):
+        raise RequestError(f"BASE={base} is what an earlier try left; unset BASE, or name another folder")
     settings = rope.parse(config)
     parts = weights.shards(base)
     _check_size(base, parts, model)

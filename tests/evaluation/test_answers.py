@@ -41,7 +41,7 @@ def one_layer_more(folder):
     ("spoil", "told"),
     [
         (cut, "transformers cannot load it"),
-        (no_tokenizer, "transformers cannot load it"),
+        (no_tokenizer, "its tokenizer has no tokens; name a whole"),
         (one_layer_more, "its weights lack model.layers.2."),
     ],
 )

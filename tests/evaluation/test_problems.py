@@ -127,7 +127,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, text, told):
 
 def test_a_git_lfs_pointer_is_named(tmp_path):
     with pytest.raises(
-        OmrError, match="problems.jsonl: is a git-lfs pointer in place of the file; run git lfs"
+        OmrError, match=r"problems\.jsonl: is a git-lfs pointer in place of the file; run git lfs"
     ):
         read(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 

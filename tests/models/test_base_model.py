@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omr import recipe
-from omr.errors import OmrError
+from omr.errors import OmrError, RequestError
 from omr.models import base_model, passport, rope, weights
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
@@ -246,6 +246,20 @@ def test_hidden_files_are_not_copied(base, tmp_path):
     made(base, tmp_path)
     there = {path.name for path in (tmp_path / "ws/models/tiny").iterdir()}
     assert there == {*names, "manifest.json"}
+
+
+def test_what_an_earlier_try_left_is_no_base(base, tmp_path):
+    left = tmp_path / "ws/models/.tiny.partial"
+    shutil.copytree(base, left)
+    with pytest.raises(RequestError, match=r"is what an earlier try left; unset BASE"):
+        made(left, tmp_path)
+    assert (left / "model.safetensors").exists()
+
+
+def test_another_source_is_refused_with_advice_that_make_model_takes(base, tmp_path):
+    base_model.make(TINY, Workspace(tmp_path / "ws"), no_download)
+    with pytest.raises(RequestError, match=r"source\.copy was None.*; FORCE=1 makes it anew$"):
+        made(base, tmp_path)
 
 
 @pytest.mark.parametrize("spelling", ["layer_types", "window of null", "head_dim"])
