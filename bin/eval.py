@@ -30,7 +30,7 @@ def main(
 ) -> None:
     """Answer held-out problems with the model that a run started from, and with the one it ended with."""
     workspace = cli.workspace()
-    file = Path(problems) if problems else None
+    file = Path(problems).expanduser() if problems else None
     request = stage.EvalRequest.of(run, workspace, problems=file, max_tokens=max_tokens, folder=folder)
     if dry_run:
         asked = request.problems

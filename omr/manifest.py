@@ -152,17 +152,19 @@ def changes(old: Json, new: Json) -> list[str]:
     return found
 
 
-def finished(path: Path, inputs: Json, force: bool = False) -> Json | None:
+def finished(
+    path: Path, inputs: Json, force: bool = False, otherwise: str = ", NAME=… beside it"
+) -> Json | None:
     """The manifest if `path` is finished with these inputs; None if there is work to do.
 
-    Finished with other inputs is a RequestError that says which, because redoing it throws work away.
+    Finished with other inputs is a RequestError that says which, because redoing it throws work away;
+    `otherwise` is what else may be done.
     """
     made = None if force else read(path)
     if made is None:
         return None
     if different := changes(made["inputs"], inputs):
         raise RequestError(
-            f"{path} was made from other inputs: {'; '.join(different)};"
-            " FORCE=1 makes it anew, NAME=… beside it"
+            f"{path} was made from other inputs: {'; '.join(different)}; FORCE=1 makes it anew{otherwise}"
         )
     return made

@@ -77,6 +77,7 @@ class Architecture:
     vocabulary: int  # rows of the embedding
     tied: bool  # the output head is the embedding
     norm_epsilon: float
+    dtype: str = "BF16"  # the weights' number type, in the words of safetensors
 
 
 @dataclass(frozen=True)

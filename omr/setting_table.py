@@ -10,6 +10,7 @@ from omr.errors import RequestError, listing
 ON = ("1", "true", "t", "yes", "y", "on")
 OFF = ("", "0", "false", "f", "no", "n", "off")
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"
+INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # what comes along when a value is copied from a page
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ MOUNT_LIST = _form(
 )
 
 
+def _odd_letter(value: str) -> str | None:
+    """What is wrong with a value's letters, of any setting; None if nothing is."""
+    if quote := next((end for end in (value[:1], value[-1:]) if end and end in TYPOGRAPHIC_QUOTES), None):
+        return f"has a typographic quote ({quote}), which quotes nothing; write ' or \", or none"
+    if unseen := next((letter for letter in value if letter in INVISIBLE), None):
+        return f"has an invisible character (U+{ord(unseen):04X}); type the value again"
+    return None
+
+
 @dataclass(frozen=True)
 class Setting:
     """One documented variable, and everything that the program has to know of it.
@@ -83,9 +93,7 @@ class Setting:
 
     def check(self, value: str, where: str = "") -> None:
         """A RequestError for a value that cannot be; it begins with `where`, and never shows a secret."""
-        odd = next((end for end in (value[:1], value[-1:]) if end and end in TYPOGRAPHIC_QUOTES), None)
-        quotes = f"has a typographic quote ({odd}), which quotes nothing; write ' or \", or none"
-        fault = quotes if odd else self._fault(value)
+        fault = _odd_letter(value) or self._fault(value)
         if fault:
             hidden = re.sub(r"(//)[^/@]*@", r"\1…@", value)  # a password in an address
             shown = hidden if hidden.isprintable() and len(hidden) <= 100 else f"{ascii(hidden)[:100]}"

@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, str]:
         known = binding.key in SETTINGS or binding.key in FOREIGN_NAMES or binding.key.startswith(FOREIGN)
         if not known:
             raise RequestError(
-                f"{where}: {binding.key} is no setting{nearest(binding.key, SETTINGS)};"
+                f"{where}: {binding.key} is no setting{nearest(binding.key.upper(), SETTINGS)};"
                 " .env.example has them all"
             )
         if binding.key in values:

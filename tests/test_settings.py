@@ -47,6 +47,8 @@ def test_values_are_data(tmp_path, line, value):
         ("ACCOUNT=a\0b\n", ":1: the value of ACCOUNT has a NUL byte"),
         ("\n# x\nTIME=soon\n", ":3: TIME=soon is no time limit of Slurm's; write 90 (minutes)"),
         ("ACCOUNT=“a”\n", ":1: ACCOUNT=“a” has a typographic quote (“), which quotes nothing; write"),
+        ("CONTAINER=/a.sqsh\u200b\n", ":1: CONTAINER='/a.sqsh\\u200b' has an invisible character (U+200B)"),
+        ("Account=a\n", ":1: Account is no setting (did you mean ACCOUNT?)"),
         ("HF_TOKEN=“hf_secret”\n", ":1: HF_TOKEN has a typographic quote (“), which quotes nothing; write"),
         ("PARTITION='a, b'\n", ":1: PARTITION=a, b is no name, nor names with commas between; use"),
         ("RUNNER=slrum\n", ":1: RUNNER=slrum is unknown; choose host, docker or slurm"),

@@ -3,8 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from omr import files
@@ -80,12 +81,21 @@ def patterns(split: str) -> tuple[str, ...]:
     return (f"data/{split}-*.parquet",)
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """All that is below a folder but what is hidden; links to folders are followed, each folder once."""
+    seen = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        there = [Path(parent, name) for name in sorted([*folders, *names]) if not name.startswith(".")]
+        yield from there
+        new = {os.path.realpath(path): path.name for path in there if path.name in folders}
+        folders[:] = [name for real, name in new.items() if real not in seen]
+        seen.update(new)
+
+
 def listed(folder: Path, split: str) -> dict[str, Path]:
     """The split's files below `folder` by name, hidden ones left out; a RequestError for two of one name."""
     names: dict[str, Path] = {}
-    for path in sorted(folder.rglob(f"{split}-*.parquet")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    for path in sorted(path for path in below(folder) if fnmatchcase(path.name, f"{split}-*.parquet")):
         if path.name in names:
             raise RequestError(f"{path}: is there twice (see {names[path.name]}); keep one")
         names[path.name] = path

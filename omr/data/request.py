@@ -243,7 +243,7 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
     if made is None:
         return None
     known = made["shards"]
-    if request.raw and any(request.raw.rglob("*.parquet")):
+    if request.raw and any(path.suffix == ".parquet" for path in corpus.below(request.raw)):
         found = corpus.shards(request.raw, request.modes, bool(request.limit), request.remedy)
         if request.limit:  # shards beyond the limit decide nothing
             found = [shard for shard in found if shard.name in known]

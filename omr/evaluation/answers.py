@@ -1,8 +1,11 @@
 """A model's answers by transformers' generate: greedy, a batch at a time, on this machine."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from omr.errors import OmrError, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +48,23 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, which pads on the left: an answer follows its prompt at once."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, padding_side="left")
+    with _loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, padding_side="left")
+    if not tokenizer("1+1", add_special_tokens=False)["input_ids"]:  # what transformers makes of no files
+        raise OmrError(f"{folder}: its tokenizer has no tokens; name a whole model's folder")
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """An OmrError for a folder that transformers does not load, whatever is raised there."""
+    try:
+        yield
+    except Exception as error:  # each kind of damage has an error of its own
+        why = shown(" ".join(str(error).split()))
+        raise OmrError(
+            f"{folder}: transformers cannot load it ({why}); name a whole model's folder"
+        ) from None
 
 
 def gpu_is_there() -> bool:
@@ -56,14 +75,19 @@ def gpu_is_there() -> bool:
 
 
 def _load_model(folder: Path, gpu: bool) -> "PreTrainedModel":
-    """The model, in bf16 on a GPU, else in fp32."""
+    """The model, in bf16 on a GPU, else in fp32; an OmrError if its weights lack a tensor."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16 if gpu else torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    with _loading(folder):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.bfloat16 if gpu else torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if missing := sorted(loaded["missing_keys"]):
+        filled = "transformers fills it with random numbers"
+        raise OmrError(f"{folder}: its weights lack {missing[0]}, {filled}; name a whole model's folder")
     return model.to("cuda" if gpu else "cpu").eval()

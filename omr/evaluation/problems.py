@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 
 from omr import recipe
 from omr.errors import RequestError, listing
+from omr.files import refuse_lfs_pointer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TINY = "tiny held-out"
 TINY_TOKENS = 128  # twice the longest of its ordinary solutions
+# How files begin that are no text, and what they are.
+NO_TEXT = {
+    b"PK\3\4": "a spreadsheet or zip archive",
+    b"\x1f\x8b": "compressed by gzip",
+    b"PAR1": "a parquet file",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
 LONGEST_LINE = 10_000_000  # bytes of a problem's line, far beyond what a model can be asked
 
 
@@ -81,7 +90,9 @@ def _read(file: Path) -> Iterator[Problem]:
                 line = lines.readline(LONGEST_LINE + 1)
                 if not line:
                     break
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if number == 1:
+                    _refuse_other_kinds(file, line)
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     found = True
                     yield _problem(line, f"{file}: line {number}")
@@ -91,6 +102,14 @@ def _read(file: Path) -> Iterator[Problem]:
         ) from None
     if not found:
         raise RequestError(f"{file}: has no problems; give it a line of JSON for each")
+
+
+def _refuse_other_kinds(file: Path, start: bytes) -> None:
+    """A RequestError for a file whose first bytes are not those of JSON lines."""
+    refuse_lfs_pointer(file, "name another file of problems")
+    for mark, kind in NO_TEXT.items():
+        if start.startswith(mark):
+            raise RequestError(f"{file}: is {kind}; save it as JSON lines in UTF-8")
 
 
 def _problem(line: bytes, where: str) -> Problem:

@@ -63,7 +63,7 @@ def finished(model: Model, workspace: Workspace, base: Path | None, force: bool 
     made = None if force else manifest.read(folder)
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
-    made = manifest.finished(folder, wanted, force)
+    made = manifest.finished(folder, wanted, force, otherwise="")
     if made and base and made.get("copied"):
         _refuse_other_content(folder, base, made["copied"])
     return made
@@ -96,6 +96,8 @@ def make(
             }
         changes = rope.patch(aside / "config.json") if model.patched else []
         known.pop("config.json", None)
+        if weights.complete_index(aside, parts):
+            known.pop(weights.INDEX, None)
         rope.prove(aside, model)
         _prove(aside)
         patched = passport.check(aside, model, "patched", Station("published", published))
@@ -196,6 +198,8 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     config = base / "config.json"
     if not config.is_file():
         raise RequestError(f"BASE={base} has no config.json; name the folder of a downloaded model")
+    if base.resolve().is_relative_to(aside.resolve()):
+        raise RequestError(f"BASE={base} is what an earlier try left; unset BASE, or name another folder")
     settings = rope.parse(config)
     parts = weights.shards(base)
     _check_size(base, parts, model)

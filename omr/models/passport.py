@@ -264,6 +264,9 @@ def faults(
         *_contradictions(files, facts),
         *_against_recipe(folder, facts, model, stage),
     ]
+    published = architecture.of(model).dtype
+    if stage in ("published", "patched") and facts["weights"] != published:
+        found.append(_fault(folder, "weights", facts["weights"], published, architecture.source(model)))
     if before:
         found += _differences(folder, facts, before, stage)
     if stage == "final":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omr.errors import OmrError, shown
-from omr.files import refuse_lfs_pointer
+from omr.files import refuse_lfs_pointer, write_json
 from omr.models import rope
 
 INDEX = "model.safetensors.index.json"
@@ -128,6 +128,8 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
     visible = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
+    if lost := [p for p in visible if not p.exists() and _of_a_model(p.name)]:
+        raise OmrError(f"{lost[0]}: is a link to nothing; put the file itself there, or {rope.BRING}")
     foreign = [path for path in visible if path.suffix in FOREIGN] if safe_only else []
     if foreign:
         raise OmrError(f"{foreign[0]}: may run code when it is read; use a model of safetensors files alone")
@@ -197,6 +199,20 @@ def index_of(parts: list[Shard]) -> dict[str, dict[str, int | str]]:
     }
 
 
+def complete_index(folder: Path, parts: list[Shard]) -> bool:
+    """Write the index of shards that have none, or one without its metadata; returns whether it did.
+
+    transformers finds weights by the name model.safetensors or by such an index; some tools write neither.
+    """
+    index = folder / INDEX
+    if [part.path.name for part in parts] == ["model.safetensors"]:
+        return False
+    if index.exists() and isinstance(rope.parse(index).get("metadata"), dict):
+        return False
+    write_json(index, index_of(parts))
+    return True
+
+
 def model_files(folder: Path, parts: list[Shard]) -> list[Path]:
     """Every file of a model: those beside its weights, the index if there is one, and its shards."""
     index = [folder / INDEX] if (folder / INDEX).exists() else []
@@ -205,4 +221,12 @@ def model_files(folder: Path, parts: list[Shard]) -> list[Path]:
 
 def side_files(folder: Path) -> list[Path]:
     """What belongs to a model beside its weights: configuration, tokenizer, template, licence."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and any(fnmatchcase(p.name, n) for n in SIDE))
+    return sorted(p for p in folder.iterdir() if p.is_file() and _is_side(p.name))
+
+
+def _is_side(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in SIDE)
+
+
+def _of_a_model(name: str) -> bool:
+    return name == INDEX or name.endswith(".safetensors") or _is_side(name)

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 # The embedding has more rows than the tokenizer has tokens, as Qwen's has.
 ARCHITECTURE = Architecture(
-    hidden=96, layers=2, heads=6, kv_heads=2, inner=256, vocabulary=512, tied=True, norm_epsilon=1e-6
+    hidden=96,
+    layers=2,
+    heads=6,
+    kv_heads=2,
+    inner=256,
+    vocabulary=512,
+    tied=True,
+    norm_epsilon=1e-6,
+    dtype="F32",
 )
 _DEVIATION = 0.05  # of the random weights; Qwen2's own 0.02 starts a model this narrow too slowly
 

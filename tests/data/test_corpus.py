@@ -52,6 +52,17 @@ THREE = [f"cot-0000{n}-of-00003.parquet" for n in range(3)]
 ODD = "cot-00001-of-00003 (1).parquet"
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    for name in THREE:
+        shard(tmp_path / "disk" / name)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "data").symlink_to(tmp_path / "disk")
+    (raw / "again").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "round").symlink_to(raw)
+    assert list(corpus.listed(raw, "cot")) == THREE
+
+
 @pytest.mark.parametrize(
     "names, partial, said",
     [

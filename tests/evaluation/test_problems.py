@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omr import recipe
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 from omr.evaluation.problems import TINY, TINY_TOKENS, Problem, load_problems, prompt_texts
 from omr.tiny import corpus
 from omr.tiny.tokenizer import tiny_tokenizer
@@ -112,7 +112,10 @@ def test_what_is_a_problem(tmp_path, line, row):
             b'{"problem": "x", "expected_answer": "y"}\n{"problem": "\xf6"}',
             "line 2 is not UTF-8 text .byte 13.; ",
         ),
-        ('{"problem": "x", "expected_answer": "y"}'.encode("utf-16"), "line 1 is not UTF-8 text"),
+        ('{"problem": "x", "expected_answer": "y"}'.encode("utf-16"), "is text in UTF-16; save it"),
+        (b"PK\3\4\x14\0", "is a spreadsheet or zip archive; save it as JSON lines in UTF-8"),
+        (b"\x1f\x8b\x08\0", "is compressed by gzip; "),
+        (b"PAR1\0", "is a parquet file; "),
     ],
     ids=lambda value: repr(value)[:60],
 )
@@ -120,6 +123,13 @@ def test_a_file_that_is_none_is_refused(tmp_path, text, told):
     with pytest.raises(RequestError, match=f"problems.jsonl: {told}") as refused:
         read(tmp_path, text if isinstance(text, bytes) else text.encode())
     assert "\n" not in str(refused.value)
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path):
+    with pytest.raises(
+        OmrError, match=r"problems\.jsonl: is a git-lfs pointer in place of the file; run git lfs"
+    ):
+        read(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omr import recipe
-from omr.errors import OmrError
+from omr.errors import OmrError, RequestError
 from omr.models import base_model, passport, rope, weights
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
@@ -85,6 +85,11 @@ def half(stored):
     stored[UP] = ("BF16", shape, data[: len(data) // 2])
 
 
+def all_f16(stored):
+    for name, (_, shape, data) in stored.items():
+        stored[name] = ("F16", shape, data[: len(data) // 2])
+
+
 def turned(stored):
     dtype, (rows, columns), data = stored[UP]
     stored[UP] = (dtype, (columns, rows), data)
@@ -123,6 +128,14 @@ REFUSED = {
     "a tied head that differs": (
         reshape(head(1)),
         "model.safetensors: lm_head.weight is another matrix than the embedding",
+    ),
+    "other types in weights and configuration": (
+        lambda folder: (reshape(all_f16)(folder), edit(CONFIG, torch_dtype="float16")(folder)),
+        "the weights: weights is F16, omr/tiny/model.py says F32",
+    ),
+    "a link to nothing": (
+        lambda folder: ((folder / GENERATION).unlink(), (folder / GENERATION).symlink_to("gone")),
+        "generation_config.json: is a link to nothing; put the file itself there, or make model",
     ),
     "quantised": (
         edit(CONFIG, quantization_config={"quant_method": "awq", "bits": 4}),
@@ -233,6 +246,20 @@ def test_hidden_files_are_not_copied(base, tmp_path):
     made(base, tmp_path)
     there = {path.name for path in (tmp_path / "ws/models/tiny").iterdir()}
     assert there == {*names, "manifest.json"}
+
+
+def test_what_an_earlier_try_left_is_no_base(base, tmp_path):
+    left = tmp_path / "ws/models/.tiny.partial"
+    shutil.copytree(base, left)
+    with pytest.raises(RequestError, match=r"is what an earlier try left; unset BASE"):
+        made(left, tmp_path)
+    assert (left / "model.safetensors").exists()
+
+
+def test_another_source_is_refused_with_advice_that_make_model_takes(base, tmp_path):
+    base_model.make(TINY, Workspace(tmp_path / "ws"), no_download)
+    with pytest.raises(RequestError, match=r"source\.copy was None.*; FORCE=1 makes it anew$"):
+        made(base, tmp_path)
 
 
 @pytest.mark.parametrize("spelling", ["layer_types", "window of null", "head_dim"])

@@ -213,3 +213,26 @@ def test_any_index_is_read_or_refused_in_one_line(tmp_path_factory, value):
     with pytest.raises(OmrError) as error:
         weights.shards(folder)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("names", "index", "written"),
+    [
+        (["model.safetensors"], None, False),
+        (["weights.safetensors"], None, True),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], None, True),
+        (["a.safetensors"], {"weight_map": {"a": "a.safetensors"}}, True),
+        (["a.safetensors"], {"metadata": {"by": "x"}, "weight_map": {"a": "a.safetensors"}}, False),
+    ],
+)
+def test_shards_get_the_index_that_a_loader_needs(tmp_path, names, index, written):
+    for name, tensor in zip(names, "ab", strict=False):
+        write(tmp_path / name, {tensor: entry()})
+    path = tmp_path / weights.INDEX
+    if index:
+        path.write_text(json.dumps(index))
+    parts = weights.shards(tmp_path)
+    assert weights.complete_index(tmp_path, parts) is written
+    if written:
+        assert json.loads(path.read_text()) == weights.index_of(parts)
+    assert path.exists() is (written or index is not None)
