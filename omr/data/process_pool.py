@@ -33,6 +33,8 @@ def workers(count: int) -> Iterator[Executor]:
     share()
     pool = ProcessPoolExecutor(count, FORK, _begin, (os.getpid(),))
     try:
+        with _interrupts_later():
+            pool.submit(int)  # the first task forks them all
         yield pool
     except BaseException as error:
         for process in multiprocessing.active_children():
@@ -42,6 +44,19 @@ def workers(count: int) -> Iterator[Executor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold interrupts back while a process is forked.
+
+    Python ignores what is raised in the callbacks that it runs after a fork: an interrupt would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def share() -> None:
@@ -99,7 +114,8 @@ class Child:
         _environment()
         self._answer, theirs = FORK.Pipe(duplex=False)
         self._process = FORK.Process(target=_answer, args=(theirs, os.getpid(), function, arguments))
-        self._process.start()
+        with _interrupts_later():
+            self._process.start()
         theirs.close()
 
     def done(self) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from omr import files, recipe
 from omr.data import corpus as shards
 from omr.data import formatting, mixing, process_pool, prompts, rows, scratch
 from omr.errors import OmrError, RequestError
+from omr.settings import ROOT
 from tests.data.kit import Inline
 
 SPLITS = {"cot": 900, "tir": 500, "genselect": 100}
@@ -316,6 +318,24 @@ def test_a_worker_that_is_killed_is_said(tmp_path):
         workers.submit(os.abort).result()
     with pytest.raises(OmrError, match=words):
         process_pool.Child(os.abort).result()
+
+
+@pytest.mark.parametrize("begin", ["process_pool.Child(int)", "process_pool.workers(1).__enter__()"])
+def test_an_interrupt_during_a_fork_is_not_lost(begin):
+    """Python ignores what is raised in a callback after a fork, so an interrupt has to wait for its end."""
+    script = f"""
+import os, signal
+from omr.data import process_pool
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    {begin}
+except KeyboardInterrupt:
+    os._exit(42)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 42 and "ignored" not in done.stderr, done.stderr
 
 
 def test_a_child_answers_with_what_it_returned_or_raised():
