@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future
@@ -96,3 +97,8 @@ def make(workspace, *words, check=True):
             code = stop.code or 0
     assert not (check and code), err.getvalue()
     return Said(code, out.getvalue(), err.getvalue())
+
+
+def heed_interrupts():
+    """For a child: tests that a shell runs in the background are made with interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

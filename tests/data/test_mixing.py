@@ -18,7 +18,7 @@ from omr.data import corpus as shards
 from omr.data import formatting, mixing, process_pool, prompts, rows, scratch
 from omr.errors import OmrError, RequestError
 from omr.settings import ROOT
-from tests.data.kit import Inline
+from tests.data.kit import Inline, heed_interrupts
 
 SPLITS = {"cot": 900, "tir": 500, "genselect": 100}
 
@@ -332,9 +332,9 @@ try:
 except KeyboardInterrupt:
     os._exit(42)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-c", script]
+    caught = {"capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run(command, cwd=ROOT, preexec_fn=heed_interrupts, **caught)
     assert done.returncode == 42 and "ignored" not in done.stderr, done.stderr
 
 

@@ -22,7 +22,7 @@ from omr.data import formatting, rows
 from omr.settings import ROOT
 from omr.tiny import corpus as tiny
 from omr.tiny.tokenizer import tiny_tokenizer
-from tests.data.kit import environment, make, process
+from tests.data.kit import environment, heed_interrupts, make, process
 from tests.data.test_same_rows import lines
 from tests.models.hub.loopback import Hub
 
@@ -446,6 +446,7 @@ def test_an_interrupt_of_the_run_alone_ends_it(tmp_path):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     while child.poll() is None and not [*tmp_path.glob("ws/data/.*.work/plan.json")]:
         time.sleep(0.01)
