@@ -50,6 +50,7 @@ def test_each_begins_on_its_own_terms(script):
     ],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_what_a_shell_has_exported_changes_nothing(own, command):
     def run(environ):
         environ = {**environ, "OMR_ENV_FILE": "/dev/null"}
@@ -75,6 +76,7 @@ PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
 @pytest.mark.parametrize(
     "command", [["make"], ["docker/run", "cli", "bin/status.py", "--help"]], ids=" ".join
 )
+@pytest.mark.slow
 def test_no_terminal_is_too_plain(environ, command):
     """What a terminal cannot show becomes `?`; nothing fails for it."""
     environ = {**os.environ, "OMR_ENV_FILE": "/dev/null", **environ}
@@ -82,6 +84,7 @@ def test_no_terminal_is_too_plain(environ, command):
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_workspace_beyond_ascii_in_a_plain_locale(tmp_path):
     environ = {**os.environ, "OMR_ENV_FILE": "/dev/null", **PLAIN, "WORKSPACE": str(tmp_path / "größe")}
     environ |= {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}

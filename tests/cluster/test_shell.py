@@ -131,6 +131,7 @@ def ray(tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_nodes_with_one_temporary_folder_end_apart(ray, tmp_path):
     """A task that ends first takes the folder away, which is no fault of the one that begins meanwhile."""
     for job in range(25):

@@ -484,6 +484,7 @@ def test_columns_that_are_encrypted(tmp_path):
     one_line(said, 1, "cot-a.parquet: row group 0, row 0: cannot be read (Cannot decrypt ColumnMetadata")
 
 
+@pytest.mark.slow
 def test_shards_that_went_to_save_space(tmp_path):
     """Of our own copy: those that are there are compared, and the file is finished already."""
     run(tmp_path, raw=None, check=True)

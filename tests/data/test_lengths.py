@@ -137,6 +137,7 @@ def test_texts_that_enough_pieces_decide_are_not_encoded(counter, monkeypatch):
     "unit",
     [" sum", "a b c. ", "1", "\n", "é ", "x ", "<|im_end|>", " <tool_call> word ", "\u0897 rare words here "],
 )
+@pytest.mark.slow
 def test_the_boundary(counter, reference, unit, tokens):
     """Texts of exactly 4,999, 5,000 and 5,001 tokens, and their neighbours by one unit."""
     each = max(1, len(reference.encode(unit * 50)) // 50)

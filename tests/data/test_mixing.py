@@ -321,6 +321,7 @@ def test_a_worker_that_is_killed_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("begin", ["process_pool.Child(int)", "process_pool.workers(1).__enter__()"])
+@pytest.mark.slow
 def test_an_interrupt_during_a_fork_is_not_lost(begin):
     """Python ignores what is raised in a callback after a fork, so an interrupt has to wait for its end."""
     script = f"""

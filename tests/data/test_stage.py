@@ -92,6 +92,7 @@ def test_refused_in_one_line(tmp_path, words, said):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_in_under_a_second(small, done):
     output_file = output(done)
     before, start = output_file.stat(), time.monotonic()

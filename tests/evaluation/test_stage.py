@@ -55,6 +55,7 @@ def test_an_unfinished_run_is_not_evaluated(tmp_path):
         stage.models_of(RUN, Workspace(tmp_path).run(RUN))
 
 
+@pytest.mark.slow
 def test_both_models_answer_once(trained, asked, monkeypatch):
     result, there = make(trained, asked)
     assert not there

@@ -238,6 +238,7 @@ def test_only_averaged_steps(nemo):
         convert.from_nemo_rl(run, workspace, A + 1)
 
 
+@pytest.mark.slow
 def test_the_script(nemo):
     workspace, run = nemo
 

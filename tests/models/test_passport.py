@@ -286,6 +286,7 @@ def test_a_tensor_that_the_average_lacks_stops_final(trained, monkeypatch):
     assert not workspace.run(run).final.exists()
 
 
+@pytest.mark.slow
 def test_the_script(finished):
     workspace, run = finished
 

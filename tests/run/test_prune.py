@@ -91,6 +91,7 @@ def test_finished(trained):
     assert prune.surplus(run, workspace) == []
 
 
+@pytest.mark.slow
 def test_the_script_lists_and_only_yes_removes(trained):
     workspace, run = trained
     add(workspace, run, B + 1)

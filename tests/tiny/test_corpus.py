@@ -67,6 +67,7 @@ def test_the_awkward_rows_are_there(corpus):
     assert all(row["generated_solution"] == "n/a" for row in split_of(corpus, "additional_problems"))
 
 
+@pytest.mark.slow
 def test_some_rows_are_longer_than_a_training_sequence_and_round_2_keeps_enough(corpus):
     tokenizer = tiny_tokenizer()
     lengths = {

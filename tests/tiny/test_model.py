@@ -35,6 +35,7 @@ def test_the_files_are_the_same_in_every_version(base):
     }
 
 
+@pytest.mark.slow
 def test_the_base_loads_and_says_its_limits_as_the_published_one_does(base):
     from transformers import AutoModelForCausalLM
 
