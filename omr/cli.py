@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from omr import libraries, recipe, settings
+from omr import processes, recipe, settings
 from omr.errors import OmrError, RequestError, output_never_fails
 from omr.files import writable
 from omr.request import TrainRequest
@@ -138,7 +138,7 @@ def main(command: click.Command) -> None:
     output_never_fails()
     try:
         settings.load()
-        libraries.no_advice()
+        processes.no_advice()
         command.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -114,14 +114,25 @@ def read_json(path: Path) -> Json:
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def refuse_lfs_pointer(path: Path, otherwise: str) -> None:
-    """An OmrError if git-lfs left its note in place of a file; `otherwise` is what else brings the file."""
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether git-lfs left its note in place of a file."""
     with path.open("rb") as handle:
-        if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise OmrError(
-                f"{path}: is a git-lfs pointer in place of the file;"
-                f" run git lfs pull in {path.parent}, or {otherwise}"
-            )
+        return handle.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def refuse_lfs_pointer(path: Path, otherwise: str) -> None:
+    """An OmrError if a file is such a note; `otherwise` is what else brings the file."""
+    if is_lfs_pointer(path):
+        raise OmrError(
+            f"{path}: is a git-lfs pointer in place of the file;"
+            f" run git lfs pull in {path.parent}, or {otherwise}"
+        )
+
+
+def twice(pairs: list[tuple[str, Any]]) -> str | None:
+    """The first key that an object of JSON has twice, of which readers keep either; None without one."""
+    seen: set[str] = set()
+    return next((key for key, _ in pairs if key in seen or seen.add(key)), None)
 
 
 def sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ steps, round 1's final model where it really is, and no metric that needs a vali
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -125,9 +126,9 @@ def check_program(name: str) -> None:
         first = handle.readline(500).decode(errors="replace").removeprefix("#!").split()
     if not first or "python" not in first[-1]:
         return  # a site's own wrapper: what it runs is not ours to guess
-    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout.split()
-    found = dict(zip(BREAKS, zip(map(int, said[::2]), map(int, said[1::2]), strict=True), strict=False))
-    for what, version in found.items():
+    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout
+    numbers = [int(number) for number in re.findall("[0-9]+", said)]
+    for what, version in zip(BREAKS, zip(numbers[::2], numbers[1::2], strict=False), strict=False):
         if version >= BREAKS[what]:
             least = ".".join(map(str, BREAKS[what]))
             raise RequestError(

@@ -5,6 +5,7 @@ one `scontrol release` lets them start. A submission that was killed in between 
 record names: they never ran, and the next submission of the same run cancels them.
 """
 
+import contextlib
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -62,14 +63,18 @@ def submit_held(graph: JobGraph) -> dict[str, str]:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
             ids[job.key] = slurm.sbatch(job.sbatch_command(ids), job_environment.environment(job))
     except (OmrError, KeyboardInterrupt) as error:
-        unnamed = []
-        if isinstance(error, slurm.NoJobId):  # found by what its comment says
-            comments = {job.comment for job in graph.jobs}
-            unnamed = [row.job for each in comments for row in interrupted(each, graph.record)]
-        slurm.cancel([*ids.values(), *unnamed])
+        slurm.cancel([*ids.values(), *(_unnamed(graph) if isinstance(error, slurm.NoJobId) else [])])
         undone = f"; the {len(ids)} jobs before it were cancelled" if ids else ""
         raise OmrError(f"submitting {graph.jobs[len(ids)].key}: {error}{undone}") from None
     return ids
+
+
+def _unnamed(graph: JobGraph) -> list[str]:
+    """Jobs of the graph whose id sbatch did not say, found by their comment; none where Slurm is away."""
+    with contextlib.suppress(OmrError):  # what cannot be asked for now, the next submission finds
+        comments = {job.comment for job in graph.jobs}
+        return [row.job for each in comments for row in interrupted(each, graph.record)]
+    return []
 
 
 def write_record(graph: JobGraph, ids: Mapping[str, str]) -> None:

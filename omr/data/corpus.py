@@ -14,7 +14,6 @@ from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
 from omr.manifest import fingerprint
 
-LFS = b"version https://git-lfs.github.com/spec/"  # how a git-lfs pointer begins
 ANEW = "put the published one there, or unset RAW: make data brings its own"
 
 
@@ -250,9 +249,7 @@ def row_counts(paths: list[Path], remedy: str) -> list[int]:
 def unreadable(path: Path, error: Exception) -> str:
     """Why a library cannot read a file; an OmrError where that is the disk's fault and not the file's."""
     refuse_disk_error(path, error)
-    with path.open("rb") as handle:
-        pointer = handle.read(len(LFS)) == LFS
-    if pointer:
+    if files.is_lfs_pointer(path):
         folder = path.resolve().parent
         cloned = any((parent / ".git").exists() for parent in (folder, *folder.parents))
         pull = f" (git -C {shlex.quote(str(folder))} lfs pull brings it)" if cloned else ""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from omr import files
 from omr.data import scratch
 from omr.errors import OmrError, RequestError
+from omr.processes import cores
 from omr.progress import Progress
 from omr.setting_table import MEMORY_SIZE
 
@@ -65,7 +66,7 @@ class Mixed:
 
 def means(workers: int | None, memory: str | None) -> Means:
     """WORKERS and MEMORY, or the cores and a modest share for each; a RequestError for what cannot work."""
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or cores()
     given = parse_memory(memory) if memory else BASE + workers * EACH
     if given < (least := least_memory(1)):
         raise RequestError(f"MEMORY={memory} is too little; one worker needs {least // 10**6}M")

@@ -20,10 +20,10 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from omr.errors import OmrError
+from omr.processes import end_with
 
 FORK = multiprocessing.get_context("fork")
 KILLED = "a process of the data stage was killed (out of memory?); run again to go on, with fewer WORKERS"
-PR_SET_PDEATHSIG = 1  # prctl(2)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 
 
@@ -89,10 +89,7 @@ def _keep_freed_memory() -> None:
 def _begin(parent: int) -> None:
     """A process's beginning: end with the parent, and leave interrupts to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be asked for
-        os._exit(1)
+    end_with(parent)
     _keep_freed_memory()
     sys.meta_path.insert(0, _NoPandas())
 

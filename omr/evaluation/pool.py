@@ -17,6 +17,7 @@ from typing import Self
 from omr import settings
 from omr.errors import OmrError
 from omr.evaluation.grading import Outcome, Verdict, boxed
+from omr.processes import cores
 
 ENDED_BY_A_LIMIT = (-signal.SIGPROF, -signal.SIGALRM)
 
@@ -30,11 +31,6 @@ class Limits:
     megabytes: int = 2_000  # beyond what the libraries take
 
 
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Grader:
     """Grades answers in up to `processes` processes, started as they are needed; a context manager.
 
@@ -43,7 +39,7 @@ class Grader:
     """
 
     def __init__(self, processes: int | None = None, limits: Limits = Limits()) -> None:
-        self._threads = ThreadPoolExecutor(processes or min(available_cores(), 16), "grader")
+        self._threads = ThreadPoolExecutor(processes or min(cores(), 16), "grader")
         self._limits = limits
         self._mine = threading.local()  # each thread has one process
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omr import recipe
 from omr.errors import RequestError, listing
-from omr.files import refuse_lfs_pointer
+from omr.files import refuse_lfs_pointer, twice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -164,11 +164,9 @@ class _Odd(Exception):
 
 
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
-        raise _Odd(f"has the key {ascii(twice)[:60]} twice; keep one")
-    return row
+    if (key := twice(pairs)) is not None:
+        raise _Odd(f"has the key {ascii(key)[:60]} twice; keep one")
+    return dict(pairs)
 
 
 def _no_constant(name: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omr import libraries, manifest, recipe
+from omr import manifest, processes, recipe
 from omr.errors import OmrError, RequestError
 from omr.evaluation import answers, grading, results
 from omr.evaluation.answers import Answer
@@ -162,8 +162,8 @@ def _all_answers(
 
 def _answers_from(start: int, request: EvalRequest, when: str) -> Iterator[list[Answer]]:
     """One model's answers to the problems from number `start` on, a batch at a time."""
-    libraries.let_threads_sleep()
-    libraries.quiet()
+    processes.let_threads_sleep()
+    processes.quiet()
     tokenizer = answers.load_tokenizer(request.models.get("after") or request.models[when])
     prompts = prompt_texts(request.run, request.problems.problems[start:], tokenizer)
     gpu = bool(request.run.model.gpus) and answers.gpu_is_there()

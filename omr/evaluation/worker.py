@@ -5,7 +5,6 @@ are the kernel's own, so that they hold whatever a library does meanwhile: its t
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -18,15 +17,15 @@ from typing import TextIO
 
 from omr.evaluation import grading
 from omr.evaluation.grading import Outcome
+from omr.processes import end_with
 
 START_SECONDS = 300  # for the imports, which a cold file system makes slow
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(parent: int, cpu_seconds: float, wall_seconds: float, megabytes: int) -> None:
     """Answer on stdout what comes on stdin, until it ends; `parent` is the process to end with."""
     _take_signals()
-    _end_with(parent)
+    end_with(parent)
     _set_timers(START_SECONDS, START_SECONDS)
     outcomes = _own_stdout()
     logging.disable()
@@ -76,14 +75,6 @@ def _take_signals() -> None:
     for limit in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(limit, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGPROF, signal.SIGALRM))
-
-
-def _end_with(parent: int) -> None:
-    """The kernel ends this process when its parent ends, also in the middle of an answer."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be asked for
-        sys.exit(1)
 
 
 def _own_stdout() -> TextIO:

@@ -7,13 +7,12 @@ version computes other positions without a warning, so all places that are there
 
 import json
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omr.errors import OmrError, listing, shown
-from omr.files import refuse_lfs_pointer, write_json, writing
+from omr.files import refuse_lfs_pointer, twice, write_json, writing
 from omr.recipe import LONG_CONTEXT, SHIPPED_CONTEXT, Model
 
 if TYPE_CHECKING:
@@ -41,11 +40,9 @@ def parse(path: Path) -> Config:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise OmrError(f"{path}: has {shown(twice)} twice; keep one, or bring the published file again")
-        return found
+        if (key := twice(pairs)) is not None:
+            raise OmrError(f"{path}: has {shown(key)} twice; keep one, or bring the published file again")
+        return dict(pairs)
 
     def no_number(word: str) -> None:
         raise ValueError(f"{word} is no number")

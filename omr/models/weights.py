@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omr.errors import OmrError, shown
-from omr.files import refuse_lfs_pointer, write_json
+from omr.files import refuse_lfs_pointer, twice, write_json
 from omr.models import rope
 
 INDEX = "model.safetensors.index.json"
@@ -93,12 +93,10 @@ def shard(path: Path) -> Shard:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of the header; a ValueError if it has a key twice, of which readers keep either."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        raise ValueError(f"{next(key for key, _ in pairs if key in seen or seen.add(key))} is there twice")
-    return found
+    """An object of the header; a ValueError if it has a key twice."""
+    if (key := twice(pairs)) is not None:
+        raise ValueError(f"{key} is there twice")
+    return dict(pairs)
 
 
 def _tensor(path: Path, name: str, entry: dict[str, Any], head: int) -> Tensor:

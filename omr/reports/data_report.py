@@ -7,7 +7,6 @@ those of its `input` plus those of its `output`, counted apart because training 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omr import processes
 from omr.data import lengths, prompts, statistics
 from omr.data.prompts import TOKENIZER_FILES
 from omr.data.statistics import PERCENTILES, Lengths, SplitLengths
@@ -168,7 +168,7 @@ def write_tokenizer(corpus: Corpus, given: Path | None, home: Path, out: Path) -
 
 def cores(workers: int | None) -> int:
     """WORKERS, or the cores that this process may use."""
-    return workers or len(os.sched_getaffinity(0))
+    return workers or processes.cores()
 
 
 def cached(path: Path, origin: Mapping[str, Any], stats: str, longest: int) -> Lengths | None:

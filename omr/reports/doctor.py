@@ -10,6 +10,7 @@ from omr import settings
 from omr.containers.checks import OK, Check, absent, missing, ok
 from omr.errors import OmrError
 from omr.files import human, writable
+from omr.processes import cores
 
 
 def checks(root: Path, runner: str | None) -> list[Check]:
@@ -70,7 +71,7 @@ def _gnu(name: str) -> Check:
 def _machine() -> list[Check]:
     return [
         ok("python", platform.python_version()),
-        ok("cores", str(len(os.sched_getaffinity(0)))),
+        ok("cores", str(cores())),
         ok("memory", human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))),
     ]
 

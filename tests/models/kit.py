@@ -34,6 +34,17 @@ def at_once(call):
     raise AssertionError(f"took {seconds} seconds")
 
 
+def edit(name, **keys):
+    """Set keys of a JSON file in a folder; None removes one."""
+
+    def plant(folder):
+        path = folder / name
+        value = {**json.loads(path.read_text()), **keys}
+        path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
+
+    return plant
+
+
 def write_shard(path, tensors):
     """A safetensors file of name -> (dtype, shape, bytes), in that order."""
     header, at = {}, 0

@@ -15,7 +15,7 @@ from omr.errors import OmrError, RequestError
 from omr.models import base_model, passport, rope, weights
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
-from tests.models.kit import no_download, write_shard
+from tests.models.kit import edit, no_download, write_shard
 
 FUZZ = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -40,17 +40,6 @@ def base(published, tmp_path):
 
 def made(base, tmp_path):
     return base_model.make(TINY, Workspace(tmp_path / "ws"), no_download, base=base)
-
-
-def edit(name, **keys):
-    """Set keys of a JSON file in a folder; None removes one."""
-
-    def plant(folder):
-        path = folder / name
-        value = {**json.loads(path.read_text()), **keys}
-        path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
-
-    return plant
 
 
 def write(name, text):

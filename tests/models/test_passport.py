@@ -12,18 +12,7 @@ from omr import manifest, recipe
 from omr.models import average, passport, tokens, weights
 from omr.reports import journey
 from omr.settings import ROOT
-from tests.models.kit import write_shard
-
-
-def edit(name, **keys):
-    """Set keys of a JSON file in a folder; None removes one."""
-
-    def plant(folder):
-        path = folder / name
-        value = {**json.loads(path.read_text()), **keys}
-        path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
-
-    return plant
+from tests.models.kit import edit, write_shard
 
 
 def rope(top, home):

@@ -5,7 +5,6 @@ skips both for a folder that `datasets` saved and whose rows have `messages`; th
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from omr import manifest
 from omr.errors import OmrError
 from omr.files import building, lock, need_space
 from omr.files import sha256 as hashed
+from omr.processes import cores
 from omr.progress import Progress
 from omr.workspace import Workspace
 
@@ -69,7 +69,7 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
         need_space(out, int(size * 1.05), str(out))
         parts = [(0, size)] if limit else [(at, min(at + SHARD, size)) for at in range(0, size, SHARD)]
         progress = Progress("preparing the data for NeMo-RL", size)
-        with building(out) as aside, ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        with building(out) as aside, ProcessPoolExecutor(workers or cores()) as pool:
             names = [f"data-{i:05}-of-{len(parts):05}.arrow" for i in range(len(parts))]
             jobs = [
                 pool.submit(write, data, start, end, aside / name, limit)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import libraries
+from omr import processes
 from omr.errors import OmrError
 from omr.files import lock
 from omr.run import lease, stopping
@@ -58,7 +58,7 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
 
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
     """
-    libraries.let_threads_sleep()
+    processes.let_threads_sleep()
     processes = ProcessGroup.from_environment()
     with _run_lock(folder, processes), contextlib.closing(processes), stopping.by_flag() as signals:
         start = _newest_checkpoint(folder, processes, say)
@@ -66,7 +66,7 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
         if start >= config.steps:
             return Outcome(start, config.steps)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
-        libraries.quiet()
+        processes.quiet()
         return _train(Session(folder, config, start, processes, StopRule(signals)), say)
 
 

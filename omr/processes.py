@@ -1,7 +1,25 @@
-"""Settings of torch and transformers for all that this toolkit does with them."""
+"""What a process of this toolkit settles for itself: its cores, its end, the manners of its libraries."""
 
+import ctypes
 import os
+import signal
+import sys
 import warnings
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, however and whenever that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be asked for
+        os._exit(1)
 
 
 def let_threads_sleep() -> None:
