@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import processes
 from omr.errors import OmrError
 from omr.files import lock
+from omr.processes import let_threads_sleep, quiet
 from omr.run import lease, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
@@ -58,7 +58,7 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
 
     Raises an OmrError of one line for what is wrong with the folder, the data or the disk.
     """
-    processes.let_threads_sleep()
+    let_threads_sleep()
     processes = ProcessGroup.from_environment()
     with _run_lock(folder, processes), contextlib.closing(processes), stopping.by_flag() as signals:
         start = _newest_checkpoint(folder, processes, say)
@@ -66,7 +66,7 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
         if start >= config.steps:
             return Outcome(start, config.steps)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
-        processes.quiet()
+        quiet()
         return _train(Session(folder, config, start, processes, StopRule(signals)), say)
 
 
