@@ -38,7 +38,7 @@ RUN := @docker/run
 help: ## this page
 	@python="$(CURDIR)/.venv/bin/python"; [[ -x "$$python" ]] || python=python3; exec "$$python" bin/help.py
 
-demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 4 minutes)
+demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 5 minutes)
 	$(RUN) cli bin/demo.py --model tiny
 
 doctor: ## what this machine has, what is missing, and the next step
@@ -117,7 +117,7 @@ test: ## every test that this machine can run
 	.venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slurm and not docker' || failed=1; \
 	exit "$$failed"
 
-test-fast: ## the tests that take under a minute together
+test-fast: ## the tests that take about a minute together
 	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slow and not slurm and not docker'
 
 lint: ## ruff, shellcheck, hadolint

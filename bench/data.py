@@ -4,6 +4,8 @@
     docker/venv dev && make nemo                        # datasets for the published way, nemo-skills for both
     .venv/bin/python bench/data.py [--size 2e9]         # the table of docs/data.md
     .venv/bin/python bench/data.py --scale 4            # memory and time at 1, 2 and 4 times the rows, ours alone
+    git worktree add ../before 89d02c5                  # then beside that commit, in either form:
+    .venv/bin/python bench/data.py --against ../before
 
 The limit is what no way can avoid: decode the parquet on all cores, write and sync as many bytes as the
 output has. All of it runs in one campaign, in turns, so that a stall of the machine meets every row; the
@@ -115,23 +117,25 @@ def limit(raw: Path, size: int, workers: int, scratch: Path) -> tuple[float, flo
     return decode, written, synced
 
 
-def ours(raw: Path, tokenizer: Path, words: dict[str, str | int]) -> list[str | Path]:
-    """The command line of our data stage."""
-    options = {"RAW": raw, "ALLOW": "rows", "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
+def ours(root: Path, raw: Path, tokenizer: Path, words: dict[str, str | int]) -> list[str | Path]:
+    """The command line of the data stage of a checkout."""
+    options = {"RAW": raw, "TOKENIZER": tokenizer, "LENGTH_TOKENIZER": tokenizer, **words}
     return [
         sys.executable,
-        ROOT / "bin" / "data.py",
+        root / "bin" / "data.py",
         *(w for k, v in options.items() for w in (f"--{k.lower()}", str(v))),
     ]
 
 
 def run_ours(
-    raw: Path, scratch: Path, tokenizer: Path, words: dict[str, str | int], watch: bool
+    raw: Path, scratch: Path, tokenizer: Path, words: dict[str, str | int], watch: bool, root: Path = ROOT
 ) -> tuple[float, int, dict]:
-    """Seconds, peak bytes and the manifest of one run in a workspace of its own."""
-    workspace = scratch / "workspace"
+    """Seconds, peak bytes and the manifest of one run of a checkout in a workspace of its own."""
+    workspace, root = scratch / "workspace", root.resolve()
     shutil.rmtree(workspace, ignore_errors=True)
-    seconds, peak = timed(ours(raw, tokenizer, words), {"WORKSPACE": str(workspace)}, watch)
+    # ALLOW by the environment: an older checkout does not know the option.
+    environ = {"WORKSPACE": str(workspace), "PYTHONPATH": str(root), "ALLOW": "rows"}
+    seconds, peak = timed(ours(root, raw, tokenizer, words), environ, watch)
     manifest = json.loads(next(workspace.glob("data/*.manifest.json")).read_text())
     shutil.rmtree(workspace)
     return seconds, peak, manifest
@@ -166,6 +170,7 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="where to keep the generated rows")
     options.add_argument("--scale", type=int, help="ours alone at 1, 2, … times --size")
     options.add_argument("--no-seed", action="store_true", help="leave the published way out")
+    options.add_argument("--against", type=Path, help="another checkout, measured in the same turns")
     options.add_argument("--rounds", default="round1,round2")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
@@ -202,11 +207,17 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
         seconds: dict[str, list[float]] = {}
         peaks: dict[str, int] = {}
         _, peaks["ours"], _ = run_ours(raw, scratch, tokenizer, WORDS[key], True)
+        if asked.against:
+            _, peaks["against"], _ = run_ours(raw, scratch, tokenizer, WORDS[key], True, asked.against)
         if not asked.no_seed:
             _, peaks["published"] = run_seed(raw, scratch, tokenizer, key, workers, True)
         for _ in range(asked.repeat):
             took, _, made = run_ours(raw, scratch, tokenizer, WORDS[key], False)
             seconds.setdefault("ours", []).append(took)
+            if asked.against:
+                took, _, other = run_ours(raw, scratch, tokenizer, WORDS[key], False, asked.against)
+                seconds.setdefault("against", []).append(took)
+                assert other["sha256"] == made["sha256"], f"{asked.against} makes other bytes"
             decode, written, synced = limit(raw, made["size"], workers, scratch)
             for name, value in (
                 ("decode", decode),
@@ -232,6 +243,7 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
         for name, label in (
             ("limit", "the machine's limit"),
             ("ours", "make data"),
+            ("against", f"make data in {asked.against}"),
             ("published", "the published way"),
         ):
             if name in middle:
@@ -242,30 +254,32 @@ def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
 
 
 def scale(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:
-    """Ours at growing sizes."""
-    print("| times the rows | rows read | output | seconds | seconds a GB | peak PSS |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    sizes = [2**n for n in range(asked.scale.bit_length())]
-    results: dict[int, list] = {size: [] for size in sizes}
+    """Ours at growing sizes, and another checkout's beside it."""
+    print("| times the rows | rows read | output | way | seconds | seconds a GB | peak PSS |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    ways = {"make data": ROOT} | ({f"in {asked.against}": asked.against} if asked.against else {})
+    cases = [(2**n, way) for n in range(asked.scale.bit_length()) for way in ways]
+    results: dict[tuple[int, str], list] = {case: [] for case in cases}
     peaks = {}
     for turn in range(asked.repeat + 1):
-        for times in sizes:
+        for times, way in cases:
             raw = rows_of(asked, scratch, asked.size * times)
-            run = run_ours(raw, scratch, tokenizer, {"ROUND": 1}, watch=not turn)
+            run = run_ours(raw, scratch, tokenizer, {"ROUND": 1}, not turn, ways[way])
             if not turn:
-                peaks[times] = run[1]
+                peaks[times, way] = run[1]
                 continue
-            results[times].append(run)
+            results[times, way].append(run)
             print(
-                f"<!-- {times}: {run[0]:.1f} s, sha256 {run[2]['sha256'][:12]}, load {os.getloadavg()[0]:.1f} -->",
+                f"<!-- {times}, {way}: {run[0]:.1f} s, sha256 {run[2]['sha256'][:12]},"
+                f" load {os.getloadavg()[0]:.1f} -->",
                 file=sys.stderr,
             )
-    for times, runs in results.items():
+    for (times, way), runs in results.items():
         made, seconds = runs[0][2], statistics.median(run[0] for run in runs)
         read = sum(split["read"] for split in made["splits"].values())
         print(
-            f"| {times} | {read:,} | {made['size'] / 1e9:.2f} GB | {seconds:.1f} |"
-            f" {seconds / made['size'] * 1e9:.2f} | {peaks[times] / 1e6:.0f} MB |"
+            f"| {times} | {read:,} | {made['size'] / 1e9:.2f} GB | {way} | {seconds:.1f} |"
+            f" {seconds / made['size'] * 1e9:.2f} | {peaks[times, way] / 1e6:.0f} MB |"
         )
 
 
