@@ -12,7 +12,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
-	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL PROBLEMS MAX_TOKENS VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE \
+	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS BEFORE SOLUTIONS SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -31,7 +31,7 @@ endif
 
 RUN := @docker/run
 
-.PHONY: image image-check shell help recipes demo doctor completion data data-report model passport plan train average eval report \
+.PHONY: image image-check shell help recipes demo doctor completion data data-report model passport plan train average eval serve ask report \
 	status logs cancel pipeline sqsh prune nemo test test-fast lint docs picture lock clean
 
 ##@ Start
@@ -75,8 +75,14 @@ average: ## MODEL= ROUND=: the averaged steps into final/ (train does it at its 
 prune: ## MODEL= ROUND= [YES=1]: what is no longer needed in a run's folder
 	$(RUN) data bin/prune.py
 
-eval: ## MODEL= ROUND=: accuracy on held-out problems, before and after
+eval: ## MODEL= ROUND= [MODE= SAMPLES= BEFORE=1]: accuracy on a benchmark, beside the published one
 	$(RUN) train bin/eval.py
+
+serve: ## MODEL= ROUND=: a server of the final model, until it is interrupted
+	$(RUN) train bin/serve.py
+
+ask: ## MODEL= ROUND= Q="…": one problem, answered as it is written
+	$(RUN) train bin/ask.py
 
 report: ## MODEL= ROUND=: one page about a run
 	$(RUN) data bin/report.py

@@ -31,6 +31,8 @@ TIME_LIMIT = _form(
     r"|(?P<d>\d+)-(?P<dh>\d+)(:(?P<dhm>\d+)(:(?P<dhms>\d+))?)?|(?i:unlimited|infinite)|-1",
     "is no time limit of Slurm's; write 90 (minutes), 4:00:00, 2-12 (days-hours) or UNLIMITED",
 )
+DECIMAL = _form(r"\d+(\.\d+)?", "is no number; write one like 0.6")
+SHARE = _form(r"0?\.\d*[1-9]\d*|1(\.0*)?", "is no share; write a number up to 1, like 0.95")
 MEMORY_SIZE = _form(r"(\d+(?:\.\d+)?)([KMGTkmgt]?)", "is no amount of memory; write 512M or 4G")
 POINT_IN_TIME = _form(
     r"\d+(\.\d+)?|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?",
@@ -187,16 +189,29 @@ SETTINGS = {
         _number("SHARDS", "tasks of the data stage on Slurm", "1"),
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
         _request(
-            "ALLOW", "rows: a corpus with other counts of rows than the published ones", choices=("rows",)
+            "ALLOW",
+            "rows: a corpus with other counts than the published ones; server: one whose model has another name",
+            choices=("rows", "server"),
         ),
         _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
+        _request("MODE", "how a model is asked: cot, tir, genselect, or several with commas", "cot"),
+        _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
         _request(
             "PROBLEMS",
-            "held-out problems, JSON lines with problem and expected_answer (default: tiny's own)",
+            "problems of one's own, JSON lines with problem and expected_answer",
             path="input",
         ),
-        _number("MAX_TOKENS", "longest answer to a held-out problem"),
+        _number("SAMPLES", "answers to each problem (default: 64; tiny 4)"),
+        _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
+        _request("TOP_P", "of the sampling (default: 0.95)", form=SHARE),
+        _number("MAX_TOKENS", "longest answer to a problem (default: 32768; tiny 128)"),
+        _switch("BEFORE", "evaluate also the model that the run started from"),
+        _request(
+            "SOLUTIONS", "MODE=genselect: chooses among those of cot, tir", "tir", choices=("cot", "tir")
+        ),
+        _request("SERVER", "http://…: a server of the model that runs already", form=URL),
+        _request("Q", "ask: the problem", for_jobs=False),
         _switch("VERIFY", "hash the data file before training, and all weights before averaging"),
         _switch("FOLLOW", "keep following the logs", for_jobs=False),
         _switch("JSON", "machine-readable answer", for_jobs=False),
@@ -262,6 +277,7 @@ SETTINGS = {
         _machine("WANDB_ENTITY", "W&B team", form=PLAIN_NAME),
         _secret("HF_TOKEN", "token of the hub, for gated or private repositories"),
         _secret("WANDB_API_KEY", "key of Weights & Biases"),
+        _secret("OPENAI_API_KEY", "key of the server that SERVER names, where it wants one"),
         _secret("NGC_API_KEY", "key of nvcr.io, to import the training image"),
     )
 }

@@ -111,6 +111,16 @@ class Workspace:
         """The base model, patched."""
         return self.root / "models" / model
 
+    @property
+    def evaluations(self) -> Path:
+        """Answers of models to problems, a folder for each evaluation."""
+        return self.root / "eval"
+
+    @property
+    def benchmarks(self) -> Path:
+        """Problems that a benchmark's own prepare step made."""
+        return self.root / "benchmarks"
+
     def run(self, run: Run) -> RunFolder:
         """The run's own folder."""
         return RunFolder(self.root / "runs" / run.model.name / run.key)

@@ -9,6 +9,7 @@ shown in tests/data/test_prompts.py, with a text that refuses to be looked at.
 """
 
 import hashlib
+import importlib.util
 import json
 import string
 from dataclasses import dataclass, replace
@@ -109,13 +110,16 @@ def identity(folder: Path) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def load(corpus: recipe.Corpus, split: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
+def load(
+    corpus: recipe.Corpus, split: str, tokenizer: "PreTrainedTokenizerBase", config: str | None = None
+) -> Prompt:
     """The prompt of a split, with an empty system message, as the recipe asks NeMo-Skills for it.
 
-    Without nemo-skills (it is on no package index): a RequestError that says how to get it.
+    `config` names another configuration than the split's own. Without nemo-skills (it is on no package
+    index): a RequestError that says how to get it.
     """
     prompt = corpus.prompts[split]
-    config = prompt.config or {"user": "{problem}"}
+    config = config or prompt.config or {"user": "{problem}"}
     if corpus.name == "tiny":
         return TinyPrompt(config, tokenizer)
     try:
@@ -123,6 +127,26 @@ def load(corpus: recipe.Corpus, split: str, tokenizer: "PreTrainedTokenizerBase"
     except ImportError as error:
         raise RequestError(missing(error)) from None
     return get_prompt(config, tokenizer=tokenizer, code_tags=prompt.code_tags, system_message="")
+
+
+def config_file(corpus: recipe.Corpus, name: str) -> Path:
+    """The YAML file of a prompt configuration; a RequestError without nemo-skills."""
+    return _folder(corpus) / "config" / f"{name}.yaml"
+
+
+def code_tags_file(corpus: recipe.Corpus, name: str) -> Path:
+    """The YAML file of what stands around code and its output; a RequestError without nemo-skills."""
+    return _folder(corpus) / "code_tags" / f"{name}.yaml"
+
+
+def _folder(corpus: recipe.Corpus) -> Path:
+    """The folder of a corpus's prompts: tiny's own, or that of the installed nemo-skills."""
+    if corpus.name == "tiny":
+        return TINY
+    found = importlib.util.find_spec("nemo_skills")
+    if found is None or not found.submodule_search_locations:
+        raise RequestError(missing())
+    return Path(found.submodule_search_locations[0], "prompt")
 
 
 def missing(error: ImportError | None = None) -> str:
@@ -144,7 +168,8 @@ class TinyPrompt:
         import yaml
 
         if isinstance(config, str):
-            config = yaml.safe_load((TINY / "config" / f"{config}.yaml").read_text(encoding="utf-8"))
+            path = config_file(recipe.CORPORA["tiny"], config)
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
         self.user: str = config["user"]
         self.system, self.tokenizer = system, tokenizer
 

@@ -1,6 +1,6 @@
-"""Held-out problems answered and graded, by the model that a run started from and by the one it ended with.
+"""Held-out problems answered and graded, by the model that a run ended with and by others.
 
-The others call `stage.EvalRequest.of` (which models answer which problems), `stage.finished` and
-`stage.evaluate`, and `results.read` for what an evaluation found. problems.py reads, answers.py asks,
-grading.py judges.
+The others call `request.EvalRequest.of` (which models answer which problems, and how), `stage.Evaluator`, which
+asks and counts, and `results.read` for what an evaluation found. servers/ answer, modes/ ask, sandbox/ runs code
+that a model wrote, grading/ judges, metrics.py counts.
 """

@@ -1,23 +1,17 @@
-"""Problems that a model is asked: read from a file or made for the tiny recipe, checked, put into prompts."""
+"""Problems that a model is asked: read from JSON lines, and checked."""
 
 import codecs
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from omr import recipe
 from omr.errors import RequestError, listing
 from omr.files import refuse_lfs_pointer, twice
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-TINY = "tiny held-out"
-TINY_TOKENS = 128  # twice the longest of its ordinary solutions
 # How files begin that are no text, and what they are.
 NO_TEXT = {
     b"PK\3\4": "a spreadsheet or zip archive",
@@ -26,6 +20,7 @@ NO_TEXT = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
+SUBSET = "subset_for_metrics"  # NeMo-Skills' key of a part that is counted apart
 LONGEST_LINE = 10_000_000  # bytes of a problem's line, far beyond what a model can be asked
 
 
@@ -36,53 +31,38 @@ class Problem:
     expected_answer: str
     problem: str | None = None  # asked in the recipe's prompt, as in training
     input: str | None = None  # asked as it stands, also where `problem` is set
+    subset: str | None = None  # counted apart
 
-    def as_json(self) -> dict[str, str]:
-        """As in a file of problems, with the texts that are set."""
-        texts = {"problem": self.problem, "input": self.input, "expected_answer": self.expected_answer}
-        return {key: text for key, text in texts.items() if text is not None}
+    @cached_property
+    def id(self) -> str:
+        """Names the problem in files of answers, by its texts alone."""
+        text = json.dumps([self.problem, self.input], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Problems from one source, and how long an answer may be."""
+    """Problems from one source."""
 
-    source: str  # in words for a table: the file, or TINY
+    source: str  # a benchmark's name, or a file's path
     problems: tuple[Problem, ...]
-    max_tokens: int  # of an answer
 
     @property
     def digest(self) -> str:
-        """Hex digest of the problems and of the answers' limit."""
-        rows = [problem.as_json() for problem in self.problems]
-        text = json.dumps([rows, self.max_tokens], ensure_ascii=False, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_problems(run: recipe.Run, file: Path | None, max_tokens: int | None) -> ProblemSet:
-    """The problems of `file`, or without one the tiny corpus's own.
-
-    `max_tokens` is by default the run's sequence length. A RequestError names what is missing or malformed.
-    """
-    tiny = run.model.corpus == "tiny"
-    limit = max_tokens or (TINY_TOKENS if tiny else run.model.sequence_length)
-    if file:
-        return ProblemSet(str(file), tuple(_read(file)), limit)
-    if not tiny:
-        raise RequestError(
-            f"{run.title}: PROBLEMS is not set; name a JSON-lines file with problem and expected_answer"
-        )
-    from omr.tiny import corpus
-
-    return ProblemSet(TINY, tuple(Problem(**row) for row in corpus.held_out()), limit)
+        """Hex digest of the problems, and of what is expected."""
+        rows = [[p.problem, p.input, p.expected_answer, p.subset] for p in self.problems]
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
 
 class _Number(str):
     """A number of JSON as it is spelled there: 2.50 stays 2.50."""
 
 
-def _read(file: Path) -> Iterator[Problem]:
-    """The problems of a JSON-lines file in UTF-8; blank lines and a byte order mark do not count."""
+def read(file: Path) -> Iterator[Problem]:
+    """The problems of a JSON-lines file in UTF-8; blank lines and a byte order mark do not count.
+
+    A RequestError names the line that is malformed.
+    """
     found = False
     try:
         with file.open("rb") as lines:
@@ -123,10 +103,12 @@ def _problem(line: bytes, where: str) -> Problem:
         raise RequestError(
             f"{where} has no {listing(missing, 'and no')}, only {keys}; add or rename the keys"
         )
-    for key, value in (*texts.items(), ("expected_answer", row["expected_answer"])):
+    subset = row.get(SUBSET)
+    given = {**texts, "expected_answer": row["expected_answer"], **({SUBSET: subset} if subset else {})}
+    for key, value in given.items():
         if fault := _fault(value, may_be_number=key == "expected_answer"):
             raise RequestError(f"{where}: {key} {fault}")
-    return Problem(str(row["expected_answer"]), **texts)
+    return Problem(str(row["expected_answer"]), **texts, subset=subset or None)
 
 
 def _row(line: bytes, where: str) -> dict[str, object]:
@@ -193,18 +175,3 @@ def _fault(value: object, may_be_number: bool) -> str | None:
     except UnicodeEncodeError as error:
         return f"has half of a surrogate pair ({ascii(value[error.start])[1:-1]}); write the whole character"
     return None
-
-
-def prompt_texts(
-    run: recipe.Run, problems: Sequence[Problem], tokenizer: "PreTrainedTokenizerBase"
-) -> list[str]:
-    """The text that the model is given for each problem: the run's prompt of written-out solutions (cot)."""
-    from omr.data import prompts
-
-    prompt = None
-    if any(problem.input is None for problem in problems):
-        prompt = prompts.load(recipe.CORPORA[run.model.corpus], "cot", tokenizer)
-    return [
-        prompt.fill({"problem": problem.problem}) if problem.input is None else problem.input
-        for problem in problems
-    ]

@@ -1,184 +1,192 @@
-"""What an evaluation found: graded answers, kept as they come, and each model's accuracy in eval.json."""
+"""What an evaluation found: the numbers of each model by subset, in eval.json and as a table for the terminal."""
 
-import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from omr.evaluation.grading import Outcome, Verdict, boxed
+from omr.errors import OmrError
+from omr.evaluation.grading.rules import Verdict
+from omr.evaluation.metrics import Graded, Score, score, standard_errors
 from omr.evaluation.problems import Problem
-from omr.files import read_json, write_json
+from omr.evaluation.published import published
+from omr.evaluation.request import Sampling
+from omr.evaluation.servers.base import Engine
+from omr.files import Json, read_json, write_json
 
+ALL = "all"  # the problems of every subset together
 DIFFERENCES_SHOWN = 5  # under the table of the terminal
+DIFFERENCES_KEPT = 200  # in eval.json; the files of answers and verdicts have all
 LONGEST_SHOWN = 60  # characters of an answer there
-LONGEST_KEPT = 500  # and in eval.json; the file of answers has all of it
+LONGEST_KEPT = 500  # and in eval.json
 
 
 @dataclass(frozen=True)
-class KeptAnswer:
-    """A line of the file of answers, with its verdict once there is one."""
+class EvalInputs:
+    """What decides an evaluation's numbers."""
 
-    problem: Problem
-    answer: str
-    ended: bool  # by an end token, and not by the limit
-    verdict: Verdict | None = None
-
-    def as_line(self, grader: str | None = None) -> str:
-        """The line as JSON, with the verdict where `grader` says whose it is: grading.identity()."""
-        values = {"answer": self.answer, "ended": self.ended}
-        if self.verdict and grader:
-            values |= {**asdict(self.verdict), "grader": grader}
-        return f"{json.dumps({**values, **self.problem.as_json()}, ensure_ascii=False)}\n"
-
-    @classmethod
-    def from_line(cls, line: str, grader: str) -> "KeptAnswer":
-        """From a whole line; anything else is a ValueError, KeyError or TypeError.
-
-        A verdict of another grader is left out.
-        """
-        row = json.loads(line)
-        problem = Problem(row["expected_answer"], row.get("problem"), row.get("input"))
-        graded = row.get("grader") == grader
-        verdict = Verdict(Outcome(row["published"]), Outcome(row["strict"])) if graded else None
-        return cls(problem, row["answer"], bool(row["ended"]), verdict)
-
-
-def read_answers(file: Path, grader: str) -> list[KeptAnswer]:
-    """The kept answers in order, up to the first line that a kill cut off; none where there is no file.
-
-    Verdicts of another grader than `grader` are left out.
-    """
-    answers = []
-    for line in file.read_text(encoding="utf-8").split("\n") if file.exists() else []:
-        try:
-            answers.append(KeptAnswer.from_line(line, grader))
-        except (ValueError, KeyError, TypeError):
-            break
-    return answers
+    problems: str  # hex digest
+    prompts: str  # hex digest of what the prompts are made from
+    models: dict[str, str]  # before, after or alone -> hex digest of the model
+    sampling: Sampling
+    engine: Engine
+    grader: str  # rules.identity()
+    sandbox: str | None = None  # of tir: what ran the code
+    solutions: str | None = None  # of genselect: the mode whose solutions were compared
 
 
 @dataclass(frozen=True)
 class Difference:
     """An answer that one of the two verdicts takes for right, and the other does not."""
 
-    number: int  # of the problem, from 1
+    problem: int  # its number, from 1
+    sample: int
     expected: str
     given: str  # what stands in the box
     published: str
     strict: str
 
+    @classmethod
+    def of(
+        cls, number: int, sample: int, problem: Problem, given: str | None, verdict: Verdict
+    ) -> "Difference":
+        """Of one sample's answer to the problem of this number."""
+        texts = (problem.expected_answer[:LONGEST_KEPT], (given or "")[:LONGEST_KEPT])
+        return cls(number, sample, *texts, str(verdict.published), str(verdict.strict))
+
 
 @dataclass(frozen=True)
 class ModelResult:
-    """How a model answered the problems."""
+    """How a model answered."""
 
-    accuracy: float  # right answers, as a share of the problems
-    correct: int  # right answers, as the published grader has it
-    strict: int  # right by exact value, without rounding
-    timeouts: int  # answers that the published grading did not end on
-    problems: int
-    ended: int  # answers that ended before the limit
     model: str  # its folder
-    identity: str  # hex digest of the model
-    answers: str  # the file of its graded answers
+    answers: str  # the folder of its answers and their verdicts
+    scores: dict[str, Score]  # by subset, and of all
     differences: list[Difference]  # between the published and the strict verdict
 
 
-def model_result(answers: Sequence[KeptAnswer], model: Path, identity: str, file: Path) -> ModelResult:
-    """The counts of a model's graded answers, which `file` holds."""
-    published = Counter(answer.verdict.published for answer in answers)
-    correct = published[Outcome.RIGHT]
-    return ModelResult(
-        accuracy=correct / len(answers),
-        correct=correct,
-        strict=sum(answer.verdict.strict is Outcome.RIGHT for answer in answers),
-        timeouts=published[Outcome.TIMEOUT],
-        problems=len(answers),
-        ended=sum(answer.ended for answer in answers),
-        model=str(model),
-        identity=identity,
-        answers=str(file),
-        differences=[
-            Difference(
-                number,
-                answer.problem.expected_answer[:LONGEST_KEPT],
-                boxed(answer.answer)[:LONGEST_KEPT],
-                answer.verdict.published,
-                answer.verdict.strict,
-            )
-            for number, answer in enumerate(answers, 1)
-            if answer.verdict.differs
-        ],
-    )
-
-
-@dataclass(frozen=True)
-class EvalInputs:
-    """What decides an evaluation's result."""
-
-    questions: str  # hex digest of the problems and of the answers' limit
-    models: dict[str, str | None]  # before, after or alone -> hex digest of the model
-    grader: str  # grading.identity()
+def model_result(
+    problems: Sequence[Problem],
+    graded: Sequence[Sequence[Graded]],
+    differences: list[Difference],
+    paths: tuple[Path, Path],
+) -> ModelResult:
+    """The numbers of a model's graded samples, a sequence for each problem; `paths` of the model and the answers."""
+    subsets = list(dict.fromkeys(problem.subset for problem in problems if problem.subset))
+    scores = {
+        subset: score(
+            [rows for problem, rows in zip(problems, graded, strict=True) if problem.subset == subset]
+        )
+        for subset in subsets
+    }
+    scores[ALL] = score(graded)
+    return ModelResult(str(paths[0]), str(paths[1]), scores, differences[:DIFFERENCES_KEPT])
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """eval.json."""
+    """What one mode found."""
 
-    questions: str  # where the problems came from, in words
+    benchmark: str
+    mode: str
     inputs: EvalInputs
     models: dict[str, ModelResult]  # by the names in `inputs.models`
 
-    def as_json(self) -> dict[str, str | dict]:
-        """The content of eval.json."""
-        results = {when: asdict(result) for when, result in self.models.items()}
-        return {"questions": self.questions, "inputs": asdict(self.inputs), **results}
+    def as_json(self) -> Json:
+        """Its part of eval.json."""
+        return asdict(self)
 
-    def write(self, path: Path) -> None:
-        """Write eval.json, whole or not at all."""
-        write_json(path, self.as_json())
+    @classmethod
+    def from_json(cls, values: Json) -> "EvalResult":
+        """From what `as_json` gave; anything else is a KeyError or TypeError."""
+        inputs = dict(values["inputs"])
+        inputs["sampling"], inputs["engine"] = Sampling(**inputs["sampling"]), Engine(**inputs["engine"])
+        models = {when: _model_result(result) for when, result in values["models"].items()}
+        return cls(values["benchmark"], values["mode"], EvalInputs(**inputs), models)
 
 
-def read(path: Path) -> EvalResult | None:
-    """What eval.json says; None where there is none, or none of this form."""
+def _model_result(values: Json) -> ModelResult:
+    scores = {
+        name: Score(**{**one, "majority_by_k": tuple(one["majority_by_k"])})
+        for name, one in values["scores"].items()
+    }
+    differences = [Difference(**one) for one in values["differences"]]
+    return ModelResult(**{**values, "scores": scores, "differences": differences})
+
+
+def read(path: Path) -> dict[str, EvalResult]:
+    """What eval.json says, by mode; empty where there is none, or none of this form."""
     if not path.exists():
-        return None
-    values = read_json(path)
+        return {}
     try:
-        inputs = EvalInputs(**values["inputs"])
-        models = {when: _model_result(values[when]) for when in inputs.models}
-        return EvalResult(values["questions"], inputs, models)
-    except (KeyError, TypeError):
-        return None
+        return {mode: EvalResult.from_json(values) for mode, values in read_json(path).items()}
+    except (KeyError, TypeError, AttributeError, OmrError):
+        return {}
 
 
-def _model_result(values: dict) -> ModelResult:
-    differences = [Difference(**difference) for difference in values["differences"]]
-    return ModelResult(**{**values, "differences": differences})
+def write(path: Path, result: EvalResult) -> None:
+    """Put a mode's result into eval.json, beside those of the others."""
+    others = {mode: other.as_json() for mode, other in read(path).items()}
+    write_json(path, {**others, result.mode: result.as_json()})
 
 
-def table(result: EvalResult) -> list[str]:
-    """Accuracy of each model, for the terminal; under it what the two verdicts do not agree on."""
-    columns = ("accuracy", "correct", "problems", "ended", "strict", "differ", "timeout")
-    widths = (10, 10, 10, 8, 8, 8, 9)
-    lines = [f"{'':8}" + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
-    for when, m in result.models.items():
-        counts = (m.correct, m.problems, m.ended, m.strict, len(m.differences), m.timeouts)
-        cells = [f"{m.accuracy:.3f}", *(f"{count:,}" for count in counts)]
-        lines.append(f"{when:8}" + "".join(f"{c:>{width}}" for c, width in zip(cells, widths, strict=True)))
-    for when, m in result.models.items():
-        lines += [_told(when, difference) for difference in m.differences[:DIFFERENCES_SHOWN]]
-        if (more := len(m.differences) - DIFFERENCES_SHOWN) > 0:
-            lines.append(f"{when}: {more:,} more of these; {m.answers} has both verdicts on each answer")
-    return lines
+COLUMNS = ("problems", "pass@1", "±", "majority", "pass@k", "no answer", "cut", "tokens", "exact")
 
 
-def _told(when: str, difference: Difference) -> str:
+def table(result: EvalResult, model: str) -> list[list[str]]:
+    """Cells of a line for each model and subset, under COLUMNS; published numbers where there are any.
+
+    `model` is the row of the recipe table.
+    """
+    rows = []
+    for when, found in result.models.items():
+        for subset, numbers in found.scores.items():
+            if len(found.scores) == 2 and subset == ALL:
+                continue  # the only subset is all there is
+            rows.append([when, subset, *_cells(numbers)])
+            if when == "after" and (known := published(model, result.mode, result.benchmark, subset)):
+                pass1 = "" if known.pass1 is None else f"{known.pass1:.1f}"
+                away = standard_errors(numbers, known.pass1 / 100) if known.pass1 is not None else None
+                apart = "" if away is None else f"{away:+.1f} standard errors"
+                rows.append(
+                    ["", "  published", "", pass1, "", f"{known.majority:.1f}", "", "", "", "", apart]
+                )
+    return rows
+
+
+def header(result: EvalResult) -> list[str]:
+    """The table's header."""
+    return ["", "", *COLUMNS[:4], f"pass@{result.inputs.sampling.samples}", *COLUMNS[5:]]
+
+
+def _cells(numbers: Score) -> list[str]:
+    error = "" if numbers.error is None else f"{100 * numbers.error:.1f}"
+    shares = (numbers.majority, numbers.pass_k, numbers.no_answer, numbers.cut)
+    return [
+        f"{numbers.problems:,}",
+        f"{100 * numbers.pass1:.1f}",
+        error,
+        *(f"{100 * share:.1f}" for share in shares),
+        f"{numbers.tokens:,.0f}",
+        f"{100 * numbers.strict:.1f}",
+    ]
+
+
+def notes(result: EvalResult) -> Iterator[str]:
+    """What stands under the table: on which answers the two verdicts do not agree."""
+    for when, found in result.models.items():
+        for difference in found.differences[:DIFFERENCES_SHOWN]:
+            yield f"{when}: {_told(difference)}"
+        if (more := len(found.differences) - DIFFERENCES_SHOWN) > 0:
+            yield f"{when}: {more:,} more of these; {found.answers} has all verdicts"
+        if timeouts := found.scores[ALL].timeouts:
+            yield f"{when}: the grader gave up on {timeouts:,} answers, which count as wrong"
+
+
+def _told(difference: Difference) -> str:
     """A difference as a line."""
     return (
-        f"{when}: {_short(difference.given)} for {_short(difference.expected)} (problem {difference.number}):"
-        f" {difference.published} as published, {difference.strict} by exact value"
+        f"{_short(difference.given)} for {_short(difference.expected)} (problem {difference.problem}, sample"
+        f" {difference.sample}): {difference.published} as published, {difference.strict} by exact value"
     )
 
 

@@ -1,170 +1,229 @@
-"""`make eval`: held-out problems answered and graded, before a run and after it.
+"""`make eval`: problems asked of a model, its answers graded and counted, in each mode that is wanted.
 
-Answers are kept batch by batch under <run>/eval/, in a file that is named by the model and the problems, so
-that asking again is free and a killed evaluation goes on where it was. They are graded while more are made;
-another version of the grader grades the kept ones again, and asks nothing.
+Answers are kept one by one under eval/, in a folder that is named by all that decides them: asking again is
+free, and what was killed goes on where it was. They are graded while others come; another version of the grader
+grades the kept ones again, and asks nothing.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+import functools
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from omr import manifest, processes, recipe
+from omr import recipe
 from omr.errors import OmrError, RequestError
-from omr.evaluation import answers, grading, results
-from omr.evaluation.answers import Answer
-from omr.evaluation.pool import Grader
-from omr.evaluation.problems import ProblemSet, load_problems, prompt_texts
-from omr.evaluation.results import EvalInputs, EvalResult, KeptAnswer, ModelResult
-from omr.files import read_json, sha256, write_text
+from omr.evaluation import asking, evaluation, results, samples
+from omr.evaluation.evaluation import Evaluation, Part
+from omr.evaluation.grading import rules
+from omr.evaluation.grading.verdicts import Verdicts
+from omr.evaluation.metrics import Graded
+from omr.evaluation.modes import choose, genselect, prompts
+from omr.evaluation.modes.genselect import Candidate, Solutions
+from omr.evaluation.request import EXECUTIONS, EvalRequest
+from omr.evaluation.results import Difference, EvalInputs, EvalResult, ModelResult
+from omr.evaluation.samples import Sample, SampleId, Writer
+from omr.evaluation.sandbox import Limits
+from omr.evaluation.servers.base import Server
+from omr.evaluation.servers.choose import server_for
+from omr.evaluation.servers.process import ServerEnded
+from omr.models import rope
 from omr.progress import Progress
-from omr.run import frozen
-from omr.workspace import RunFolder, Workspace
+from omr.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class EvalRequest:
-    """Which models answer which problems. `of` makes one from a user's words and checks it."""
+class Evaluator:
+    """Carries out a request; a context manager, because it may have a server running."""
 
-    run: recipe.Run  # whose recipe has the prompt, and whose folder keeps the answers
-    problems: ProblemSet
-    models: dict[str, Path]  # folders: the run's own two as before and after, or any other as alone
+    def __init__(self, request: EvalRequest, workspace: Workspace, say: Say = print) -> None:
+        """With the server that this machine, or SERVER, has for the model; none is started yet."""
+        self.request, self.workspace, self.say = request, workspace, say
+        self.folder = workspace.run(request.run)
+        self.server: Server = server_for(request.run.model, request.means, context(request), self.folder.logs)
 
-    @classmethod
-    def of(
-        cls,
-        run: recipe.Run,
-        workspace: Workspace,
-        *,
-        problems: Path | None = None,
-        max_tokens: int | None = None,
-        folder: Path | None = None,
-    ) -> "EvalRequest":
-        """PROBLEMS, MAX_TOKENS and --folder as a request; a RequestError says what cannot be."""
-        asked = load_problems(run, problems, max_tokens)
-        return cls(run, asked, {"alone": folder} if folder else models_of(run, workspace.run(run)))
+    def __enter__(self) -> Self:
+        return self
 
-    @property
-    def of_the_run(self) -> bool:
-        """Whether the models are the run's own: then the result is written to its eval.json."""
-        return "after" in self.models
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
 
-    def inputs(self) -> EvalInputs:
-        """What decides the result; hashes the files of a model that has no manifest."""
-        identities = {when: identity(path) for when, path in self.models.items()}
-        return EvalInputs(self.problems.digest, identities, grading.identity())
+    def finished(self, mode: str) -> EvalResult | None:
+        """What eval.json says, where it answers this very request."""
+        if not self.request.of_the_run:
+            return None
+        result = results.read(self.folder.eval_json).get(mode)
+        return result if result and result.inputs == self.inputs(mode) else None
+
+    def inputs(self, mode: str) -> EvalInputs:
+        """What decides the result of a mode; hashes the files of a model that has no manifest."""
+        request = self.request
+        solutions = request.means.solutions if mode == "genselect" else None
+        asked = [mode, *([solutions] if solutions else [])]
+        return EvalInputs(
+            request.problems.digest,
+            prompts.sources(recipe.CORPORA[request.run.model.corpus], asked),
+            {when: evaluation.identity(path) for when, path in request.models.items()},
+            request.sampling,
+            self.server.engine,
+            rules.identity(),
+            (request.means.sandbox or "bwrap") if "tir" in asked else None,
+            solutions,
+        )
+
+    def ask(self, mode: str, part: Part = Part(), force: bool = False) -> None:
+        """Have every sample of a part answered by each model; with `force` also what is answered."""
+        for when, model in self.request.models.items():
+            evaluation.prove(model, self.request.run, when)
+            with self._evaluation(mode, model) as asked:
+                if force:
+                    shutil.rmtree(asked.folder, ignore_errors=True)
+                self._ask(asked, when, part)
+
+    def result(self, mode: str) -> EvalResult:
+        """The numbers of each model; those of a run's own models go to its eval.json.
+
+        An OmrError if answers are missing.
+        """
+        found = {}
+        for when, model in self.request.models.items():
+            with self._evaluation(mode, model) as asked, Verdicts(asked.folder) as verdicts:
+                found[when] = _counted(asked, verdicts)
+        result = EvalResult(self.request.problems.source, mode, self.inputs(mode), found)
+        if self.request.of_the_run:
+            results.write(self.folder.eval_json, result)
+        return result
+
+    def _ask(self, asked: Evaluation, when: str, part: Part) -> None:
+        """Ask for what a part lacks; a server that ends is started again as long as answers come."""
+        asked.begin()
+        expected = {problem.id: problem.expected_answer for problem in asked.problems}
+        with Writer(asked.folder, part.name) as writer, Verdicts(asked.folder, part.name) as verdicts:
+            kept = asked.kept()
+            for sample, answer in kept.items():
+                if sample.problem in expected:
+                    verdicts.begin(answer.given, expected[sample.problem])
+            missing = [sample for sample in asked.wanted() if part.has(sample) and sample not in kept]
+            progress = _AnswerProgress(when, sum(map(part.has, asked.wanted())), len(missing))
+
+            def keep(sample: Sample) -> None:
+                writer.add(sample)
+                answered.add(sample.id)
+                verdicts.begin(sample.answer.given, expected[sample.id.problem])
+                progress.add(sample)
+
+            while missing:
+                answered: set[SampleId] = set()
+                try:
+                    endpoints = self.server.serve(asked.model)
+                    asking.ask(missing, endpoints, asked.mode.answer, keep, self.server.processes)
+                except ServerEnded as error:
+                    self.server.stop()
+                    if not answered:
+                        raise
+                    self.say(f"note: {error.brief}; it is started again")
+                missing = [sample for sample in missing if sample not in answered]
+            progress.close()
+            verdicts.wait()
+
+    @contextlib.contextmanager
+    def _evaluation(self, mode: str, model: Path) -> Iterator[Evaluation]:
+        """The evaluation of a model in a mode."""
+        request = self.request
+        made = choose.mode_of(mode, request, self._tokenizer, lambda: self._solutions(model))
+        try:
+            yield Evaluation.of(
+                self.workspace,
+                f"{request.run.model.name}-{mode}",
+                model,
+                made,
+                request.problems.problems,
+                request.sampling,
+                self.server.engine,
+            )
+        finally:
+            made.close()
+
+    @functools.cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The tokenizer whose chat template the problems are put into: that of training's end."""
+        from transformers import AutoTokenizer
+
+        folder = list(self.request.models.values())[-1]
+        return rope.taken(
+            folder / "tokenizer.json", lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        )
+
+    def _solutions(self, model: Path) -> Solutions:
+        """The solutions that genselect compares; a RequestError where they are not all there."""
+        mode = self.request.means.solutions
+        with self._evaluation(mode, model) as asked:
+            wanted = set(asked.wanted())
+            found: dict[str, list[Candidate]] = {problem.id: [] for problem in asked.problems}
+            for sample in samples.read(asked.folder):
+                if sample.id in wanted:
+                    found[sample.id.problem].append(Candidate.of(sample))
+            if missing := len(wanted) - sum(map(len, found.values())):
+                raise RequestError(
+                    f"MODE=genselect chooses among solutions of {mode}, of which {missing:,} are missing; run"
+                    f" make eval MODE={mode} with the same settings first, or set SOLUTIONS to the other mode"
+                )
+            return Solutions(mode, asked.folder.name, found)
 
 
-def models_of(run: recipe.Run, folder: RunFolder) -> dict[str, Path]:
-    """The model that training started from, and the one it ended with; a RequestError if it has not ended."""
-    if manifest.read(folder.final) is None:
-        words = f"MODEL={run.model.name} ROUND={run.round.number}"
-        raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
-    before = Path(read_json(folder.run_json)["request"]["base"]["path"])
-    return {"before": before, "after": folder.final}
+def context(request: EvalRequest) -> int:
+    """The most tokens that a prompt and its answer have together: no text has more tokens than bytes."""
+    longest = max(len((p.input or p.problem or "").encode()) for p in request.problems.problems)
+    extra = {
+        "cot": 0,
+        "tir": EXECUTIONS * Limits().characters,
+        "genselect": genselect.MOST_SOLUTIONS * genselect.LONGEST_SUMMARY // 2,
+    }
+    needed = longest + 2_048 + request.sampling.max_tokens + max(extra[mode] for mode in request.modes)
+    config = [rope.parse(path / "config.json") for path in request.models.values()]
+    most = min(one.get("max_position_embeddings") or needed for one in config)
+    return min(-(-needed // 1_024) * 1_024, most)
 
 
-def identity(folder: Path) -> str | None:
-    """Hex digest of a model, from its manifest, else from its files; None where there is no model."""
-    if manifest.read(folder):
-        return frozen.identity(folder)
-    parts = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
-    names = [[path.name, sha256(path)] for path in parts]
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest() if names else None
+def _counted(asked: Evaluation, verdicts: Verdicts) -> ModelResult:
+    """The numbers of an evaluation's kept answers; an OmrError if some are missing."""
+    kept, wanted = asked.kept(), list(asked.wanted())
+    if missing := sum(sample not in kept for sample in wanted):
+        raise OmrError(
+            f"{asked.folder}: {missing:,} of {len(wanted):,} answers are missing; run the same command again"
+        )
+    graded, differences = [], []
+    for number, problem in enumerate(asked.problems, 1):
+        rows = []
+        for sample in range(asked.samples):
+            answer = kept[SampleId(problem.id, sample)]
+            verdict = verdicts.of(answer.given, problem.expected_answer)
+            rows.append(Graded.of(answer, verdict))
+            if verdict.differs:
+                differences.append(Difference.of(number, sample, problem, answer.given, verdict))
+        graded.append(rows)
+    return results.model_result(asked.problems, graded, differences, (asked.model, asked.folder))
 
 
-def finished(request: EvalRequest, workspace: Workspace) -> EvalResult | None:
-    """What eval.json says, where it answers this very request."""
-    if not request.of_the_run:
-        return None
-    result = results.read(workspace.run(request.run).eval_json)
-    return result if result and result.inputs == request.inputs() else None
+class _AnswerProgress:
+    """Shows how many answers there are, and how many tokens come a second."""
 
+    def __init__(self, when: str, wanted: int, missing: int) -> None:
+        self._when, self._tokens, self._begin = when, 0, time.monotonic()
+        self._progress = Progress(f"asking {when}", wanted, "answers")
+        self._progress.start(wanted - missing)
 
-def evaluate(
-    request: EvalRequest, workspace: Workspace, *, force: bool = False, say: Callable[[str], None] = print
-) -> EvalResult:
-    """Ask each of the models; `force` asks also what it has answered. A run's own two go to its eval.json."""
-    folder, inputs = workspace.run(request.run), request.inputs()
-    for when, path in request.models.items():
-        if inputs.models[when] is None:
-            raise OmrError(f"{path}: there is no model; make it again")
-    found = {}
-    for when, path in request.models.items():
-        model = inputs.models[when]
-        if when == "before" and (earlier := _after_round_1(path, model, inputs)):
-            say(f"before: as round 1 ended, {earlier.accuracy:.3f}")
-            found[when] = earlier
-            continue
-        root = folder.root if request.of_the_run else workspace.root
-        file = root / "eval" / f"{model[:12]}-{inputs.questions[:12]}.jsonl"
-        if force:
-            file.unlink(missing_ok=True)
-        found[when] = results.model_result(_graded_answers(request, when, file), path, model, file)
-    result = EvalResult(request.problems.source, inputs, found)
-    if request.of_the_run:
-        result.write(folder.eval_json)
-    return result
+    def add(self, sample: Sample) -> None:
+        self._tokens += sample.answer.tokens
+        rate = self._tokens / (time.monotonic() - self._begin)
+        self._progress.what = f"asking {self._when}, {rate:,.0f} tokens/s"
+        self._progress.add(1)
 
-
-def _after_round_1(model: Path, model_identity: str, inputs: EvalInputs) -> ModelResult | None:
-    """What round 1's evaluation found for its final model, by the same weights, problems and grader."""
-    if model.name != "final":
-        return None
-    result = results.read(RunFolder(model.parent).eval_json)
-    same = result and (result.inputs.questions, result.inputs.grader) == (inputs.questions, inputs.grader)
-    after = result.models.get("after") if same else None
-    return after if after and after.identity == model_identity else None
-
-
-def _graded_answers(request: EvalRequest, when: str, file: Path) -> list[KeptAnswer]:
-    """One model's graded answers to all problems, which `file` then holds."""
-    grader_identity = grading.identity()
-    kept = results.read_answers(file, grader_identity)
-    whole = len(kept) == len(request.problems.problems)
-    if whole and all(answer.verdict for answer in kept):
-        return kept
-    with Grader() as grader:
-        submitted = [
-            (answer, grader.submit(answer.answer, answer.problem.expected_answer))
-            for answer in (kept if whole else _all_answers(request, when, file, kept))
-        ]
-        graded = [replace(answer, verdict=verdict.result()) for answer, verdict in submitted]
-    write_text(file, "".join(answer.as_line(grader_identity) for answer in graded))
-    return graded
-
-
-def _all_answers(
-    request: EvalRequest, when: str, file: Path, kept: Sequence[KeptAnswer]
-) -> Iterator[KeptAnswer]:
-    """One model's answers to all problems: those `kept`, and others, added to `file` as they come."""
-    wanted = request.problems.problems
-    # The answers of a batch are computed together, and may depend on each other in their last bits.
-    start = len(kept) // answers.BATCH * answers.BATCH
-    batches = _answers_from(start, request, when)
-    unasked = iter(wanted[start:])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    progress = Progress(f"answering with {when}", len(wanted), "problems")
-    progress.start(start)
-    with file.open("w", encoding="utf-8") as out:
-        out.writelines(answer.as_line() for answer in kept[:start])
-        yield from kept[:start]
-        for batch in batches:
-            new = [KeptAnswer(next(unasked), answer.text, answer.ended) for answer in batch]
-            out.writelines(answer.as_line() for answer in new)
-            out.flush()
-            progress.add(len(new))
-            yield from new
-    progress.close()
-
-
-def _answers_from(start: int, request: EvalRequest, when: str) -> Iterator[list[Answer]]:
-    """One model's answers to the problems from number `start` on, a batch at a time."""
-    processes.let_threads_sleep()
-    processes.quiet()
-    tokenizer = answers.load_tokenizer(request.models.get("after") or request.models[when])
-    prompts = prompt_texts(request.run, request.problems.problems[start:], tokenizer)
-    gpu = bool(request.run.model.gpus) and answers.gpu_is_there()
-    return answers.generate(request.models[when], prompts, request.problems.max_tokens, tokenizer, gpu)
+    def close(self) -> None:
+        self._progress.close()

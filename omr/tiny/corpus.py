@@ -7,6 +7,7 @@ Every byte follows from the seed. Writing it needs pyarrow.
 """
 
 import random
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,11 @@ def held_out(count: int = 200) -> list[dict[str, str]]:
         }
         for n, (a, b) in enumerate(pairs[:count])
     ]
+
+
+def sum_of(problem: str) -> str:
+    """`12+30`: the sum that one of the corpus's problems asks for, as its genselect rows write it."""
+    return "+".join(re.findall(r"\d+", problem)[:2])
 
 
 def _pair(rng: random.Random) -> tuple[int, int]:

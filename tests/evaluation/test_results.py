@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omr.evaluation import results
-from omr.evaluation.grading import Outcome, Verdict
+from omr.evaluation.grading.rules import Outcome, Verdict
 from omr.evaluation.problems import Problem
 from omr.evaluation.results import EvalInputs, EvalResult, KeptAnswer
 

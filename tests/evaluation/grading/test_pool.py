@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from omr.errors import OmrError
-from omr.evaluation.grading import Outcome, Verdict
-from omr.evaluation.pool import Grader, Limits
+from omr.evaluation.grading.rules import Outcome, Verdict
+from omr.evaluation.grading.pool import Grader, Limits
 
 RIGHT = Verdict(Outcome.RIGHT, Outcome.RIGHT)
 WRONG = Verdict(Outcome.WRONG, Outcome.WRONG)
@@ -28,7 +28,7 @@ def box(text):
 
 def graders():
     """The processes that this one has for grading."""
-    return [p for p in psutil.Process().children() if "omr.evaluation.worker" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "omr.evaluation.grading.worker" in p.cmdline()]
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_process_has_no_secrets_and_finds_nothing_in_the_users_folder(monkeypa
 def test_a_killed_parent_leaves_no_process():
     script = """
 import time
-from omr.evaluation.pool import Grader, Limits
+from omr.evaluation.grading.pool import Grader, Limits
 grader = Grader(1, Limits(cpu_seconds=600))
 grader.grade([(r"\\boxed{0.5}", r"\\frac12")])
 grader.submit(r"\\boxed{9^{(9^9)}}", "3")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SCRIPT = """
-from omr.evaluation.worker import Memory, outcome
+from omr.evaluation.grading.worker import Memory, outcome
 memory = Memory.limited(100)
 print(outcome(lambda *_: True, "", "", memory), outcome(lambda *_: False, "", "", memory))
 print(outcome(lambda *_: 1 / 0, "", "", memory))

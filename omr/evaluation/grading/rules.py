@@ -3,7 +3,7 @@ r"""Whether an answer is right: its last box, judged as the published evaluation
 `published` reaches the verdict of NeMo-Skills' grader (nemo_skills/evaluation/math_grader.py at the pinned
 commit) by the same library calls; the published accuracies were counted so. It rounds decimals to 6 places
 and drops differences under 1e-15, so that 0.785398 is right for π/4 and 1/2^99 for 1/2^98, and it compares
-whole numbers as texts, so that 007 is wrong for 7. `strict` does neither (omr/evaluation/exact.py).
+whole numbers as texts, so that 007 is wrong for 7. `strict` does neither (exact.py).
 
 Nothing here keeps a limit of time: pool.py calls it in a process that the kernel ends.
 """
@@ -103,7 +103,7 @@ def strict(expected: str, given: str) -> bool:
 
 def _same(one: "Basic | MatrixBase | str", other: "Basic | MatrixBase | str") -> bool:
     """Two values by exact comparison, two spellings as they stand."""
-    from omr.evaluation import exact
+    from omr.evaluation.grading import exact
 
     if isinstance(one, str) or isinstance(other, str):
         return isinstance(one, str) and isinstance(other, str) and bool(one.strip()) and one == other

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omr.evaluation import grading
-from omr.evaluation.grading import Outcome, Verdict, boxed, published, strict
-from tests.evaluation.graded_pairs import PAIRS
+from omr.evaluation.grading import rules
+from omr.evaluation.grading.rules import Outcome, Verdict, boxed, published, strict
+from tests.evaluation.grading.graded_pairs import PAIRS
 
 BOXED = [
     (r"The sum is \boxed{95}.", "95"),
@@ -107,5 +107,5 @@ def test_two_verdicts_differ_where_one_is_right():
 
 
 def test_the_grader_names_what_decides_its_verdicts():
-    assert grading.identity().startswith(f"grading {grading.VERSION}, math-verify ")
-    assert f"sympy {importlib.metadata.version('sympy')}" in grading.identity()
+    assert rules.identity().startswith(f"grading {rules.VERSION}, math-verify ")
+    assert f"sympy {importlib.metadata.version('sympy')}" in rules.identity()

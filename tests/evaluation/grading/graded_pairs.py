@@ -1,7 +1,7 @@
 """Pairs of an expected and a given answer: the published grader's verdict, as its own code gave it, and the
 strict one.
 
-`(expected, given, published, strict)`; tests/evaluation/test_grading.py asks the real grader too where it is.
+`(expected, given, published, strict)`; test_rules.py asks the real grader too where it is.
 """
 
 PAIRS = [

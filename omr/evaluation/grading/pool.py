@@ -16,7 +16,7 @@ from typing import Self
 
 from omr import settings
 from omr.errors import OmrError
-from omr.evaluation.grading import Outcome, Verdict, boxed
+from omr.evaluation.grading.rules import Outcome, Verdict
 from omr.processes import cores
 
 ENDED_BY_A_LIMIT = (-signal.SIGPROF, -signal.SIGALRM)
@@ -47,9 +47,11 @@ class Grader:
         self._verdicts: dict[tuple[str, str], Future[Verdict]] = {}
         self._closed = False
 
-    def submit(self, answer: str, expected: str) -> "Future[Verdict]":
-        """The verdict on a whole answer, when it is there. The Future raises OmrError where none can be."""
-        given = boxed(answer)
+    def submit(self, given: str | None, expected: str) -> "Future[Verdict]":
+        """The verdict on what stands in an answer's box (None: nothing does), when it is there.
+
+        The Future raises OmrError where none can be.
+        """
         if given is None:
             return _done(Verdict(Outcome.WRONG, Outcome.WRONG))
         if given == expected:  # by both rules
@@ -60,8 +62,8 @@ class Grader:
                 self._verdicts[pair] = self._threads.submit(self._grade, *pair)
             return self._verdicts[pair]
 
-    def grade(self, answers: Iterable[tuple[str, str]]) -> list[Verdict]:
-        """The verdicts on pairs of an answer and what is expected, in their order."""
+    def grade(self, answers: Iterable[tuple[str | None, str]]) -> list[Verdict]:
+        """The verdicts on pairs of what is given and what is expected, in their order."""
         return [verdict.result() for verdict in [self.submit(*pair) for pair in answers]]
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ class _Process:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "omr.evaluation.worker", *map(str, arguments)],
+            [sys.executable, "-P", "-m", "omr.evaluation.grading.worker", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

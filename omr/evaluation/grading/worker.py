@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from omr.evaluation import grading
-from omr.evaluation.grading import Outcome
+from omr.evaluation.grading import rules
+from omr.evaluation.grading.rules import Outcome
 from omr.processes import end_with
 
 START_SECONDS = 300  # for the imports, which a cold file system makes slow
@@ -38,7 +38,7 @@ def main(parent: int, cpu_seconds: float, wall_seconds: float, megabytes: int) -
     print("ready", file=outcomes, flush=True)
     for line in sys.stdin:
         expected, given = json.loads(line)
-        for judge in (grading.published, grading.strict):
+        for judge in (rules.published, rules.strict):
             sympy.core.random.seed(0)  # of the numbers that it tries in place of symbols
             _set_timers(cpu_seconds, wall_seconds)
             print(outcome(judge, expected, given, memory), file=outcomes, flush=True)

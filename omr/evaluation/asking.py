@@ -1,0 +1,80 @@
+"""Asks a server for many answers at once, and keeps each as it comes."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from omr.errors import OmrError
+from omr.evaluation.samples import Answer, Sample, SampleId
+from omr.evaluation.servers import process
+from omr.evaluation.servers.client import Client, Endpoint
+from omr.evaluation.servers.process import ServerProcess
+
+Ask = Callable[[Client, SampleId], Awaitable[Answer]]
+
+
+def ask(
+    wanted: Sequence[SampleId],
+    endpoints: Sequence[Endpoint],
+    answer: Ask,
+    keep: Callable[[Sample], None],
+    processes: Sequence[ServerProcess] = (),
+) -> None:
+    """Have every wanted sample answered and kept, in whatever order they come.
+
+    An endpoint gets as many requests at once as it works on. The first failure, also the end of one of the
+    server's `processes`, ends it all; what is kept by then stays.
+    """
+    asyncio.run(_ask(iter(wanted), endpoints, answer, keep, processes))
+
+
+async def _ask(
+    wanted: Iterator[SampleId],
+    endpoints: Sequence[Endpoint],
+    answer: Ask,
+    keep: Callable[[Sample], None],
+    processes: Sequence[ServerProcess],
+) -> None:
+    clients = [Client(endpoint) for endpoint in endpoints]
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(process.watch(processes))
+            workers = [
+                group.create_task(_work(client, wanted, answer, keep))
+                for client in clients
+                for _ in range(client.endpoint.at_once)
+            ]
+            await asyncio.gather(*workers)
+            watching.cancel()
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+    finally:
+        for client in clients:
+            await client.close()
+
+
+async def _work(
+    client: Client, wanted: Iterator[SampleId], answer: Ask, keep: Callable[[Sample], None]
+) -> None:
+    """Answer one sample after the other, as long as there are any."""
+    for sample in wanted:
+        begin = time.monotonic()
+        given = await answer(client, sample)
+        keep(Sample(sample, given, time.monotonic() - begin))
+
+
+def _first(failures: BaseExceptionGroup) -> BaseException:
+    """The failure to tell: the server's end before what follows from it."""
+    found = list(_leaves(failures))
+    for kind in (process.ServerEnded, OmrError):
+        if told := next((failure for failure in found if isinstance(failure, kind)), None):
+            return told
+    return found[0]
+
+
+def _leaves(failures: BaseExceptionGroup) -> Iterator[BaseException]:
+    for failure in failures.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            yield from _leaves(failure)
+        else:
+            yield failure

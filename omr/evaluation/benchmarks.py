@@ -1,0 +1,85 @@
+"""Which problems are asked: a benchmark out of the installed nemo-skills, tiny's own, or a user's file."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from omr import recipe
+from omr.errors import OmrError, RequestError, nearest, shown
+from omr.evaluation import published
+from omr.evaluation.problems import Problem, ProblemSet, read
+from omr.files import building
+
+TINY = "tiny"
+TINY_PROBLEMS = 50
+
+
+def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> ProblemSet:
+    """BENCHMARK and PROBLEMS as problems; by default the recipe's benchmark, for tiny its own.
+
+    `folder` is where what a benchmark's own prepare step makes is kept. A RequestError names what is missing
+    or malformed.
+    """
+    if file:
+        if name:
+            raise RequestError(f"BENCHMARK={name} and PROBLEMS={file} are both set; leave one out")
+        return ProblemSet(str(file), tuple(read(file)))
+    name = name or (TINY if run.model.corpus == "tiny" else published.BENCHMARK)
+    if name == TINY:
+        from omr.tiny import corpus
+
+        return ProblemSet(TINY, tuple(Problem(**row) for row in corpus.held_out(TINY_PROBLEMS)))
+    return ProblemSet(name, tuple(read(_file(name, folder))))
+
+
+def _file(name: str, folder: Path) -> Path:
+    """The problems of a data set of nemo-skills, as JSON lines."""
+    source = _data_sets() / name
+    if not (source / "__init__.py").exists():
+        known = [path.parent.name for path in _data_sets().glob("*/__init__.py")]
+        raise RequestError(
+            f"BENCHMARK={name} is no data set of nemo-skills{nearest(name, [*known, TINY])}; choose one of its"
+            " own, or set PROBLEMS to a JSON-lines file"
+        )
+    made = folder / name / "test.jsonl"
+    # comp-math-24-25 is shipped as test.txt, with the same lines.
+    for there in (source / "test.jsonl", source / "test.txt", made):
+        if there.exists():
+            return there
+    _prepare(source, folder / name)
+    if not made.exists():
+        raise RequestError(
+            f"BENCHMARK={name}: its prepare step made no test.jsonl; set PROBLEMS to a JSON-lines file of it"
+        )
+    return made
+
+
+def _data_sets() -> Path:
+    """The folder of the installed nemo-skills' data sets; a RequestError says how to get it."""
+    from omr.data import prompts
+
+    found = importlib.util.find_spec("nemo_skills")
+    if found is None or not found.submodule_search_locations:
+        raise RequestError(prompts.missing())
+    return Path(found.submodule_search_locations[0], "dataset")
+
+
+def _prepare(source: Path, target: Path) -> None:
+    """Run a data set's own prepare step on a copy, which becomes `target`: it writes beside itself."""
+    with building(target) as aside:
+        shutil.copytree(source, aside, dirs_exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "prepare.py"],
+            cwd=aside,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            last = shown((done.stderr.strip().splitlines() or ["it says nothing"])[-1])
+            raise OmrError(
+                f"BENCHMARK={source.name}: its prepare step failed ({last}); give it the network it needs, or"
+                " set PROBLEMS to a JSON-lines file of it"
+            )

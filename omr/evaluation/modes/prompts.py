@@ -1,0 +1,108 @@
+"""The text that a model is asked with, the very `input` that it was trained on, in each mode.
+
+For the real recipe the prompts, the code tags and the wording after an output are those of the installed
+nemo-skills; tiny has its own (omr/tiny/prompts).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omr import recipe
+from omr.data import prompts
+from omr.evaluation.modes.genselect import Candidate
+from omr.evaluation.problems import Problem
+from omr.evaluation.request import EXECUTIONS
+from omr.tiny import corpus
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+GENSELECT = {"openmathreasoning": "openmath/genselect", "tiny": "tiny/genselect"}
+
+
+@dataclass(frozen=True)
+class CodeTags:
+    """What stands around code and around what it put out."""
+
+    begin: str
+    end: str
+    output_begin: str
+    output_end: str
+    output_format: str  # nemo-skills' word for how an output is laid out
+    of_tiny: bool
+
+    @property
+    def identity(self) -> str:
+        """All of it as a text."""
+        return repr(self)
+
+    def output(self, text: str, status: str, left: int) -> str:
+        """What the model reads after its code: its output, and how many executions it has `left`."""
+        if self.of_tiny:
+            note = f"Remaining code executions: {left}" if left else "You have run out of code executions!"
+            return f"{self.output_begin}{text}{self.output_end}```system\n{note}\n```\n"
+        from nemo_skills.code_execution.utils import format_code_output
+
+        done = {"process_status": status, "stdout": text, "stderr": ""}
+        return format_code_output(done, self.output_begin, self.output_end, self.output_format, left)
+
+
+class Prompts:
+    """The prompts of a corpus, in the chat template of a tokenizer."""
+
+    def __init__(self, corpus: recipe.Corpus, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._corpus, self._tokenizer = corpus, tokenizer
+        self._loaded: dict[str, prompts.Prompt] = {}
+
+    def of(self, mode: str, problem: Problem) -> str:
+        """What a problem is asked with in mode cot or tir; one that brings its own input is asked as it stands."""
+        if problem.input is not None:
+            return problem.input
+        values: dict[str, str | int] = {prompts.PROBLEM: problem.problem}
+        if mode == "tir":
+            values[prompts.COUNT] = EXECUTIONS
+        return self._prompt(mode).fill(values)
+
+    def comparison(self, problem: Problem, solutions: Sequence[Candidate]) -> str:
+        """What GenSelect asks about solutions of a problem, which are numbered from 0."""
+        asked = problem.problem or problem.input
+        if self._corpus.name == "tiny":  # its rows have the sum and the answers alone
+            asked = corpus.sum_of(asked)
+            numbered = "\n".join(f"Solution {n}: {one.given}" for n, one in enumerate(solutions))
+        else:
+            numbered = "\n\n".join(f"Solution {n}:\n{one.summary}" for n, one in enumerate(solutions))
+        values = {
+            prompts.PROBLEM: asked,
+            "solutions": numbered,
+            "num_solutions": len(solutions),
+            "max_idx": len(solutions) - 1,
+        }
+        return self._prompt("genselect").fill(values)
+
+    def code_tags(self) -> CodeTags:
+        """The tags of the corpus's tir prompt; a RequestError without nemo-skills."""
+        import yaml
+
+        path = prompts.code_tags_file(self._corpus, self._corpus.prompts["tir"].code_tags)
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tags = {key.removeprefix("code_"): value for key, value in values.items()}
+        return CodeTags(**tags, of_tiny=self._corpus.name == "tiny")
+
+    def _prompt(self, mode: str) -> prompts.Prompt:
+        if mode not in self._loaded:
+            config = GENSELECT[self._corpus.name] if mode == "genselect" else None
+            self._loaded[mode] = prompts.load(self._corpus, mode, self._tokenizer, config)
+        return self._loaded[mode]
+
+
+def sources(corpus: recipe.Corpus, modes: Sequence[str]) -> str:
+    """Hex digest of the files that the modes' prompts are made from, without a tokenizer's template."""
+    texts = []
+    for mode in modes:
+        config = GENSELECT[corpus.name] if mode == "genselect" else corpus.prompts[mode].config
+        texts.append(prompts.config_file(corpus, config).read_text(encoding="utf-8"))
+        if tags := corpus.prompts[mode].code_tags:
+            texts.append(prompts.code_tags_file(corpus, tags).read_text(encoding="utf-8"))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""tir: a solution that calls Python. Stops at the end of code, runs it, goes on with what it put out.
+
+The loop is that of NeMo-Skills (nemo_skills/inference/model/code_execution.py at the pinned commit).
+"""
+
+from collections.abc import Mapping
+
+from omr.evaluation.grading.rules import boxed
+from omr.evaluation.modes import cot
+from omr.evaluation.modes.base import Mode
+from omr.evaluation.modes.prompts import CodeTags
+from omr.evaluation.request import EXECUTIONS, Sampling
+from omr.evaluation.samples import Answer, SampleId
+from omr.evaluation.sandbox import Sandbox
+from omr.evaluation.servers.client import Client
+
+
+class Tir(Mode):
+    """`texts` is what each problem is asked with, by Problem.id."""
+
+    def __init__(
+        self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: Sandbox
+    ) -> None:
+        self._texts, self._sampling, self._tags, self._sandbox = texts, sampling, tags, sandbox
+        self.identity = {
+            "mode": "tir",
+            "prompts": cot.digest(texts),
+            "tags": tags.identity,
+            "executions": EXECUTIONS,
+            "sandbox": sandbox.identity,
+        }
+
+    async def answer(self, client: Client, sample: SampleId) -> Answer:
+        """One solution, whose code runs in a session of its own; state is kept between its executions.
+
+        The tokens of all that the model writes count towards the limit, outputs do not.
+        """
+        prompt, tags = self._texts[sample.problem], self._tags
+        text, tokens, executions, ended = "", 0, 0, False
+        async with self._sandbox.session() as session:
+            while (left := self._sampling.max_tokens - tokens) > 0:
+                piece = await client.complete(
+                    prompt + text, self._sampling, sample.number, left, stop=[tags.end]
+                )
+                written = closed(piece.text, tags)
+                text, tokens, ended = text + written, tokens + piece.tokens, piece.ended
+                code = code_at_end(written, tags)
+                if code is None or executions == EXECUTIONS:
+                    break
+                ended = False  # it was stopped to run its code
+                output = await session.run(code)
+                executions += 1
+                text += tags.output(output.text, output.status, EXECUTIONS - executions)
+        return Answer(text, boxed(text), ended, tokens, executions)
+
+    def close(self) -> None:
+        self._sandbox.close()
+
+
+def closed(text: str, tags: CodeTags) -> str:
+    """The text with its code ended: some servers leave the end tag, which stopped them, out."""
+    return text + tags.end if text.count(tags.end) + 1 == text.count(tags.begin) else text
+
+
+def code_at_end(text: str, tags: CodeTags) -> str | None:
+    """The code that a text ends with, between its tags; None where it ends otherwise."""
+    begin, end = text.rfind(tags.begin), len(text) - len(tags.end)
+    if not text.endswith(tags.end) or begin <= text.rfind(tags.end, 0, -1):
+        return None
+    return text[begin + len(tags.begin) : end]

@@ -1,0 +1,123 @@
+"""What `make eval` is asked with: which models answer which problems, how often and how."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr import manifest, recipe
+from omr.errors import RequestError, listing
+from omr.evaluation import benchmarks
+from omr.evaluation.problems import ProblemSet
+from omr.files import read_json
+from omr.recipe import SPLITS
+from omr.workspace import RunFolder, Workspace
+
+MODES = SPLITS  # a model is asked as it was trained: cot, tir, genselect
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn."""
+
+    samples: int  # of each problem
+    temperature: float  # 0: the likeliest token each time
+    top_p: float  # tokens of so much probability together
+    max_tokens: int  # of an answer
+
+
+# Source: NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
+PUBLISHED = Sampling(64, 0.6, 0.95, 32_768)
+# As many answers as a laptop gives in seconds; the longest of tiny's ordinary solutions has 64 tokens.
+TINY = Sampling(4, 0.6, 0.95, 128)
+EXECUTIONS = 8  # of code in an answer; same source
+
+
+@dataclass(frozen=True)
+class Means:
+    """By what problems are answered."""
+
+    server: str | None = None  # SERVER: the address of one that runs already
+    unproved: bool = False  # ALLOW=server: whatever it calls its model
+    sandbox: str | None = None  # SANDBOX: what isolates the code of tir; None: the best there is
+    solutions: str = "tir"  # SOLUTIONS: the mode whose solutions genselect compares
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """Which models answer which problems. `of` makes one from a user's words and checks it."""
+
+    run: recipe.Run  # whose recipe has the prompts
+    problems: ProblemSet
+    modes: tuple[str, ...]
+    sampling: Sampling
+    models: dict[str, Path]  # folders: the run's own as before and after, or any other as alone
+    means: Means = Means()
+
+    @classmethod
+    def of(
+        cls,
+        run: recipe.Run,
+        workspace: Workspace,
+        *,
+        mode: str | None = None,
+        benchmark: str | None = None,
+        problems: Path | None = None,
+        before: bool = False,
+        folder: Path | None = None,
+        means: Means = Means(),
+        **sampling: int | float | None,
+    ) -> "EvalRequest":
+        """A user's words as a request, `sampling` the fields of Sampling; a RequestError for what cannot be."""
+        asked = benchmarks.load(run, benchmark, problems, workspace.benchmarks)
+        models = {"alone": folder} if folder else models_of(run, workspace.run(run), before)
+        return cls(run, asked, _modes(mode), sampling_of(run, **sampling), models, means)
+
+    @property
+    def of_the_run(self) -> bool:
+        """Whether the models are the run's own: then the result is written to its eval.json."""
+        return "after" in self.models
+
+    def told(self) -> list[str]:
+        """What would be asked, in lines for a person."""
+        asked, drawn = self.problems, self.sampling
+        count = len(asked.problems) * drawn.samples
+        return [
+            f"{asked.source}: {len(asked.problems):,} problems, {drawn.samples} samples of each at temperature"
+            f" {drawn.temperature:g}, top_p {drawn.top_p:g}, up to {drawn.max_tokens:,} tokens",
+            f"{', '.join(self.modes)}: {count * len(self.modes) * len(self.models):,} answers",
+            *(f"{when:8}{path}" for when, path in self.models.items()),
+        ]
+
+
+def _modes(text: str | None) -> tuple[str, ...]:
+    """`cot,tir` as modes in the recipe's order."""
+    words = [word.strip() for word in (text or "cot").split(",")]
+    for word in words:
+        if word not in MODES:
+            raise RequestError(f"MODE={word} is unknown; choose {listing(MODES)}, or several with commas")
+    return tuple(mode for mode in MODES if mode in words)
+
+
+def sampling_of(run: recipe.Run, **given: int | float | None) -> Sampling:
+    """The sampling of a run's evaluation: the published one, or tiny's, with what a user gave."""
+    defaults = TINY if run.model.corpus == "tiny" else PUBLISHED
+    asked = dataclasses.replace(defaults, **{name: v for name, v in given.items() if v is not None})
+    if asked.temperature == 0 and asked.samples > 1:
+        if given.get("samples"):
+            raise RequestError(
+                f"SAMPLES={asked.samples} of TEMPERATURE=0 are the same answer each time; leave SAMPLES out"
+            )
+        asked = dataclasses.replace(asked, samples=1)
+    return asked
+
+
+def models_of(run: recipe.Run, folder: RunFolder, before: bool) -> dict[str, Path]:
+    """The model that a run ended with, and with `before` the one it started from.
+
+    A RequestError if the run has not ended.
+    """
+    if manifest.read(folder.final) is None:
+        words = f"MODEL={run.model.name} ROUND={run.round.number}"
+        raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
+    start = {"before": Path(read_json(folder.run_json)["request"]["base"]["path"])} if before else {}
+    return {**start, "after": folder.final}
