@@ -33,7 +33,7 @@ def stages(run: recipe.Run) -> list[Stage]:
         Stage(f"data-report: what is in the file of round {number}", "data", "bin/data_report.py", of_data),
         *([base] if number == "1" else []),
         Stage(f"train: round {number}, averaged into its final model", "train", "bin/train.py", of_run),
-        Stage(f"eval: before and after round {number}", "train", "bin/eval.py", of_run),
+        Stage(f"eval: before and after round {number}", "train", "bin/eval.py", (*of_run, "--before")),
         Stage(f"report: one page about round {number}", "data", "bin/report.py", of_run),
     ]
 

@@ -80,7 +80,7 @@ def _tell(result: EvalResult, run: recipe.Run, json: bool, finished: bool) -> No
         return
     drawn, engine = result.inputs.sampling, result.inputs.engine
     click.echo(
-        f"{run.title}: {result.benchmark}, {result.mode}, {drawn.samples} samples at temperature"
+        f"{run.title}: {result.benchmark}, {result.mode}, {drawn.samples} samples, temperature"
         f" {drawn.temperature:g}, by {engine.name} {engine.version}{' (finished already)' if finished else ''}"
     )
     rows = results.table(result, run.model.name)

@@ -190,7 +190,7 @@ SETTINGS = {
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
         _request(
             "ALLOW",
-            "rows: a corpus with other counts than the published ones; server: one whose model has another name",
+            "rows: a corpus with other counts than published; server: one whose model has another name",
             choices=("rows", "server"),
         ),
         _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),

@@ -13,7 +13,7 @@ from omr.evaluation.problems import Problem, ProblemSet, read
 from omr.files import building
 
 TINY = "tiny"
-TINY_PROBLEMS = 50
+TINY_PROBLEMS = 25
 
 
 def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> ProblemSet:
@@ -40,8 +40,8 @@ def _file(name: str, folder: Path) -> Path:
     if not (source / "__init__.py").exists():
         known = [path.parent.name for path in _data_sets().glob("*/__init__.py")]
         raise RequestError(
-            f"BENCHMARK={name} is no data set of nemo-skills{nearest(name, [*known, TINY])}; choose one of its"
-            " own, or set PROBLEMS to a JSON-lines file"
+            f"BENCHMARK={name} is no data set of nemo-skills{nearest(name, [*known, TINY])}; choose one of"
+            " its own, or set PROBLEMS to a JSON-lines file"
         )
     made = folder / name / "test.jsonl"
     # comp-math-24-25 is shipped as test.txt, with the same lines.

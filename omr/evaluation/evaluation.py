@@ -96,7 +96,10 @@ def _key(model: Path, mode: Mode, sampling: Sampling, engine: Engine) -> Json:
 
 
 def identity(folder: Path) -> str:
-    """Hex digest of a model's files, all that a server may read; a file is hashed where no manifest knows it."""
+    """Hex digest of all files of a model that a server may read.
+
+    A file is hashed where no manifest knows it, or where it was written to since.
+    """
     origin = manifest.read(folder)
     listed = origin["files"] if origin else {}
     marked = manifest_of(folder).stat().st_mtime_ns if origin else 0
@@ -124,6 +127,6 @@ def prove(folder: Path, run: recipe.Run, when: str) -> None:
     for name in (EMBEDDING, f"model.layers.{layers - 1}."):
         if not any(tensor.startswith(name) for tensor in names):
             raise OmrError(
-                f"{folder}: its weights lack {name.rstrip('.')}, which a server would fill with random numbers;"
-                " name a whole model's folder"
+                f"{folder}: its weights lack {name.rstrip('.')}, which a server would fill with random"
+                " numbers; name a whole model's folder"
             )

@@ -85,7 +85,7 @@ def score(problems: Sequence[Sequence[Graded]]) -> Score:
 
 
 def majority(samples: Sequence[Graded]) -> float:
-    """How right the most frequent answer is: the mean over those that are equally frequent; no answer is 0."""
+    """How right the most frequent answer is: the mean over equally frequent ones; 0 without any answer."""
     counts = Counter((sample.given, sample.right) for sample in samples if sample.given is not None)
     if not counts:
         return 0.0

@@ -1,7 +1,7 @@
 """The accuracies that the recipe publishes, in percent: what an evaluation is held against.
 
-Source: NeMo-Skills, docs/releases/openmathreasoning/index.md at the commit in docker/pins.env; its table is of
-comp-math-24-25, 64 samples a problem. GenSelect is its "self genselect": one number, a majority.
+Source: NeMo-Skills, docs/releases/openmathreasoning/index.md at the commit in docker/pins.env; its table is
+of comp-math-24-25, 64 samples a problem. GenSelect is its "self genselect": one number, a majority.
 """
 
 from typing import NamedTuple

@@ -25,7 +25,7 @@ class Sampling:
     max_tokens: int  # of an answer
 
 
-# Source: NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
+# NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
 PUBLISHED = Sampling(64, 0.6, 0.95, 32_768)
 # As many answers as a laptop gives in seconds; the longest of tiny's ordinary solutions has 64 tokens.
 TINY = Sampling(4, 0.6, 0.95, 128)
@@ -67,7 +67,7 @@ class EvalRequest:
         means: Means = Means(),
         **sampling: int | float | None,
     ) -> "EvalRequest":
-        """A user's words as a request, `sampling` the fields of Sampling; a RequestError for what cannot be."""
+        """A user's words as a request; `sampling` is fields of Sampling. A RequestError for what cannot be."""
         asked = benchmarks.load(run, benchmark, problems, workspace.benchmarks)
         models = {"alone": folder} if folder else models_of(run, workspace.run(run), before)
         return cls(run, asked, _modes(mode), sampling_of(run, **sampling), models, means)
@@ -82,7 +82,7 @@ class EvalRequest:
         asked, drawn = self.problems, self.sampling
         count = len(asked.problems) * drawn.samples
         return [
-            f"{asked.source}: {len(asked.problems):,} problems, {drawn.samples} samples of each at temperature"
+            f"{asked.source}: {len(asked.problems):,} problems, {drawn.samples} samples of each, temperature"
             f" {drawn.temperature:g}, top_p {drawn.top_p:g}, up to {drawn.max_tokens:,} tokens",
             f"{', '.join(self.modes)}: {count * len(self.modes) * len(self.models):,} answers",
             *(f"{when:8}{path}" for when, path in self.models.items()),

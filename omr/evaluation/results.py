@@ -1,4 +1,4 @@
-"""What an evaluation found: the numbers of each model by subset, in eval.json and as a table for the terminal."""
+"""What an evaluation found: each model's numbers by subset, in eval.json and as a table for the terminal."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -70,7 +70,10 @@ def model_result(
     differences: list[Difference],
     paths: tuple[Path, Path],
 ) -> ModelResult:
-    """The numbers of a model's graded samples, a sequence for each problem; `paths` of the model and the answers."""
+    """The numbers of a model's graded samples, a sequence for each problem.
+
+    `paths` are those of the model and of its answers.
+    """
     subsets = list(dict.fromkeys(problem.subset for problem in problems if problem.subset))
     scores = {
         subset: score(

@@ -1,8 +1,8 @@
 """`make eval`: problems asked of a model, its answers graded and counted, in each mode that is wanted.
 
 Answers are kept one by one under eval/, in a folder that is named by all that decides them: asking again is
-free, and what was killed goes on where it was. They are graded while others come; another version of the grader
-grades the kept ones again, and asks nothing.
+free, and what was killed goes on where it was. They are graded while others come; another version of the
+grader grades the kept ones again, and asks nothing.
 """
 
 import contextlib
@@ -153,12 +153,7 @@ class Evaluator:
     @functools.cached_property
     def _tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer whose chat template the problems are put into: that of training's end."""
-        from transformers import AutoTokenizer
-
-        folder = list(self.request.models.values())[-1]
-        return rope.taken(
-            folder / "tokenizer.json", lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        )
+        return prompts.tokenizer_of(list(self.request.models.values())[-1])
 
     def _solutions(self, model: Path) -> Solutions:
         """The solutions that genselect compares; a RequestError where they are not all there."""

@@ -50,6 +50,21 @@ def line_plot(
     )
 
 
+def error_bars(series: Mapping[str, Mapping[str, tuple[float, float]]], y: str, caption: str) -> Figure:
+    """A point with its error bar for each name -> group -> (value, error); groups stand side by side."""
+    groups = list(dict.fromkeys(group for values in series.values() for group in values))
+
+    def draw(axes: "Axes") -> None:
+        for number, (name, values) in enumerate(series.items()):
+            shift = (number - (len(series) - 1) / 2) * 0.15
+            places = [groups.index(group) + shift for group in values]
+            numbers, errors = zip(*values.values(), strict=True)
+            axes.errorbar(places, numbers, yerr=errors, fmt="o", capsize=4, label=name)
+        axes.set_xticks(range(len(groups)), groups)
+
+    return _plot(draw, "", y, caption)
+
+
 def histogram(
     series: Mapping[str, Sequence[float]], edges: Sequence[str], x: str, y: str, caption: str
 ) -> Figure:

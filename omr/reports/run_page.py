@@ -2,30 +2,21 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omr import manifest
 from omr.data import statistics
 from omr.errors import RequestError
+from omr.evaluation import results
 from omr.files import human, read_json, write_text
 from omr.recipe import Run
-from omr.reports import data_report, pages
+from omr.reports import data_report, eval_section, pages
 from omr.run import frozen, metrics
 from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, manifest_of
 
 CURVES = {"loss": "Training loss", "lr": "Learning rate", "tokens_per_second": "Tokens per second"}
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How many held-out problems a model answers as expected."""
-
-    share: float  # correct / problems
-    correct: int
-    problems: int
 
 
 def write(run: Run, folder: RunFolder, force: bool = False) -> bool:
@@ -52,11 +43,7 @@ def lead(folder: RunFolder) -> str:
         if finished
         else f"At step {at:,} of {steps:,}, not finished."
     )
-    if accuracy := _accuracies(folder):
-        before, after = accuracy["before"], accuracy["after"]
-        text += f" Accuracy on {after.problems} held-out problems:"
-        text += f" {before.share:.3f} before, {after.share:.3f} after."
-    return text
+    return text + eval_section.sentence(results.read(folder.eval_json))
 
 
 def _sources(folder: RunFolder, began: FrozenRun) -> list[Path]:
@@ -76,20 +63,10 @@ def _sources(folder: RunFolder, began: FrozenRun) -> list[Path]:
 def _fingerprint(folder: RunFolder, began: FrozenRun) -> str:
     """Hex digest of the page's sources and of the code that draws it."""
     digest = hashlib.sha256()
-    for path in [*_sources(folder, began), Path(__file__), Path(pages.__file__), pages.TEMPLATE]:
+    code = (__file__, pages.__file__, eval_section.__file__)
+    for path in [*_sources(folder, began), *map(Path, code), pages.TEMPLATE]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def _accuracies(folder: RunFolder) -> dict[str, Accuracy] | None:
-    """Accuracy `before` and `after` the run; None where it was not evaluated yet."""
-    if not folder.eval_json.exists():
-        return None
-    graded = read_json(folder.eval_json)
-    return {
-        when: Accuracy(graded[when]["accuracy"], graded[when]["correct"], graded[when]["problems"])
-        for when in ("before", "after")
-    }
 
 
 def _sections(folder: RunFolder, began: FrozenRun) -> Iterator[pages.Section]:
@@ -100,7 +77,7 @@ def _sections(folder: RunFolder, began: FrozenRun) -> Iterator[pages.Section]:
     if lengths := statistics.read(data):
         yield data_report.section(lengths)
     yield _training(began, metrics.read(folder.metrics))
-    yield _accuracy(folder)
+    yield from eval_section.sections(results.read(folder.eval_json), began.run.model.name)
     yield pages.Section("Provenance", rows=list(_provenance(folder, began, origin)))
 
 
@@ -137,14 +114,6 @@ def _training(began: FrozenRun, steps: Sequence[Mapping[str, float]]) -> pages.S
             xs, ys = zip(*points, strict=True)
             figures.append(pages.line_plot({key: (xs, ys)}, "step", key.replace("_", " "), caption))
     return pages.Section("Training", text=text, figures=figures)
-
-
-def _accuracy(folder: RunFolder) -> pages.Section:
-    accuracies = _accuracies(folder)
-    if accuracies is None:
-        return pages.Section("Accuracy", text="Not evaluated yet: make eval.")
-    rows = [[when, f"{one.share:.3f}", one.correct, one.problems] for when, one in accuracies.items()]
-    return pages.Section("Accuracy", header=["", "accuracy", "correct", "problems"], rows=rows)
 
 
 def _provenance(folder: RunFolder, began: FrozenRun, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

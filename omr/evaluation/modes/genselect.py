@@ -1,9 +1,9 @@
 """GenSelect: the model reads several solutions of a problem, and judges which is the best.
 
 Which solutions it reads follows NeMo-Skills as it was when the numbers were published
-(nemo_skills/inference/genselect_preprocess.py, which the pinned commit has no more): at least one of each answer
-and at most 16, more of the frequent answers, each by what it sums up after its thoughts. Different from there: the
-draw has a seed, and solutions are laid out as in training, without blank lines behind the last.
+(nemo_skills/inference/genselect_preprocess.py, which the pinned commit has no more): at least one of each
+answer and at most 16, more of the frequent answers, each by what it sums up after its thoughts. Different
+from there: the draw has a seed, and solutions are laid out as in training, without blank lines at the end.
 """
 
 import random
@@ -110,7 +110,7 @@ def candidates(problem: str, solutions: Sequence[Candidate], seed: int) -> list[
 
 
 def judgment(text: str, count: int) -> int | None:
-    """The number of the solution that the last `Judgment: N` names; None where it names none of the `count`."""
+    """The solution that the last `Judgment: N` names; None where it names none of the `count`."""
     found = JUDGMENT.findall(text)
     return int(found[-1]) if found and int(found[-1]) < count else None
 

@@ -7,6 +7,7 @@ nemo-skills; tiny has its own (omr/tiny/prompts).
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr import recipe
@@ -14,7 +15,8 @@ from omr.data import prompts
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.problems import Problem
 from omr.evaluation.request import EXECUTIONS
-from omr.tiny import corpus
+from omr.models import rope
+from omr.tiny import corpus as tiny
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +59,7 @@ class Prompts:
         self._loaded: dict[str, prompts.Prompt] = {}
 
     def of(self, mode: str, problem: Problem) -> str:
-        """What a problem is asked with in mode cot or tir; one that brings its own input is asked as it stands."""
+        """What a problem is asked with in mode cot or tir; its own `input` stands as it is."""
         if problem.input is not None:
             return problem.input
         values: dict[str, str | int] = {prompts.PROBLEM: problem.problem}
@@ -69,7 +71,7 @@ class Prompts:
         """What GenSelect asks about solutions of a problem, which are numbered from 0."""
         asked = problem.problem or problem.input
         if self._corpus.name == "tiny":  # its rows have the sum and the answers alone
-            asked = corpus.sum_of(asked)
+            asked = tiny.sum_of(asked)
             numbered = "\n".join(f"Solution {n}: {one.given}" for n, one in enumerate(solutions))
         else:
             numbered = "\n\n".join(f"Solution {n}:\n{one.summary}" for n, one in enumerate(solutions))
@@ -95,6 +97,15 @@ class Prompts:
             config = GENSELECT[self._corpus.name] if mode == "genselect" else None
             self._loaded[mode] = prompts.load(self._corpus, mode, self._tokenizer, config)
         return self._loaded[mode]
+
+
+def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder; an OmrError where it cannot be read."""
+    from transformers import AutoTokenizer
+
+    return rope.taken(
+        folder / "tokenizer.json", lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    )
 
 
 def sources(corpus: recipe.Corpus, modes: Sequence[str]) -> str:

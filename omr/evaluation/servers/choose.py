@@ -1,4 +1,4 @@
-"""Which server answers: the one that SERVER names, vLLM where there are GPUs, else the one of transformers."""
+"""Which server answers: the one that SERVER names, vLLM on GPUs, else the one of transformers."""
 
 from pathlib import Path
 

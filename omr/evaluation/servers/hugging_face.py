@@ -1,7 +1,7 @@
 """`transformers serve`: the small server that transformers brings, for machines without a GPU.
 
-It answers one request after the other, and its seed is the whole process's; so one request at a time is sent to
-it, and several of it run where the model is small.
+It answers one request after the other, and its seed is the whole process's; so one request at a time is sent
+to it, and several of it run where the model is small.
 """
 
 import importlib.metadata

@@ -30,7 +30,7 @@ class NamedServer(Server):
         self.engine = Engine("server", str(version or "unknown"), "unknown", "unknown")
 
     def serve(self, model: Path) -> Sequence[Endpoint]:
-        """The endpoint for `model`: the server must call it by the folder's path, or say that it is its root."""
+        """The endpoint for `model`: the server must call it by its path, or say that the path is its root."""
         listed = self._get("/v1/models")
         rows = listed.get("data") if isinstance(listed, dict) else None
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -39,8 +39,8 @@ class NamedServer(Server):
         own = [name for row, name in zip(rows, names, strict=True) if _is(row, model)]
         if not own and not self._unproved:
             raise RequestError(
-                f"SERVER={self._address} serves {shown(listing(names, 'and'))}, and not {model}; start it on that"
-                " folder, or add ALLOW=server to take its word for it"
+                f"SERVER={self._address} serves {shown(listing(names, 'and'))}, and not {model}; start it on"
+                " that folder, or add ALLOW=server to take its word for it"
             )
         key = settings.get("OPENAI_API_KEY")
         return [Endpoint(self._address, (own or names)[0], AT_ONCE, key)]
@@ -59,7 +59,8 @@ class NamedServer(Server):
             except urllib.error.HTTPError as error:
                 if not optional:
                     raise OmrError(
-                        f"SERVER={self._address} answers {error.code} to {path}; name an OpenAI-compatible server"
+                        f"SERVER={self._address} answers {error.code} to {path}; name an OpenAI-compatible"
+                        " server"
                     ) from None
             except OSError as error:
                 raise OmrError(

@@ -38,10 +38,11 @@ def free_port() -> int:
 def answers(address: str, seconds: float = 10.0) -> bool:
     """Whether a server says of itself that it is well."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with contextlib.suppress(OSError, ValueError):  # urllib's own errors are OSErrors
+    try:
         with opener.open(f"{address}/health", timeout=seconds) as answer:
             return answer.status == 200
-    return False
+    except (OSError, ValueError):  # urllib's own errors are OSErrors
+        return False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""vLLM: the server for GPUs. It is in the training image, as an extra of NeMo-RL; elsewhere by its own program."""
+"""vLLM, the server for GPUs: an extra of NeMo-RL in the training image, elsewhere its own program."""
 
 import functools
 import shutil
