@@ -31,7 +31,8 @@ def main(command: list[str]) -> int:
 
 def _end_with_stdin(child: subprocess.Popen) -> None:
     """Wait until stdin ends; then end the command, patiently."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     child.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(PATIENCE)
@@ -47,4 +48,4 @@ def _kill_the_others() -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.exit(code if code >= 0 else 128 - code)
+    os._exit(code if code >= 0 else 128 - code)  # the other thread still waits for stdin

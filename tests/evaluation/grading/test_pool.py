@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from omr.errors import OmrError
-from omr.evaluation.grading.rules import Outcome, Verdict
 from omr.evaluation.grading.pool import Grader, Limits
+from omr.evaluation.grading.rules import Outcome, Verdict
 
 RIGHT = Verdict(Outcome.RIGHT, Outcome.RIGHT)
 WRONG = Verdict(Outcome.WRONG, Outcome.WRONG)
