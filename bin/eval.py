@@ -21,7 +21,7 @@ from omr.evaluation.stage import Evaluator
 @click.command()
 @cli.run_options
 @cli.options("MODE", "BENCHMARK", "PROBLEMS", "SAMPLES", "TEMPERATURE", "TOP_P", "MAX_TOKENS", "BEFORE")
-@cli.options("SOLUTIONS", "SERVER", "ALLOW", "JSON", "DRY_RUN", "FORCE")
+@cli.options("SOLUTIONS", "SANDBOX", "SERVER", "ALLOW", "JSON", "DRY_RUN", "FORCE")
 @click.option(
     "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Ask this model."
 )
@@ -37,6 +37,7 @@ def main(
     max_tokens: int | None,
     before: bool,
     solutions: str,
+    sandbox: str | None,
     server: str | None,
     allow: str | None,
     json: bool,
@@ -55,7 +56,7 @@ def main(
         problems=Path(problems).expanduser() if problems else None,
         before=before,
         folder=folder,
-        means=Means(server, allow == "server", None, solutions),
+        means=Means(server, allow == "server", sandbox, solutions),
         samples=samples,
         temperature=float(temperature) if temperature else None,
         top_p=float(top_p) if top_p else None,

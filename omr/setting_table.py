@@ -210,6 +210,9 @@ SETTINGS = {
         _request(
             "SOLUTIONS", "MODE=genselect: chooses among those of cot, tir", "tir", choices=("cot", "tir")
         ),
+        _request(
+            "SANDBOX", "what isolates a model's code: bwrap, none (default: bwrap)", choices=("bwrap", "none")
+        ),
         _request("SERVER", "http://…: a server of the model that runs already", form=URL),
         _request("Q", "ask: the problem", for_jobs=False),
         _switch("VERIFY", "hash the data file before training, and all weights before averaging"),

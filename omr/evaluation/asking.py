@@ -2,21 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from omr.errors import OmrError
-from omr.evaluation.samples import Answer, Sample, SampleId
+from omr.evaluation.modes.base import Mode
+from omr.evaluation.samples import Sample, SampleId
 from omr.evaluation.servers import process
 from omr.evaluation.servers.client import Client, Endpoint
 from omr.evaluation.servers.process import ServerProcess
-
-Ask = Callable[[Client, SampleId], Awaitable[Answer]]
 
 
 def ask(
     wanted: Sequence[SampleId],
     endpoints: Sequence[Endpoint],
-    answer: Ask,
+    mode: Mode,
     keep: Callable[[Sample], None],
     processes: Sequence[ServerProcess] = (),
 ) -> None:
@@ -25,22 +24,22 @@ def ask(
     An endpoint gets as many requests at once as it works on. The first failure, also the end of one of the
     server's `processes`, ends it all; what is kept by then stays.
     """
-    asyncio.run(_ask(iter(wanted), endpoints, answer, keep, processes))
+    asyncio.run(_ask(iter(wanted), endpoints, mode, keep, processes))
 
 
 async def _ask(
     wanted: Iterator[SampleId],
     endpoints: Sequence[Endpoint],
-    answer: Ask,
+    mode: Mode,
     keep: Callable[[Sample], None],
     processes: Sequence[ServerProcess],
 ) -> None:
     clients = [Client(endpoint) for endpoint in endpoints]
     try:
-        async with asyncio.TaskGroup() as group:
+        async with mode, asyncio.TaskGroup() as group:
             watching = group.create_task(process.watch(processes))
             workers = [
-                group.create_task(_work(client, wanted, answer, keep))
+                group.create_task(_work(client, wanted, mode, keep))
                 for client in clients
                 for _ in range(client.endpoint.at_once)
             ]
@@ -54,12 +53,12 @@ async def _ask(
 
 
 async def _work(
-    client: Client, wanted: Iterator[SampleId], answer: Ask, keep: Callable[[Sample], None]
+    client: Client, wanted: Iterator[SampleId], mode: Mode, keep: Callable[[Sample], None]
 ) -> None:
     """Answer one sample after the other, as long as there are any."""
     for sample in wanted:
         begin = time.monotonic()
-        given = await answer(client, sample)
+        given = await mode.answer(client, sample)
         keep(Sample(sample, given, time.monotonic() - begin))
 
 

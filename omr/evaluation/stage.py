@@ -5,11 +5,10 @@ free, and what was killed goes on where it was. They are graded while others com
 grader grades the kept ones again, and asks nothing.
 """
 
-import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -81,10 +80,10 @@ class Evaluator:
         """Have every sample of a part answered by each model; with `force` also what is answered."""
         for when, model in self.request.models.items():
             evaluation.prove(model, self.request.run, when)
-            with self._evaluation(mode, model) as asked:
-                if force:
-                    shutil.rmtree(asked.folder, ignore_errors=True)
-                self._ask(asked, when, part)
+            asked = self._evaluation(mode, model)
+            if force:
+                shutil.rmtree(asked.folder, ignore_errors=True)
+            self._ask(asked, when, part)
 
     def result(self, mode: str) -> EvalResult:
         """The numbers of each model; those of a run's own models go to its eval.json.
@@ -93,7 +92,8 @@ class Evaluator:
         """
         found = {}
         for when, model in self.request.models.items():
-            with self._evaluation(mode, model) as asked, Verdicts(asked.folder) as verdicts:
+            asked = self._evaluation(mode, model)
+            with Verdicts(asked.folder) as verdicts:
                 found[when] = _counted(asked, verdicts)
         result = EvalResult(self.request.problems.source, mode, self.inputs(mode), found)
         if self.request.of_the_run:
@@ -122,7 +122,7 @@ class Evaluator:
                 answered: set[SampleId] = set()
                 try:
                     endpoints = self.server.serve(asked.model)
-                    asking.ask(missing, endpoints, asked.mode.answer, keep, self.server.processes)
+                    asking.ask(missing, endpoints, asked.mode, keep, self.server.processes)
                 except ServerEnded as error:
                     self.server.stop()
                     if not answered:
@@ -132,23 +132,18 @@ class Evaluator:
             progress.close()
             verdicts.wait()
 
-    @contextlib.contextmanager
-    def _evaluation(self, mode: str, model: Path) -> Iterator[Evaluation]:
+    def _evaluation(self, mode: str, model: Path) -> Evaluation:
         """The evaluation of a model in a mode."""
         request = self.request
-        made = choose.mode_of(mode, request, self._tokenizer, lambda: self._solutions(model))
-        try:
-            yield Evaluation.of(
-                self.workspace,
-                f"{request.run.model.name}-{mode}",
-                model,
-                made,
-                request.problems.problems,
-                request.sampling,
-                self.server.engine,
-            )
-        finally:
-            made.close()
+        return Evaluation.of(
+            self.workspace,
+            f"{request.run.model.name}-{mode}",
+            model,
+            choose.mode_of(mode, request, self._tokenizer, lambda: self._solutions(model)),
+            request.problems.problems,
+            request.sampling,
+            self.server.engine,
+        )
 
     @functools.cached_property
     def _tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -158,18 +153,18 @@ class Evaluator:
     def _solutions(self, model: Path) -> Solutions:
         """The solutions that genselect compares; a RequestError where they are not all there."""
         mode = self.request.means.solutions
-        with self._evaluation(mode, model) as asked:
-            wanted = set(asked.wanted())
-            found: dict[str, list[Candidate]] = {problem.id: [] for problem in asked.problems}
-            for sample in samples.read(asked.folder):
-                if sample.id in wanted:
-                    found[sample.id.problem].append(Candidate.of(sample))
-            if missing := len(wanted) - sum(map(len, found.values())):
-                raise RequestError(
-                    f"MODE=genselect chooses among solutions of {mode}, of which {missing:,} are missing; run"
-                    f" make eval MODE={mode} with the same settings first, or set SOLUTIONS to the other mode"
-                )
-            return Solutions(mode, asked.folder.name, found)
+        asked = self._evaluation(mode, model)
+        wanted = set(asked.wanted())
+        found: dict[str, list[Candidate]] = {problem.id: [] for problem in asked.problems}
+        for sample in samples.read(asked.folder):
+            if sample.id in wanted:
+                found[sample.id.problem].append(Candidate.of(sample))
+        if missing := len(wanted) - sum(map(len, found.values())):
+            raise RequestError(
+                f"MODE=genselect chooses among solutions of {mode}, of which {missing:,} are missing; run"
+                f" make eval MODE={mode} with the same settings first, or set SOLUTIONS to the other mode"
+            )
+        return Solutions(mode, asked.folder.name, found)
 
 
 def context(request: EvalRequest) -> int:

@@ -1,6 +1,7 @@
 """What every mode has in common."""
 
 import abc
+from typing import Self
 
 from omr.evaluation.samples import Answer, SampleId
 from omr.evaluation.servers.client import Client
@@ -16,5 +17,9 @@ class Mode(abc.ABC):
     async def answer(self, client: Client, sample: SampleId) -> Answer:
         """One sample's answer. An OmrError where the server gives none."""
 
-    def close(self) -> None:  # noqa: B027 (most modes hold nothing)
+    async def __aenter__(self) -> Self:
+        """Answers are asked for between this and `__aexit__`, in one event loop."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """End what it holds."""

@@ -12,7 +12,6 @@ from omr.evaluation.modes.prompts import Prompts
 from omr.evaluation.modes.tir import Tir
 from omr.evaluation.problems import Problem
 from omr.evaluation.request import EvalRequest
-from omr.evaluation.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +33,7 @@ def mode_of(
     texts = {problem.id: prompts.of(name, problem) for problem in request.problems.problems}
     if name == "cot":
         return Cot(texts, request.sampling)
-    return Tir(texts, request.sampling, prompts.code_tags(), Sandbox.create(request.means.sandbox))
+    return Tir(texts, request.sampling, prompts.code_tags(), request.means.sandbox)
 
 
 def _genselect(request: EvalRequest, prompts: Prompts, solutions: Solutions) -> GenSelect:

@@ -4,7 +4,9 @@ The loop is that of NeMo-Skills (nemo_skills/inference/model/code_execution.py a
 """
 
 from collections.abc import Mapping
+from typing import Self
 
+from omr import manifest
 from omr.evaluation.grading.rules import boxed
 from omr.evaluation.modes import cot
 from omr.evaluation.modes.base import Mode
@@ -19,16 +21,26 @@ class Tir(Mode):
     """`texts` is what each problem is asked with, by Problem.id."""
 
     def __init__(
-        self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: Sandbox
+        self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: str | None
     ) -> None:
-        self._texts, self._sampling, self._tags, self._sandbox = texts, sampling, tags, sandbox
+        """`sandbox` is a kind of Sandbox's; a RequestError where this machine cannot have it."""
+        self._texts, self._sampling, self._tags, self._kind = texts, sampling, tags, sandbox
+        self._sandbox = Sandbox.create(sandbox)
         self.identity = {
             "mode": "tir",
             "prompts": cot.digest(texts),
             "tags": tags.identity,
             "executions": EXECUTIONS,
-            "sandbox": sandbox.identity,
+            "sandbox": sandbox or "bwrap",
+            "versions": manifest.versions("ipython", "numpy", "sympy"),
         }
+
+    async def __aenter__(self) -> Self:
+        self._sandbox = Sandbox.create(self._kind)  # it belongs to the event loop
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._sandbox.close()
 
     async def answer(self, client: Client, sample: SampleId) -> Answer:
         """One solution, whose code runs in a session of its own; state is kept between its executions.
@@ -52,9 +64,6 @@ class Tir(Mode):
                 executions += 1
                 text += tags.output(output.text, output.status, EXECUTIONS - executions)
         return Answer(text, boxed(text), ended, tokens, executions)
-
-    def close(self) -> None:
-        self._sandbox.close()
 
 
 def closed(text: str, tags: CodeTags) -> str:
