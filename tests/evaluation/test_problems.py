@@ -1,45 +1,46 @@
-"""Problems that are read from a file, or made; the text that a model is given for each."""
+"""Problems that are read from a file: what is one, and what is refused."""
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omr import recipe
 from omr.errors import OmrError, RequestError
-from omr.evaluation.problems import TINY, TINY_TOKENS, Problem, load_problems, prompt_texts
-from omr.tiny import corpus
-from omr.tiny.tokenizer import tiny_tokenizer
-
-RUN = recipe.run("tiny")
+from omr.evaluation import problems
+from omr.evaluation.problems import Problem, ProblemSet
 
 
-def test_tiny_asks_its_held_out_problems():
-    asked = load_problems(RUN, None, None)
-    assert asked.source == TINY
-    assert [problem.as_json() for problem in asked.problems] == corpus.held_out()
-    assert asked.max_tokens == TINY_TOKENS
-    assert asked.digest != load_problems(RUN, None, 7).digest
+def texts(problem):
+    """The texts of a problem that are set."""
+    values = dataclasses.asdict(problem)
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def test_a_file_of_problems_is_read_line_by_line(tmp_path):
     path = tmp_path / "problems.jsonl"
     rows = [{"problem": "a\u2028b", "expected_answer": 3, "more": 1}, {"input": "x", "expected_answer": "y"}]
     path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
-    asked = load_problems(recipe.run("7b"), path, None)
-    assert tuple(problem.as_json() for problem in asked.problems) == (
+    assert [texts(problem) for problem in problems.read(path)] == [
         {"problem": "a\u2028b", "expected_answer": "3"},
         {"input": "x", "expected_answer": "y"},
-    )
-    assert asked.max_tokens == 32_768
+    ]
+
+
+def test_a_problem_is_named_by_its_texts_and_a_set_by_all_that_is_graded():
+    one = Problem("3", "1+2?")
+    assert one.id == Problem("4", "1+2?", subset="easy").id
+    assert len({one.id, Problem("3", "1+2? ").id, Problem("3", input="1+2?").id}) == 3
+    others = [Problem("4", "1+2?"), Problem("3", "1+2?", subset="easy"), Problem("3", "1+3?")]
+    assert len({ProblemSet("x", (problem,)).digest for problem in [one, *others]}) == 4
 
 
 def read(tmp_path, content):
     """The problems of a file with these bytes."""
     path = tmp_path / "problems.jsonl"
     path.write_bytes(content)
-    return [problem.as_json() for problem in load_problems(recipe.run("7b"), path, None).problems]
+    return [texts(problem) for problem in problems.read(path)]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,14 @@ def read(tmp_path, content):
         (
             b'{"problem": null, "input": "x", "expected_answer": "y"}',
             {"input": "x", "expected_answer": "y"},
+        ),
+        (
+            b'{"problem": "x", "expected_answer": "y", "subset_for_metrics": "aime24"}',
+            {"problem": "x", "expected_answer": "y", "subset": "aime24"},
+        ),
+        (
+            b'{"problem": "x", "expected_answer": "y", "subset_for_metrics": null}',
+            {"problem": "x", "expected_answer": "y"},
         ),
         (
             b'{"problem": "\\ud83d\\ude00", "expected_answer": "y"}',
@@ -95,6 +104,10 @@ def test_what_is_a_problem(tmp_path, line, row):
         ('{"problem": "x", "expected_answer": NaN}', "line 1 has NaN, which is no JSON; "),
         ('{"problem": "x", "expected_answer": ""}', "line 1: expected_answer is empty; "),
         ('{"problem": "x", "expected_answer": " "}', "line 1: expected_answer is empty; "),
+        (
+            '{"problem": "x", "expected_answer": "y", "subset_for_metrics": 3}',
+            "line 1: subset_for_metrics is a number; give a text",
+        ),
         ('{"input": "", "expected_answer": "y"}', "line 1: input is empty; "),
         ('{"problem": "x", "input": "", "expected_answer": "y"}', "line 1: input is empty; "),
         ('{"problem": "\\ud800", "expected_answer": "y"}', "line 1: problem has half of a surrogate pair"),
@@ -135,7 +148,7 @@ def test_a_git_lfs_pointer_is_named(tmp_path):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(RequestError, match=r"cannot be read \(.*\); name a JSON-lines file"):
-            load_problems(RUN, path, None)
+            list(problems.read(path))
 
 
 JSON = st.recursive(
@@ -176,17 +189,5 @@ def test_any_file_is_read_whole_or_refused_in_one_line(tmp_path, content):
         assert str(refused).startswith(f"{tmp_path}/problems.jsonl: ") and "\n" not in str(refused)
         return
     assert rows and all(row["expected_answer"].strip() for row in rows)
-    assert load_problems(RUN, tmp_path / "problems.jsonl", None).digest
+    assert ProblemSet("x", tuple(problems.read(tmp_path / "problems.jsonl"))).digest
     assert json.dumps(rows, ensure_ascii=False).encode()
-
-
-def test_a_real_model_needs_problems():
-    with pytest.raises(RequestError, match="PROBLEMS is not set"):
-        load_problems(recipe.run("7b"), None, None)
-
-
-def test_an_input_is_asked_as_it_stands_and_a_problem_in_the_recipe_s_prompt():
-    asked = [Problem("2", problem="1+1?"), Problem("3", input="1+2="), Problem("4", "1+3?", "1+3=")]
-    first, *others = prompt_texts(RUN, asked, tiny_tokenizer())
-    assert "1+1?" in first and first.endswith("<|im_start|>assistant\n")
-    assert others == ["1+2=", "1+3="]
