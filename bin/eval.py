@@ -2,7 +2,8 @@
 """`make eval`: a benchmark answered by a run's final model, beside the published accuracy.
 
 `--folder` asks any other model folder instead, by the prompts of MODEL's corpus. `--part 2/8` answers one of
-eight parts, and counts nothing; the whole counts when all are there.
+eight parts, and counts nothing; the whole counts when all are there. RUNNER=slurm submits such parts as jobs,
+which run this script, and LAUNCHER=ns leaves it all to NeMo-Skills.
 """
 
 from json import dumps
@@ -10,18 +11,23 @@ from pathlib import Path
 
 import click
 
-from omr import cli, recipe
+from omr import cli, recipe, settings
+from omr.cluster.evaluation import checks, jobs, ns, submission
+from omr.errors import RequestError
 from omr.evaluation import results
 from omr.evaluation.evaluation import Part
-from omr.evaluation.request import EvalRequest, Means
+from omr.evaluation.request import EvalRequest, Means, models_of, sampling_of
 from omr.evaluation.results import EvalResult
 from omr.evaluation.stage import Evaluator
+
+# What decides the answers, beside the run and MODE.
+ASKED = ("BENCHMARK", "PROBLEMS", "SAMPLES", "TEMPERATURE", "TOP_P", "MAX_TOKENS", "BEFORE")
+MEANS = ("SOLUTIONS", "SANDBOX", "SERVER", "ALLOW")
 
 
 @click.command()
 @cli.run_options
-@cli.options("MODE", "BENCHMARK", "PROBLEMS", "SAMPLES", "TEMPERATURE", "TOP_P", "MAX_TOKENS", "BEFORE")
-@cli.options("SOLUTIONS", "SANDBOX", "SERVER", "ALLOW", "JSON", "DRY_RUN", "FORCE")
+@cli.options("MODE", *ASKED, *MEANS, "SHARDS", "LAUNCHER", "JSON", "DRY_RUN", "FORCE")
 @click.option(
     "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Ask this model."
 )
@@ -40,6 +46,8 @@ def main(
     sandbox: str | None,
     server: str | None,
     allow: str | None,
+    shards: int,
+    launcher: str,
     json: bool,
     dry_run: bool,
     force: bool,
@@ -48,6 +56,36 @@ def main(
 ) -> None:
     """Ask the model that a run ended with, grade its answers, and count."""
     workspace = cli.workspace()
+    sampling = {
+        "samples": samples,
+        "temperature": float(temperature) if temperature else None,
+        "top_p": float(top_p) if top_p else None,
+        "max_tokens": max_tokens,
+    }
+    drawn, modes = sampling_of(run, **sampling), jobs.modes(mode)
+    if launcher == "ns":
+        ns.refuse(run, _given())
+        asked = ns.NsEvaluation(
+            *(modes, benchmark or checks.BENCHMARK, drawn.samples, drawn.temperature, drawn.top_p),
+            *(drawn.max_tokens, solutions, shards),
+        )
+        ns.evaluate(run, workspace, asked, click.echo, dry_run)
+        return
+    checks.refuse_judged(benchmark)
+    if settings.get("RUNNER") == "slurm" and part is None:
+        if force:
+            raise RequestError(
+                "FORCE=1: tasks would remove each other's answers; remove this evaluation's folder in"
+                f" {workspace.evaluations}, then leave FORCE out"
+            )
+        if folder is None:
+            models_of(run, workspace.run(run), before)
+        evaluation = jobs.Evaluation(
+            *(modes, min(shards, drawn.samples), server is not None, _given()),
+            ("--folder", str(folder.absolute())) if folder else (),
+        )
+        submission.evaluate(run, workspace, evaluation, click.echo, dry_run)
+        return
     request = EvalRequest.of(
         run,
         workspace,
@@ -57,10 +95,7 @@ def main(
         before=before,
         folder=folder,
         means=Means(server, allow == "server", sandbox, solutions),
-        samples=samples,
-        temperature=float(temperature) if temperature else None,
-        top_p=float(top_p) if top_p else None,
-        max_tokens=max_tokens,
+        **sampling,
     )
     if dry_run:
         click.echo("\n".join(request.told()))
@@ -72,6 +107,13 @@ def main(
                 evaluator.ask(word, part or Part(), force)
             if part is None:
                 _tell(finished or evaluator.result(word), run, json, bool(finished))
+
+
+def _given() -> dict[str, str]:
+    """The words of ASKED and MEANS that the user gave, by name, as the environment has them."""
+    given = click.get_current_context().params
+    values = {name: given[name.lower()] for name in (*ASKED, *MEANS)}
+    return {name: "1" if value is True else str(value) for name, value in values.items() if value}
 
 
 def _tell(result: EvalResult, run: recipe.Run, json: bool, finished: bool) -> None:

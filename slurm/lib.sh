@@ -54,7 +54,7 @@ omr::stage() {
     local -r tier=$1 script=$2
     SLURM_JOB_NUM_NODES=1 omr::step
     COMMAND=(env RUNNER=host "$OMR_ROOT/docker/run" "$tier" "$script")
-    [[ -z ${CONTAINER:-} ]] || COMMAND=("$OMR_IMAGE_PYTHON" "$OMR_ROOT/$script")
+    [[ -z ${CONTAINER:-} ]] || COMMAND=(env RUNNER=host "$OMR_IMAGE_PYTHON" "$OMR_ROOT/$script")
 }
 
 # COMMAND: the one-box engine, by torchrun where there is more than one process.

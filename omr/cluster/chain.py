@@ -7,18 +7,14 @@ each checks for itself whether it can go on. The link that finishes the training
 convert starts by checking that the training is complete.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from omr import recipe
-from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site
+from omr.cluster.evaluation.jobs import Evaluation
+from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site, job_name, log_pattern
 from omr.errors import RequestError
 from omr.workspace import RunFolder
-
-
-def job_name(run: recipe.Run, stage: str = "") -> str:
-    """What squeue shows: `omr-7b-round1` for every link of a run, the stage behind it for its other jobs."""
-    return "-".join(filter(None, ("omr", run.model.name, run.key, stage)))
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Chain:
     site: Site
     engine: str
     links: int  # NUM_TRAINING_JOBS
-    evaluate: bool = False
+    evaluation: Evaluation | None = None  # of final/, at the end
     prepare: bool = False  # the data has to be brought into NeMo-RL's form first
     trained: bool = False  # complete already: no link, which would queue for all its nodes to find that out
     after: tuple[Dependency, ...] = ()  # what the first job waits for
@@ -45,8 +41,9 @@ class Chain:
             listed += self._link_jobs((Dependency("afterok", "prepare"),) if listed else self.after)
         listed.append(self._convert_job((Dependency("afterany", listed[-1].key),) if listed else self.after))
         listed.append(self._average_job())
-        if self.evaluate:
-            listed.append(self._eval_job())
+        if self.evaluation:
+            site = replace(self.site, settings=self._common)
+            listed += self.evaluation.jobs(self.run, self.folder, site, (Dependency("afterok", "average"),))
         return listed
 
     def _prepare_jobs(self) -> list[Job]:
@@ -65,9 +62,7 @@ class Chain:
         site, conditions = self.site, tuple(need for need in first if need.kind == "afterok")
         options = [*site.placement(gpu=True), f"--nodes={site.nodes}", "--ntasks-per-node=1"]
         options += ["--requeue", "--signal=B:USR2@60"]
-        if site.gpus:
-            # Whole nodes, and their memory too, which --exclusive alone does not ask for.
-            options += [f"--gpus-per-node={site.gpus}", "--exclusive", "--mem=0"]
+        options += site.whole_node()
         env = {"GPUS": str(site.gpus), "NODES": str(site.nodes), "LINKS": str(self.links)}
         listed, after = [], first
         for number in range(1, self.links + 1):
@@ -91,37 +86,23 @@ class Chain:
         env = {"STAGE_TIER": "data", "STAGE_SCRIPT": "bin/average.py"}
         return self._job("average", STAGE_SCRIPT, options, (Dependency("afterok", "convert"),), **env)
 
-    def _eval_job(self) -> Job:
-        """The evaluation of final/, on one GPU where the site has any."""
-        gpus = min(self.site.gpus, 1)
-        options = [*self.site.placement(gpu=True), "--nodes=1", "--requeue"]
-        options += ["--gpus-per-node=1"] if gpus else []
-        env = {"STAGE_TIER": "train", "STAGE_SCRIPT": "bin/eval.py", "GPUS": str(gpus)}
-        return self._job("eval", STAGE_SCRIPT, options, (Dependency("afterok", "average"),), **env)
+    @property
+    def _common(self) -> Mapping[str, str]:
+        """The environment that all jobs get."""
+        named = {"ENGINE": self.engine, "RUN_DIR": str(self.folder.root), "RUNNER": "slurm", "GPUS": "0"}
+        return {**self.site.settings, **named}
 
     def _job(
         self, key: str, script: str, options: list[str], after: tuple[Dependency, ...], **env: str
     ) -> Job:
         """A job of this run; `env` is what this job gets beside what all of them get."""
-        common = {
-            **self.site.settings,
-            "ENGINE": self.engine,
-            "RUN_DIR": str(self.folder.root),
-            "RUNNER": "slurm",
-            "GPUS": "0",
-        }
         return Job(
             key,
             job_name(self.run, "" if key.startswith("train-") else key),
             script,
             tuple(options),
-            {**common, **env},
+            {**self._common, **env},
             after,
             log_pattern(self.folder.logs, array=key == "convert"),
             str(self.folder.root),
         )
-
-
-def log_pattern(logs: Path, array: bool) -> Path:
-    """sbatch's pattern for the file of a job's output: name and id, for a task of an array its number too."""
-    return logs / ("%x-%A_%a.log" if array else "%x-%j.log")

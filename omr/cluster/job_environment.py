@@ -98,7 +98,7 @@ def job_secrets() -> list[str]:
     return [name for name in settings.secrets() if name not in exported]
 
 
-def make_node_environments(engine: str) -> None:
+def make_node_environments(engine: str, evaluate: bool = False) -> None:
     """Make what the jobs run in now, on the login node: compute nodes may have no network.
 
     With a CONTAINER that is the folders which it mounts, else the Python environments of the jobs.
@@ -107,7 +107,7 @@ def make_node_environments(engine: str) -> None:
         for name in ("WORKSPACE", "HF_HOME"):
             Path(mounts.paths(os.environ)[name]).mkdir(parents=True, exist_ok=True)
         return
-    for tier in ("train", "data") if engine == "trl" else ("data",):
+    for tier in ("train", "data") if engine == "trl" or evaluate else ("data",):
         done = subprocess.run([settings.ROOT / "docker" / "venv", tier])
         if done.returncode:
             raise OmrError(f"the {tier} environment could not be made (see above)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from omr import recipe
 from omr.settings import ROOT
 
 STAGE_SCRIPT = "slurm/stage.sbatch"  # runs any script of bin/ as a job
@@ -41,6 +42,13 @@ class Site:
         """sbatch's option for the cores of a CPU stage: WORKERS, without which Slurm gives one."""
         workers = self.settings.get("WORKERS")
         return [f"--cpus-per-task={workers}"] if workers else []
+
+    def whole_node(self) -> list[str]:
+        """sbatch's options for all of a node's GPUs.
+
+        And its memory too, which --exclusive alone does not ask for. None where the site has no GPUs.
+        """
+        return [f"--gpus-per-node={self.gpus}", "--exclusive", "--mem=0"] if self.gpus else []
 
 
 class Dependency(NamedTuple):
@@ -83,6 +91,16 @@ class Job:
             waits = (f"{kind}:{ids.get(key, key)}" for kind, key in self.after)
             command.append("--dependency=" + ",".join(waits))
         return [*command, str(root / self.script), *self.args]
+
+
+def job_name(run: recipe.Run, stage: str = "") -> str:
+    """What squeue shows: `omr-7b-round1` for every link of a run, the stage behind it for its other jobs."""
+    return "-".join(filter(None, ("omr", run.model.name, run.key, stage)))
+
+
+def log_pattern(logs: Path, array: bool) -> Path:
+    """sbatch's pattern for the file of a job's output: name and id, for a task of an array its number too."""
+    return logs / ("%x-%A_%a.log" if array else "%x-%j.log")
 
 
 def picture(jobs: Sequence[Job]) -> str:

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
@@ -24,6 +24,7 @@ from omr.workspace import RunFolder, Workspace
 CLUSTER = "slurm"  # name of the cluster file
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
+IMAGES = {"nemo-rl": IMAGE}
 # From these on the pinned NeMo-Skills breaks: `SupportedBackends.megatron` stands in the average's command,
 # which fails after all the training; its `--output_dir` is not understood.
 BREAKS = {"Python": (3, 11), "typer": (0, 29)}
@@ -37,16 +38,21 @@ def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say
             raise RequestError(
                 f"{name}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"
             )
-    if settings.get("CONTAINER"):
-        raise RequestError(
-            f"CONTAINER: LAUNCHER=ns runs in NeMo-Skills' own image ({IMAGE}), whose scripts fail in another;"
-            " leave it out, or use LAUNCHER=sbatch"
-        )
+    refuse_container(IMAGE)
     command = argv(request, workspace, how.links)
     if not how.dry_run:
         check(request, workspace)
         check_program(command[0])
     submit(request.run, workspace, command, say, how.dry_run)
+
+
+def refuse_container(image: str) -> None:
+    """A RequestError where CONTAINER names another image than NeMo-Skills' own."""
+    if settings.get("CONTAINER"):
+        raise RequestError(
+            f"CONTAINER: LAUNCHER=ns runs in NeMo-Skills' own image ({image}), whose scripts fail in another;"
+            " leave it out, or use LAUNCHER=sbatch"
+        )
 
 
 def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[str]:
@@ -147,13 +153,13 @@ def _rate(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-")
 
 
-def cluster_file(workspace: Workspace, mounts: str | None) -> dict:
+def cluster_file(workspace: Workspace, mounts: str | None, containers: Mapping[str, str] = IMAGES) -> dict:
     """NeMo-Skills' cluster file from our settings; secrets by name, which it reads from the environment."""
     get = settings.get
     workspace_mount = f"{workspace.root}:{workspace.root}"
     values = {
         "executor": "slurm",
-        "containers": {"nemo-rl": IMAGE},
+        "containers": dict(containers),
         "job_dir": str(workspace.root / "ns"),
         "job_name_prefix": "omr:",
         "account": get("ACCOUNT"),
@@ -169,20 +175,29 @@ def cluster_file(workspace: Workspace, mounts: str | None) -> dict:
 def submit(
     run: recipe.Run, workspace: Workspace, command: Sequence[str], say: Say, dry_run: bool = False
 ) -> None:
-    """Write the cluster file and run `ns`; with `dry_run` print both."""
+    """Write the cluster file of a training and run `ns`; with `dry_run` print both."""
+    folder = workspace.run(run).root / "ns"
+    call([command], folder, cluster_file(workspace, settings.get("MOUNTS")), say, dry_run)
+
+
+def call(
+    commands: Sequence[Sequence[str]], folder: Path, cluster: dict, say: Say, dry_run: bool = False
+) -> None:
+    """Write a cluster file below `folder` and run commands of `ns` by it; with `dry_run` print all."""
     import yaml
 
-    folder = workspace.run(run).root / "ns"
-    text = yaml.safe_dump(cluster_file(workspace, settings.get("MOUNTS")), sort_keys=False)
+    text = yaml.safe_dump(cluster, sort_keys=False)
     file = folder / f"{CLUSTER}.yaml"
     if dry_run:
         variable = f"NEMO_SKILLS_CONFIG_DIR={shlex.quote(str(folder))}"
-        say(" \\\n  ".join([variable, *map(shlex.quote, command)]))
-        say(f"\n{file}:\n{text}")
+        for command in commands:
+            say(" \\\n  ".join([variable, *map(shlex.quote, command)]) + "\n")
+        say(f"{file}:\n{text}")
         return
     for name in settings.secrets():
         say(f"note: NeMo-Skills writes {name} into the scripts that it generates; LAUNCHER=sbatch does not")
     files.write_text(file, text)
-    done = subprocess.run(command, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
-    if done.returncode:
-        raise OmrError(f"ns ended with exit code {done.returncode} (see above)")
+    for command in commands:
+        done = subprocess.run(command, env={**os.environ, "NEMO_SKILLS_CONFIG_DIR": str(folder)})
+        if done.returncode:
+            raise OmrError(f"{shlex.join(command[:2])} ended with exit code {done.returncode} (see above)")

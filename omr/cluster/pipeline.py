@@ -6,11 +6,13 @@ What is finished is left out.
 import contextlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
 from omr.cluster import job_environment, slurm, stages, submit, train
+from omr.cluster.evaluation import submission
+from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency
 from omr.cluster.stages import Stage
 from omr.cluster.submit import JobGraph, Say, Submission
@@ -18,7 +20,9 @@ from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.training.nemo_rl import engine_file
-from omr.workspace import Workspace
+from omr.workspace import RunFolder, Workspace
+
+OF_RUN = ("train", "eval")  # kinds of parts whose jobs are a run's own
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,19 @@ def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool
     for request in requests:
         folder = workspace.run(request.run)
         if manifest.read(folder.final) is not None:
-            if evaluate and not folder.eval_json.exists():
+            if evaluate and not _evaluated(folder):
                 todo.append(Part("eval", request))
             continue
         if manifest.read(frozen.data_of(request.run, workspace, request.modes)) is None:
             todo.append(Part("data", request))
         todo.append(Part("train", request))
     return todo
+
+
+def _evaluated(folder: RunFolder) -> bool:
+    """Whether a run's eval.json has every mode that is asked for."""
+    found = files.read_json(folder.eval_json) if folder.eval_json.exists() else {}
+    return set(Evaluation.of_settings().modes) <= set(found)
 
 
 def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
@@ -65,9 +75,6 @@ def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission
             " both rounds first, then make pipeline with that NAME"
         )
     first = requests[0].run
-    if how.evaluate and first.model.corpus != "tiny" and not settings.get("PROBLEMS"):
-        say("note: nothing is evaluated, because PROBLEMS is not set")
-        how = replace(how, evaluate=False)
     todo = parts(requests, workspace, how.evaluate)
     title = f"{first.model.name} {' and '.join(request.run.key for request in requests)}"
     planner = _Planner(requests[0], workspace, how, todo)
@@ -99,10 +106,12 @@ def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
         for folder, run in {workspace.run(part.run): part.run for part in planner.todo}.items():
             locks.enter_context(train.submission_lock(run, folder))
         for part in planner.todo:
-            submit.cancel_interrupted(planner.comment(part), planner.record(part), say)
-            if part.kind == "train":
+            if part.kind in OF_RUN:
                 train.refuse_second(part.run, workspace.run(part.run), say)
-        job_environment.make_node_environments(planner.first.engine)
+            else:
+                record = planner.record(part)
+                submit.cancel_interrupted(str(record), [record], say)
+        job_environment.make_node_environments(planner.first.engine, planner.how.evaluate)
         try:
             for part in planner.todo:
                 graph = planner.graph(part)
@@ -145,15 +154,8 @@ class _Planner:
         self.finished_by[part.title] = ids["average"] if part.kind == "train" else list(ids.values())[-1]
 
     def record(self, part: Part) -> Path:
-        """Where the ids of a part are written."""
-        if part.kind == "train":
-            return self.workspace.run(part.run).jobs_json
+        """Where the ids of a part that belongs to no run are written; its jobs are found by this path."""
         return self.workspace.root / "logs" / f"{_key(part)}.jobs.json"
-
-    def comment(self, part: Part) -> str:
-        """What the jobs of a part are found by: the run that they train or evaluate, else their record."""
-        of_run = part.kind in ("train", "eval")
-        return str(self.workspace.run(part.run).root if of_run else self.record(part))
 
     def graph(self, part: Part) -> JobGraph:
         """The jobs of a part, after the jobs of those that it needs."""
@@ -163,17 +165,12 @@ class _Planner:
             data = frozen.data_of(part.run, self.workspace, part.request.modes)
             future = train.FutureInputs(self._base(part.run), data, after)
             return train.job_graph(part.request, self.workspace, self.how, future)
-        site = job_environment.site(self.workspace, part.request)
-        folder, logs = self.workspace.run(part.run), self.workspace.root / "logs"
         if part.kind == "eval":
-            stage = Stage(
-                *(_key(part), "train", "bin/eval.py", folder.logs, self.comment(part)),
-                gpus=min(site.gpus, 1),
-                settings={"RUN_DIR": str(folder.root)},
-            )
-            return JobGraph([stages.stage_job(stage, site)], self.record(part))
+            return submission.job_graph(part.run, self.workspace, Evaluation.of_settings(), part.request)
+        site = job_environment.site(self.workspace, part.request)
+        logs = self.workspace.root / "logs"
         stage = Stage(
-            *(_key(part), "data", f"bin/{part.kind}.py", logs, self.comment(part)),
+            *(_key(part), "data", f"bin/{part.kind}.py", logs, str(self.record(part))),
             after=after,
             settings={"DATASET": part.run.model.corpus, "LIMIT": "", "NAME": ""},
         )

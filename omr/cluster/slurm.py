@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from omr.errors import OmrError, RequestError
@@ -34,7 +35,7 @@ class Queued:
     comment: str = ""
     start: str = ""
     nodes: str = ""
-    restarts: int = 0
+    tasks: str = ""  # of an array's live tasks how many are in which state, where they are several
 
     @property
     def job(self) -> str:
@@ -180,7 +181,13 @@ def jobs(ids: Iterable[str]) -> dict[str, Queued]:
     found: dict[str, Queued] = {}
     for row in sorted([*queued, *ended], key=_telling):
         found[row.job] = row
-    return found
+    return {job: replace(row, tasks=_tasks(job, queued)) for job, row in found.items()}
+
+
+def _tasks(job: str, rows: Iterable[Queued]) -> str:
+    """`2 RUNNING, 5 PENDING`: the live tasks of an array; those that ended are forgotten one by one."""
+    states = Counter(row.state for row in rows if row.job == job and row.live)
+    return ", ".join(f"{count} {state}" for state, count in states.items()) if states.total() > 1 else ""
 
 
 def live_with_comment(comment: str) -> list[Queued]:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from omr import files, settings
 from omr.cluster import job_environment, slurm, submit
-from omr.cluster.chain import log_pattern
-from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site
+from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site, log_pattern
 from omr.cluster.submit import JobGraph, Say
-from omr.errors import OmrError
+from omr.errors import OmrError, RequestError
 from omr.training import preflight
 from omr.workspace import Workspace
+
+TALKING = ("serve", "ask")  # stages whose user sits before them
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,21 @@ class Stage:
     """A script of bin/ that runs as a job."""
 
     key: str
-    tier: str  # the environment that it needs: data or train
+    tier: str  # the environment that it needs
     script: str  # bin/….py
     logs: Path  # folder of its log
     comment: str
     args: tuple[str, ...] = ()
     after: tuple[Dependency, ...] = ()
-    gpus: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)  # beside those that every job gets
 
 
 def stage_job(stage: Stage, site: Site, tasks: int = 0) -> Job:
     """The stage as one job; with `tasks` as an array of so many."""
-    options = [*site.placement(gpu=stage.gpus > 0), "--nodes=1", "--requeue"]
-    options += [f"--gpus-per-node={stage.gpus}"] if stage.gpus else []
-    options += site.cores()
+    options = [*site.placement(gpu=False), "--nodes=1", "--requeue", *site.cores()]
     options += [f"--array=0-{tasks - 1}"] if tasks else []
     needs = {
-        "GPUS": str(stage.gpus),
+        "GPUS": "0",
         "RUNNER": "slurm",
         "STAGE_TIER": stage.tier,
         "STAGE_SCRIPT": stage.script,
@@ -79,18 +77,23 @@ def data_jobs(data: Stage, site: Site, shards: int) -> list[Job]:
 
 def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
     """Submit one stage: what `make data RUNNER=slurm` does."""
+    name = Path(script).stem
+    if name in TALKING:
+        raise RequestError(
+            f"make {name} RUNNER=slurm: a job has no terminal; run it with RUNNER=host on a node that has the"
+            " GPUs (srun --pty), or with RUNNER=docker"
+        )
     slurm.need()
     preflight.secrets_file()
     workspace = Workspace(Path(settings.get("WORKSPACE") or "").expanduser().absolute())
-    name, site, logs = Path(script).stem, job_environment.site(workspace), workspace.root / "logs"
+    site, logs = job_environment.site(workspace), workspace.root / "logs"
     record = logs / f"{name}.jobs.json"
     stage = Stage(
         *(name, tier, script, logs, str(record)),
         args=tuple(args),
-        gpus=min(site.gpus, 1) if tier == "train" else 0,
         settings={**job_environment.settings_of_run(), **({"FORCE": "1"} if settings.on("FORCE") else {})},
     )
-    job_environment.make_node_environments("trl" if tier == "train" else "")
+    job_environment.make_node_environments("")
     shards = settings.number("SHARDS") if name == "data" else 1
     jobs = data_jobs(stage, site, shards)
     ids = _submit_alone(JobGraph(jobs, record), say)
@@ -105,7 +108,7 @@ def _submit_alone(graph: JobGraph, say: Say, refuse_second: bool = False) -> dic
     """
     comment = graph.jobs[0].comment
     with files.lock(graph.record.with_suffix(".lock"), f"the submission of {graph.jobs[-1].key}"):
-        submit.cancel_interrupted(comment, graph.record, say)
+        submit.cancel_interrupted(comment, [graph.record], say)
         if refuse_second:
             slurm.refuse_second(comment, comment)
         return submit.submit(graph)

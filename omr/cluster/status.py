@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 
 from omr import recipe
-from omr.cluster import slurm
+from omr.cluster import slurm, submit
 from omr.cluster.allocation.deadline import learned_margin
 from omr.cluster.slurm import Queued
 from omr.errors import OmrError
@@ -91,9 +91,11 @@ def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> Non
 
 def _jobs(found: Status, folder: RunFolder) -> None:
     """Each job of the chain as Slurm knows it, and what an interrupted submission left."""
-    if not folder.jobs_json.exists():
+    records = submit.run_records(folder)
+    if not any(record.exists() for record in records):
         found.note = "no chain was submitted"
-    listed, attempts = Submitted.load(folder.jobs_json).jobs, ChainState.load(folder).attempts
+    listed = [job for record in records for job in Submitted.load(record).jobs]
+    attempts = ChainState.load(folder).attempts
     known: dict[str, Queued] = {}
     try:
         known = slurm.jobs([job.id for job in listed]) if listed else {}
@@ -101,7 +103,7 @@ def _jobs(found: Status, folder: RunFolder) -> None:
         found.note = str(error)
     found.rows = [_row(job, known, [a for a in attempts if a.job == job.id]) for job in listed]
     left = [row for row in _held_jobs() if row.comment == str(folder.root)]
-    found.rows += _interrupted(left, {folder.jobs_json}, "make train")
+    found.rows += _interrupted(left, records, "the same command")
 
 
 def _row(job: SubmittedJob, known: Mapping[str, Queued], attempts: Sequence[LinkAttempt]) -> Row:
@@ -131,8 +133,9 @@ def _interrupted(held: Sequence[Queued], records: Collection[Path], command: str
 
 
 def _reason(row: Queued) -> str:
-    """Why a job waits or how it ended, in Slurm's word; an empty string where it gives none."""
-    return "" if row.reason in ("None", "") else row.reason
+    """Why a job waits or how it ended, in Slurm's word, and what an array's tasks do; empty for neither."""
+    reason = "" if row.reason in ("None", "") else row.reason
+    return "; ".join(filter(None, (row.tasks, reason)))
 
 
 def _attempt(attempt: LinkAttempt) -> str:
@@ -184,14 +187,15 @@ def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
     found = []
     for folder in map(RunFolder, sorted({*_submitted(root), *_held(root)})):
         frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
-        if run := recipe.Run.from_dict(frozen) if frozen else Submitted.load(folder.jobs_json).run:
+        named = [run for record in submit.run_records(folder) if (run := Submitted.load(record).run)]
+        if run := recipe.Run.from_dict(frozen) if frozen else next(iter(named), None):
             found.append((run, folder))
     return found
 
 
 def _submitted(root: Path) -> list[Path]:
-    """The folders of runs that have a chain."""
-    return [path.parent for path in root.glob("runs/*/*/jobs.json")]
+    """The folders of runs that have a chain, or an evaluation of their own."""
+    return [path.parent for path in root.glob("runs/*/*/*jobs.json")]
 
 
 def _held(root: Path) -> list[Path]:

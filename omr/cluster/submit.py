@@ -31,7 +31,7 @@ class Submission:
     """How a training is submitted."""
 
     links: int  # of the chain: NUM_TRAINING_JOBS
-    evaluate: bool = False  # one more job at the chain's end
+    evaluate: bool = False  # at the chain's end
     launcher: str = "sbatch"  # or ns
     dry_run: bool = False  # say what would be submitted and written
 
@@ -41,8 +41,8 @@ class JobGraph:
     """Jobs that are submitted together."""
 
     jobs: Sequence[Job]
-    record: Path  # where their ids are written: a run's jobs.json, or logs/<stage>.jobs.json
-    run: recipe.Run | None = None  # of a training
+    record: Path  # where their ids are written: one of a run's records, or logs/<stage>.jobs.json
+    run: recipe.Run | None = None  # that they train or evaluate
     engine_file: EngineFile | None = None  # what a training's engine reads
 
 
@@ -73,7 +73,7 @@ def _unnamed(graph: JobGraph) -> list[str]:
     """Jobs of the graph whose id sbatch did not say, found by their comment; none where Slurm is away."""
     with contextlib.suppress(OmrError):  # what cannot be asked for now, the next submission finds
         comments = {job.comment for job in graph.jobs}
-        return [row.job for each in comments for row in interrupted(each, graph.record)]
+        return [row.job for each in comments for row in interrupted(each, [graph.record])]
     return []
 
 
@@ -105,17 +105,28 @@ def release(ids: Collection[str]) -> None:
         ) from None
 
 
-def interrupted(comment: str, record: Path) -> list[Queued]:
-    """Held jobs with this comment that the record does not name: their submission was cut off."""
-    submitted = Submitted.load(record)
-    recorded = {job.id for each in (submitted, *submitted.earlier) for job in each.jobs}
+def eval_record(folder: RunFolder) -> Path:
+    """Where the Slurm ids of a run's evaluation are written, when it is not the end of a chain."""
+    return folder.root / "eval.jobs.json"
+
+
+def run_records(folder: RunFolder) -> list[Path]:
+    """Where the ids of a run's jobs are written: those of its chain, and of its evaluation."""
+    return [folder.jobs_json, eval_record(folder)]
+
+
+def interrupted(comment: str, records: Sequence[Path]) -> list[Queued]:
+    """Held jobs with this comment that no record names: their submission was cut off."""
+    newest = [Submitted.load(record) for record in records]
+    submissions = [each for submitted in newest for each in (submitted, *submitted.earlier)]
+    recorded = {job.id for each in submissions for job in each.jobs}
     live = slurm.live_with_comment(comment)
     return [row for row in live if row.held and row.job not in recorded]
 
 
-def cancel_interrupted(comment: str, record: Path, say: Say) -> None:
+def cancel_interrupted(comment: str, records: Sequence[Path], say: Say) -> None:
     """Cancel what an interrupted submission left, before a new one; the caller holds its lock."""
-    if left := interrupted(comment, record):
+    if left := interrupted(comment, records):
         ids = list(dict.fromkeys(row.job for row in left))
         slurm.cancel(ids)
         say(f"note: cancelled jobs {', '.join(ids)}, which an interrupted submission left held; none had run")

@@ -7,6 +7,8 @@ from pathlib import Path
 from omr import files, manifest, recipe, settings
 from omr.cluster import job_environment, ns, slurm, submit
 from omr.cluster.chain import Chain
+from omr.cluster.evaluation import checks
+from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency
 from omr.cluster.submit import JobGraph, Say, Submission
 from omr.errors import RequestError, choose
@@ -69,7 +71,7 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
         record_data(folder, wanted.data.path)
         if graph.engine_file:
             files.write_text(graph.engine_file.path, graph.engine_file.text)
-        job_environment.make_node_environments(request.engine)
+        job_environment.make_node_environments(request.engine, how.evaluate)
         folder.logs.mkdir(exist_ok=True)
         ids = submit.submit(graph)
     say(f"{run.title}: submitted as {', '.join(f'{key} {number}' for key, number in ids.items())}")
@@ -99,7 +101,7 @@ def job_graph(
         job_environment.site(workspace, request),
         engine=engine,
         links=how.links,
-        evaluate=how.evaluate,
+        evaluation=Evaluation.of_settings() if how.evaluate else None,
         prepare=engine == "nemo-rl" and not trained and not _prepared(request, workspace),
         trained=trained,
         after=future.after,
@@ -138,22 +140,9 @@ def check_request(run: recipe.Run, evaluate: bool, say: Say) -> None:
             " or leave it out to have it learned"
         )
     if evaluate:
-        _check_problems(run)
+        checks.problems(run)
     for name in job_environment.exported_secrets():
         say(f"note: {name} is set here but not in {settings.env_file()}, where jobs read secrets from")
-
-
-def _check_problems(run: recipe.Run) -> None:
-    """A RequestError where an evaluation at the end of the chain would have no problems to ask."""
-    file = settings.get("PROBLEMS")
-    if file is None and run.model.corpus != "tiny":
-        raise RequestError(
-            f"EVAL=1: {run.model.name} has no held-out problems of its own; set PROBLEMS=… to a file of them"
-        )
-    if file and not Path(file).is_absolute():
-        raise RequestError(f"PROBLEMS={file}: a job stands in another folder; give the whole path")
-    if file and not Path(file).exists():
-        raise RequestError(f"PROBLEMS={file} is not there; correct it or leave EVAL out")
 
 
 def submission_lock(run: recipe.Run, folder: RunFolder) -> AbstractContextManager[None]:
@@ -163,11 +152,11 @@ def submission_lock(run: recipe.Run, folder: RunFolder) -> AbstractContextManage
 
 
 def refuse_second(run: recipe.Run, folder: RunFolder, say: Say) -> None:
-    """A RequestError while an earlier chain of the run lives.
+    """A RequestError while an earlier chain of the run lives, or its evaluation.
 
     What an interrupted submission left of one is cancelled. The caller holds the submission lock.
     """
-    submit.cancel_interrupted(str(folder.root), folder.jobs_json, say)
+    submit.cancel_interrupted(str(folder.root), submit.run_records(folder), say)
     slurm.refuse_second(str(folder.root), run.title)
 
 

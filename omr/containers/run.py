@@ -24,6 +24,7 @@ from omr.runner import argument
 HOME = "/opt/omr"  # where an image keeps our files
 PYTHON = f"{HOME}/venv/bin/python"
 STAGES = ("tools", "train")
+SERVING = ("eval.py", "serve.py", "ask.py")  # scripts that start a server of a model
 CODE = (
     "bin",
     "docker",
@@ -85,9 +86,14 @@ def detect() -> Engine:
     return Engine(command, podman, rootless, gpus, note)
 
 
+def machine_has_gpus() -> bool:
+    """Whether this machine has NVIDIA's driver."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
 def _gpus(podman: bool, info: dict) -> tuple[tuple[str, ...], str]:
     """How this engine gives a container the machine's GPUs, if there are any and if it can."""
-    if not Path("/proc/driver/nvidia/version").exists() and shutil.which("nvidia-smi") is None:
+    if not machine_has_gpus():
         return (), ""
     cdi = any(Path(folder, "nvidia.yaml").exists() for folder in ("/etc/cdi", "/var/run/cdi"))
     if podman and cdi:
@@ -142,12 +148,18 @@ def check_code(name: str, found: Mapping[str, str]) -> None:
 
 
 def stage_of(tier: str, script: str, args: Sequence[str], environ: Mapping[str, str]) -> str:
-    """NeMo-RL trains in the `train` image; every other stage runs in `tools`; a shell where STAGE says."""
+    """`train` has NeMo-RL, and with it vLLM, which serves a real model on GPUs; else it is `tools`.
+
+    A shell runs where STAGE says.
+    """
     if tier == "shell":
         return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
+    model = recipe.MODELS.get(argument("MODEL", args, environ) or "")
+    if Path(script).name in SERVING:
+        elsewhere = argument("SERVER", args, environ)
+        return "train" if model and model.gpus and not elsewhere and machine_has_gpus() else "tools"
     if Path(script).name != "train.py":
         return "tools"
-    model = recipe.MODELS.get(argument("MODEL", args, environ) or "")
     engine = argument("ENGINE", args, environ) or (model.engine if model else "trl")
     return "train" if engine == "nemo-rl" else "tools"
 

@@ -1,0 +1,49 @@
+"""What an evaluation would lack on its node, as far as the login node can know."""
+
+import importlib.util
+from pathlib import Path
+
+from omr import recipe, settings
+from omr.data import prompts
+from omr.errors import RequestError, nearest
+
+BENCHMARK = "comp-math-24-25"  # the recipe's own
+JUDGED = ("hle",)  # whose answers a second model compares, because they are no numbers or formulas
+
+
+def problems(run: recipe.Run) -> None:
+    """A RequestError where an evaluation by the settings would have no problems to ask, or no prompt."""
+    benchmark, file = settings.get("BENCHMARK"), settings.get("PROBLEMS")
+    refuse_judged(benchmark)
+    if file and not Path(file).is_absolute():
+        raise RequestError(f"PROBLEMS={file}: a job stands in another folder; give the whole path")
+    if file and not Path(file).exists():
+        raise RequestError(f"PROBLEMS={file} is not there; correct it, or leave it out for the recipe's own")
+    if file and benchmark:
+        raise RequestError(f"BENCHMARK={benchmark} and PROBLEMS={file} are both set; leave one out")
+    # What an image has of nemo-skills, a node finds out.
+    if run.model.corpus != "tiny" and not settings.get("CONTAINER"):
+        _nemo_skills_has(None if file else benchmark or BENCHMARK)
+
+
+def refuse_judged(benchmark: str | None) -> None:
+    """A RequestError for a benchmark that is graded by a judge."""
+    if benchmark in JUDGED:
+        raise RequestError(
+            f"BENCHMARK={benchmark}: its answers are compared by a judge, a second model, which NeMo-Skills"
+            " alone runs; add LAUNCHER=ns, or choose another benchmark"
+        )
+
+
+def _nemo_skills_has(benchmark: str | None) -> None:
+    """A RequestError without nemo-skills in this environment, or the benchmark among its data sets."""
+    found = importlib.util.find_spec("nemo_skills")
+    if found is None or not found.submodule_search_locations:
+        raise RequestError(prompts.missing())
+    sets = Path(found.submodule_search_locations[0], "dataset")
+    if benchmark and not (sets / benchmark / "__init__.py").exists():
+        known = [path.parent.name for path in sets.glob("*/__init__.py")]
+        raise RequestError(
+            f"BENCHMARK={benchmark} is no data set of nemo-skills{nearest(benchmark, known)}; choose one of"
+            " its own, or set PROBLEMS to a JSON-lines file"
+        )
