@@ -122,9 +122,10 @@ def _tell(result: EvalResult, run: recipe.Run, json: bool, finished: bool) -> No
         click.echo(dumps(result.as_json(), indent=2, ensure_ascii=False))
         return
     drawn, engine = result.inputs.sampling, result.inputs.engine
+    again = " (finished already)" if finished else ""
     click.echo(
         f"{run.title}: {result.benchmark}, {result.mode}, {drawn.samples} samples, temperature"
-        f" {drawn.temperature:g}, by {engine.name} {engine.version}{' (finished already)' if finished else ''}"
+        f" {drawn.temperature:g}, by {engine.name} {engine.version}{again}"
     )
     rows = results.table(result, run.model.name)
     click.echo("\n".join(cli.aligned(rows, results.header(result), right=True)))

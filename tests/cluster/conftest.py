@@ -47,7 +47,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(slurm, "cancel", lambda ids: sbatch.cancelled.extend(ids))
     monkeypatch.setattr(slurm, "queue", lambda: [])
     monkeypatch.setattr(slurm, "release", lambda ids: sbatch.released.append(list(ids)))
-    monkeypatch.setattr(job_environment, "make_node_environments", lambda engine: None)
+    monkeypatch.setattr(job_environment, "make_node_environments", lambda engine, evaluate=False: None)
     return sbatch
 
 

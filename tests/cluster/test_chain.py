@@ -6,6 +6,7 @@ import pytest
 
 from omr import recipe
 from omr.cluster.chain import Chain
+from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency, Site, picture
 from omr.errors import RequestError
 from omr.workspace import Workspace
@@ -39,7 +40,7 @@ def test_golden_commands():
     cpu = "--account=acc --partition=cpu --qos=high --time=4:00:00"
     size = "--nodes=64 --ntasks-per-node=1 --requeue --signal=B:USR2@60 --gpus-per-node=8 --exclusive --mem=0"
     sbatch = "sbatch --parsable --hold --export=ALL --job-name=omr-7b-round1"
-    assert commands(jobs(links=2, place=place, evaluate=True, prepare=True)) == [
+    assert commands(jobs(links=2, place=place, evaluation=Evaluation(), prepare=True)) == [
         f"{sbatch}-prepare {RUN} {LOG} {cpu} --nodes=1 --requeue /omr/slurm/stage.sbatch",
         f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100 /omr/slurm/train.sbatch",
         f"{sbatch} {RUN} {LOG} {gpu} {size} --dependency=afterok:100,afterany:101 /omr/slurm/train.sbatch",
@@ -47,7 +48,7 @@ def test_golden_commands():
         " --gpus-per-node=1 --dependency=afterany:102 /omr/slurm/convert.sbatch",
         f"{sbatch}-average {RUN} {LOG} {cpu} --nodes=1 --requeue --dependency=afterok:103"
         " /omr/slurm/stage.sbatch",
-        f"{sbatch}-eval {RUN} {LOG} {gpu} --nodes=1 --requeue --gpus-per-node=1"
+        f"{sbatch}-eval {RUN} {LOG} {gpu} --nodes=1 --requeue --gpus-per-node=8 --exclusive --mem=0"
         " --dependency=afterok:104 /omr/slurm/stage.sbatch",
     ]
 
@@ -79,11 +80,12 @@ def test_what_a_pipeline_waits_for_holds_for_every_link():
 
 
 def test_a_trained_run_queues_for_no_nodes_again():
-    listed = jobs(links=4, prepare=True, trained=True, evaluate=True)
+    listed = jobs(links=4, prepare=True, trained=True, evaluation=Evaluation(shards=2))
     assert [(job.key, job.after) for job in listed] == [
         ("convert", ()),
         ("average", (("afterok", "convert"),)),
-        ("eval", (("afterok", "average"),)),
+        ("eval-answers", (("afterok", "average"),)),
+        ("eval", (("afterok", "eval-answers"),)),
     ]
 
 
@@ -98,6 +100,6 @@ def test_no_links():
 
 
 def test_picture():
-    lines = picture(jobs(links=2, prepare=True, evaluate=True)).splitlines()
+    lines = picture(jobs(links=2, prepare=True, evaluation=Evaluation())).splitlines()
     assert lines[0] == "prepare ─ok→ train-1 ─any→ train-2 ─any→ convert ─ok→ average ─ok→ eval"
     assert lines[4] == "  train-2  afterok prepare and afterany train-1  --nodes=64 --gpus-per-node=8"

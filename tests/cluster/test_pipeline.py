@@ -6,9 +6,11 @@ import pytest
 
 from omr import recipe
 from omr.cluster import pipeline, slurm, status, submit
+from omr.cluster.evaluation import checks
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
+from omr.run.chain_state import Submitted
 
 from .conftest import done
 
@@ -28,7 +30,7 @@ def make(space, evaluate=False, said=None, runs_=None, **more):
     return "\n".join(lines)
 
 
-def test_parts(space):
+def test_parts(space, monkeypatch):
     def left(evaluate=False):
         return [(part.kind, part.run.key) for part in pipeline.parts(requests(), space, evaluate)]
 
@@ -41,8 +43,10 @@ def test_parts(space):
     done(space.run(rounds()[0]).final, files={})
     assert left() == both[2:]
     assert left(evaluate=True) == [("eval", "round1"), *both[2:]]
-    space.run(rounds()[0]).eval_json.write_text("{}")
+    space.run(rounds()[0]).eval_json.write_text('{"cot": {}}')
     assert left(evaluate=True) == both[2:]
+    monkeypatch.setenv("MODE", "cot,tir")
+    assert left(evaluate=True) == [("eval", "round1"), *both[2:]]
     done(space.run(rounds()[1]).final, files={})
     assert left() == []
 
@@ -127,18 +131,40 @@ def test_a_live_chain_of_either_round_refuses_the_graph(space, cluster, monkeypa
     assert not cluster.jobs
 
 
-def test_no_problems_no_evaluation(space, cluster, tmp_path, monkeypatch):
-    assert "nothing is evaluated, because PROBLEMS is not set" in make(space, evaluate=True, dry_run=True)
-    problems = tmp_path / "problems.jsonl"
-    monkeypatch.setenv("PROBLEMS", str(problems))
-    with pytest.raises(RequestError, match=r"problems\.jsonl is not there"):
-        make(space, evaluate=True)
-    problems.write_text("{}\n")
+def test_both_rounds_are_evaluated(space, cluster, monkeypatch):
+    """The recipe's benchmark comes out of nemo-skills, and no PROBLEMS are needed."""
+    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
     make(space, evaluate=True)
     assert [name for name, _, _ in cluster.jobs if name.endswith("-eval")] == [
         "omr-7b-round1-eval",
         "omr-7b-round2-eval",
     ]
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_submitted(space, cluster, monkeypatch):
+    monkeypatch.setenv("PROBLEMS", "/nowhere/p.jsonl")
+    with pytest.raises(RequestError, match=r"p\.jsonl is not there"):
+        make(space, evaluate=True)
+    assert not cluster.jobs
+
+
+def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
+    """With its ids in the run's own record, where make status and a second submission look."""
+    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    monkeypatch.setenv("SHARDS", "2")
+    monkeypatch.setenv("MODE", "cot,genselect")
+    for run in rounds():
+        done(space.run(run).final, files={})
+    done(space.model("7b"), files={})
+    make(space, evaluate=True)
+    names = [name for name, _, _ in cluster.jobs]
+    assert names[:3] == [f"omr-7b-round1-eval{end}" for end in ("-answers", "-genselect", "")]
+    record = submit.eval_record(space.run(rounds()[0]))
+    assert [job.key for job in Submitted.load(record).jobs] == ["eval-answers", "eval-genselect", "eval"]
+    row = slurm.Queued("103", "RUNNING", "", "omr", comment=str(space.run(rounds()[0]).root))
+    monkeypatch.setattr(slurm, "queue", lambda: [row])
+    with pytest.raises(RequestError, match=r"7b round1 has a chain already \(jobs 103\)"):
+        make(space, evaluate=True)
 
 
 def test_another_seed_is_not_silently_the_recipe_s(space, monkeypatch):

@@ -118,7 +118,7 @@ def test_status_shows_what_an_interrupted_submission_left(cut_off, space):
     assert [run.title for run, _ in status.runs(space.root)] == ["7b round1"]
     shown = "\n".join(status.lines(status.of(cut_off.run, cut_off.folder)))
     assert "omr-7b-round1-prepare  101      PENDING    held, its submission was interrupted" in shown
-    assert "make train cancels it and submits anew" in shown
+    assert "the same command cancels it and submits anew" in shown
 
 
 def test_a_chain_that_its_user_holds_is_not_cancelled(ready, cluster, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from omr import manifest
 from omr.cluster import slurm, submit, train
+from omr.cluster.evaluation import checks
 from omr.errors import RequestError
 from omr.request import TrainRequest
 from omr.run.chain_state import ChainState
@@ -84,19 +85,23 @@ def test_a_margin_that_leaves_nothing_is_refused(ready, monkeypatch):
     ready()
 
 
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        (None, "set PROBLEMS=…"),
-        ("problems.jsonl", "give the whole path"),
-        ("/nowhere/p.jsonl", "is not there"),
-    ],
-)
-def test_an_evaluation_without_problems_is_refused_at_once(ready, monkeypatch, file, says):
-    if file:
-        monkeypatch.setenv("PROBLEMS", file)
-    with pytest.raises(RequestError, match=says):
+def test_an_evaluation_without_problems_is_refused_at_once(ready, cluster, monkeypatch):
+    monkeypatch.setenv("PROBLEMS", "/nowhere/p.jsonl")
+    with pytest.raises(RequestError, match="is not there"):
         ready(evaluate=True)
+    assert not cluster.jobs and not ready.folder.run_json.exists()
+
+
+def test_the_words_of_an_evaluation_reach_the_end_of_the_chain(ready, cluster, monkeypatch):
+    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    words = {"MODE": "tir", "SAMPLES": "8", "SHARDS": "4", "BENCHMARK": "aime25", "SANDBOX": "bwrap"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    ready(evaluate=True)
+    (_, answers, given), (_, _, counts) = cluster.jobs[-2:]
+    assert "--array=0-3" in answers and given["STAGE_PARTS"] == "4" and "STAGE_PARTS" not in counts
+    for environ in (given, counts):
+        assert environ.items() > {**words, "MODEL": "7b", "STAGE_SCRIPT": "bin/eval.py"}.items()
 
 
 def test_wandb_is_on_where_the_jobs_have_its_key(ready, tmp_path, monkeypatch):
