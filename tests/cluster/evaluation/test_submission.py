@@ -31,7 +31,9 @@ def evaluate(script, space, cluster, monkeypatch, capsys):
     monkeypatch.setenv("RUNNER", "slurm")
     monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
     done(space.run(RUN).final, files={})
-    space.run(RUN).run_json.write_text(json.dumps({"request": {"base": {"path": "/base"}}}))
+    space.run(RUN).run_json.write_text(
+        json.dumps({"request": {"base": {"path": "/base"}, "recipe": RUN.as_dict()}})
+    )
 
     def go(*words, **environ):
         for name, value in environ.items():
