@@ -82,7 +82,8 @@ def _tell(result: EvalResult, run: recipe.Run, json: bool, finished: bool) -> No
     drawn, engine = result.inputs.sampling, result.inputs.engine
     click.echo(
         f"{run.title}: {result.benchmark}, {result.mode}, {drawn.samples} samples, temperature"
-        f" {drawn.temperature:g}, by {engine.name} {engine.version}{' (finished already)' if finished else ''}"
+        f" {drawn.temperature:g}, by {engine.name} {engine.version}"
+        + (" (finished already)" if finished else "")
     )
     rows = results.table(result, run.model.name)
     click.echo("\n".join(cli.aligned(rows, results.header(result), right=True)))

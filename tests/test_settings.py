@@ -151,7 +151,7 @@ def test_what_the_table_says_of_paths_and_jobs():
     }
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
-        *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL")
+        *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL", "Q")
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
         *("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")
