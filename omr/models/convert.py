@@ -65,7 +65,7 @@ def inputs(path: Path) -> Inputs:
 
 
 def finished(folder: RunFolder, step: int, source: Path | None = None) -> bool:
-    """Whether hf/step_<n> is there, made from the checkpoint (or `source`) of now or from one that is gone."""
+    """Whether hf/step_<n> is there, made from the checkpoint (or `source`) of now or a gone one."""
     made, source = manifest.read(folder.hf_step(step)), source or folder.checkpoint(step)
     return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
 
@@ -107,7 +107,7 @@ def from_ns(run: Run, workspace: Workspace) -> list[Path]:
         there = sorted(path.name for path in folder.checkpoints.glob(f"{NS_STEP}*"))
         raise OmrError(
             f"{folder.checkpoints}: {listing(missing, 'and')} {'are' if len(missing) > 1 else 'is'} missing"
-            f" (there: {listing(there, 'and') or 'none'}); run make train LAUNCHER=ns again, whose jobs convert"
+            f" (there: {listing(there, 'and') or 'none'}); run make train LAUNCHER=ns again: its jobs convert"
         )
     for step, source in sources.items():
         _copy(run, folder, step, source, began)

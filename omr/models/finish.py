@@ -143,8 +143,8 @@ def _differs(where: str, what: str, template: str, trained: str) -> NoReturn:
 def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
     """What the final model is used with other than it was trained with, knowingly; a sentence each.
 
-    NeMo-Skills' configuration has one epsilon for all models (recipe.TRAINED_EPSILON), which is not the one of
-    14b's and 32b's config.json. The one-box engine trains with config.json's.
+    NeMo-Skills' configuration has one epsilon for all models (recipe.TRAINED_EPSILON), which is not the one
+    of 14b's and 32b's config.json. The one-box engine trains with config.json's.
     """
     if engine != "nemo-rl":
         return []

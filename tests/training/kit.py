@@ -1,4 +1,4 @@
-"""A workspace in which the micro recipe can be trained: its base, rows of written-out solutions, a frozen run."""
+"""A workspace to train the micro recipe in: its base, rows of written-out solutions, a frozen run."""
 
 import json
 from pathlib import Path

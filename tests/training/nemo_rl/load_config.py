@@ -1,6 +1,7 @@
 """Prints a configuration, all interpolations resolved, as the pinned NeMo-RL loads it.
 
-Runs in the environment of `docker/venv nemo-rl`, from the folder of a checkout: load_config.py FILE [OVERRIDE…]
+Runs in the environment of `docker/venv nemo-rl`, from the folder of a checkout:
+    load_config.py FILE [OVERRIDE…]
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path.cwd()))
-from nemo_rl.utils import config  # noqa: E402
+from nemo_rl.utils import config
 
 config.register_omegaconf_resolvers()
 values = config.load_config(sys.argv[1])

@@ -3,12 +3,12 @@
 Runs in the environment of `docker/venv nemo-rl`, from the folder of a checkout of the pinned NeMo-RL:
     python tests/training/nemo_rl/stand_in.py --config <run>/nemo_rl.yaml
 
-Everything between the file and the policy is NeMo-RL's: configuration, Ray, tokenizer, data set, loader, loss
-masks, packing, loss, loggers, checkpoint manager, the loop. Replaced are its RayVirtualCluster and its Policy,
-which want GPUs and Megatron. Stood in for at import are packages that this way through it never calls (UNUSED).
+Everything from the file to the policy is NeMo-RL's: configuration, Ray, tokenizer, data set, loader, loss
+masks, packing, loss, loggers, checkpoint manager, the loop. Replaced are its RayVirtualCluster and its
+Policy, which want GPUs and Megatron. Packages that this way through it never calls are empty (UNUSED).
 
-Environment, beside the driver's: OMR_STAND_IN_ROWS (a file that gets one JSON line a step, the rows that reached
-the policy), OMR_STEP_DELAY (seconds that each step waits).
+Environment, beside the driver's: OMR_STAND_IN_ROWS (a file that gets one JSON line a step, the rows that
+reached the policy), OMR_STEP_DELAY (seconds that each step waits).
 """
 
 import json
@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-# Megatron's layers, a server of vLLM's, other loggers, video: imported by NeMo-RL's modules, not used by a run of text.
+# Megatron's layers, vLLM's server, other loggers, video: imported by NeMo-RL's modules, and not used here.
 UNUSED = ("decord", "fastapi", "megatron", "mlflow", "swanlab", "uvicorn")
 THREADS = 2  # as the one-box engine: another number adds up in another order
 WEIGHTS = "__0_0.distcp"  # Megatron's name for the first rank's part
@@ -113,7 +113,7 @@ class Policy:
         return least + (top - least) * 0.5 * (1 + math.cos(math.pi * share))
 
     def train(self, data, loss_fn, **_):
-        """One optimiser step on a batch; NeMo-RL's packing makes the micro-batches, its loss function the loss."""
+        """One optimiser step on a batch: NeMo-RL's packing makes the micro-batches, its loss the loss."""
         import torch
 
         time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))
@@ -151,15 +151,23 @@ class Policy:
         )
         self.optimizer.step()
         self.done += 1
-        return {"loss": torch.tensor(metrics["loss"]), "grad_norm": norm.reshape(1), "all_mb_metrics": metrics}
+        return {
+            "loss": torch.tensor(metrics["loss"]),
+            "grad_norm": norm.reshape(1),
+            "all_mb_metrics": metrics,
+        }
 
     def save_checkpoint(self, weights_path, optimizer_path, **_):
-        """Files where Megatron has them; the optimizer's own path is a flag alone, and no tokenizer is written."""
+        """Files where Megatron has them: `optimizer_path` is a flag alone, and no tokenizer is written."""
         import torch
 
         folder = Path(weights_path, "iter_0000000")
         folder.mkdir(parents=True)
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": self.done,
+        }
         torch.save(state, folder / WEIGHTS)
         torch.save({"optimizer": {}} if optimizer_path else {}, folder / "common.pt")
         (folder / ".metadata").write_text("{}")

@@ -1,7 +1,7 @@
-"""NeMo-RL's own run_sft.py under our driver: what reaches the policy, and what a deadline, a stop and a resume do.
+"""NeMo-RL's own run_sft.py under our driver: what reaches the policy, what a deadline, a stop, a resume do.
 
-Trainings are of the micro recipe, 24 steps of 8 rows, on a CPU; tests/training/nemo_rl/stand_in.py says what of
-NeMo-RL is replaced. The one-box engine trains the same rows in the same order beside it.
+Trainings are of the micro recipe, 24 steps of 8 rows, on a CPU; tests/training/nemo_rl/stand_in.py says what
+of NeMo-RL is replaced. The one-box engine trains the same rows in the same order beside it.
 """
 
 import json
@@ -22,7 +22,7 @@ from omr.tiny.tokenizer import tiny_tokenizer
 from omr.training.nemo_rl import config, prepared_data
 from omr.training.trl import config as trl
 from omr.training.trl.batches import EpochOrder
-from omr.training.trl.feed import NO_LOSS
+from omr.training.trl.feed import NO_LOSS, BatchFeed
 from tests.training import kit
 from tests.training.nemo_rl import upstream
 
@@ -38,7 +38,7 @@ START = 300  # seconds that imports and Ray may take on a slow machine
 
 
 def rows():
-    """100 rows, so that the 24 steps reach into a second epoch: one of LENGTH tokens, one longer, one longer still."""
+    """100 rows, so that 24 steps reach into a second epoch; one of LENGTH tokens, two longer."""
     found, encode = list(kit.sft_rows(100)), tiny_tokenizer().encode
     for n, wanted in ((5, LENGTH), (50, LENGTH + 1), (95, 2 * LENGTH)):
         row = found[n]
@@ -126,15 +126,15 @@ def undisturbed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def one_box(undisturbed, tmp_path_factory):
     """The one-box engine on the rows that NeMo-RL drew, in that order: its metrics, a row a step."""
-    drawn = [row for step in undisturbed.seen for row in step]
-    by_tokens = {tuple(tokens): row for row, tokens in zip(rows(), encoded(rows()), strict=True)}
-    longer = [row for row, tokens in zip(rows(), encoded(rows()), strict=True) if len(tokens) > LENGTH]
-    order = EpochOrder(len(drawn), BATCH)
-    placed = [None] * len(drawn)
+    texts = rows()
+    by_tokens = {tuple(row["input_ids"]): n for n, row in enumerate(one_box_rows())}
+    longer = next(n for tokens, n in by_tokens.items() if len(tokens) > LENGTH)
+    order = EpochOrder(STEPS * BATCH, BATCH)
+    placed = [None] * (STEPS * BATCH)
     for step in range(STEPS):
         for at, row in zip(order.rows_of(step), undisturbed.seen[step], strict=True):
-            # One that is too long arrives cut; which of them it was makes no difference to the one-box engine.
-            placed[at] = by_tokens[tuple(row["ids"])] if row["counts"] else longer[0]
+            # One that is too long arrives cut; which of them it was, the one-box engine never sees.
+            placed[at] = texts[by_tokens[tuple(row["ids"])] if row["counts"] else longer]
     folder, began = kit.freeze(kit.write_inputs(tmp_path_factory.mktemp("one-box"), placed))
     trl.write_config(folder, trl.engine_config(began))
     command = [sys.executable, "-m", "omr.training.trl.engine", str(folder.root)]
@@ -142,9 +142,11 @@ def one_box(undisturbed, tmp_path_factory):
     return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
 
 
-def encoded(found):
-    tokenizer = tiny_tokenizer()
-    return [tokenizer.encode(row["input"]) + tokenizer.encode(row["output"]) for row in found]
+def one_box_rows():
+    """Each of `rows` as the one-box engine tokenises and labels it."""
+    texts = [(row["input"], row["output"]) for row in rows()]
+    feed = BatchFeed(texts, None, tiny_tokenizer(), LENGTH, None, range(0), None)
+    return feed.encode(range(len(texts)))
 
 
 def test_it_trains_and_saves_every_step_of_the_schedule(undisturbed):
@@ -156,13 +158,9 @@ def test_it_trains_and_saves_every_step_of_the_schedule(undisturbed):
 
 
 def test_the_rows_and_their_loss_masks_are_those_of_the_one_box_engine(undisturbed):
-    """Each row that reaches the policy is one of the file's, tokenised and masked as the one-box engine does."""
-    tokenizer = tiny_tokenizer()
     wanted = {}
-    for row in rows():
-        prompt, answer = (tokenizer.encode(row[key]) for key in ("input", "output"))
-        labels = [NO_LOSS] * len(prompt) + answer
-        wanted[tuple(prompt + answer)] = [int(label != NO_LOSS) for label in labels]
+    for row in one_box_rows():
+        wanted[tuple(row["input_ids"])] = [int(label != NO_LOSS) for label in row["labels"]]
     drawn = [row for step in undisturbed.seen for row in step]
     assert [len(step) for step in undisturbed.seen] == [BATCH] * STEPS
     counted = [row for row in drawn if row["counts"]]
@@ -183,6 +181,8 @@ def test_both_engines_have_the_same_loss_and_rate_at_every_step(undisturbed, one
         assert other["loss"] == pytest.approx(ours["loss"], rel=1e-4), ours["step"]
         assert other["lr"] == pytest.approx(ours["lr"], rel=1e-6, abs=1e-12)
         assert other["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
+        arrived = undisturbed.seen[ours["step"] - 1]
+        assert ours["rows_over_length"] == sum(not row["counts"] for row in arrived)
 
 
 def test_a_deadline_and_a_stop_request_save_and_the_run_ends_the_same(undisturbed, tmp_path):
@@ -209,3 +209,12 @@ def test_a_deadline_and_a_stop_request_save_and_the_run_ends_the_same(undisturbe
     losses = {step: row["loss"] for step, row in undisturbed.metrics.items()}
     assert {step: row["loss"] for step, row in run.metrics.items()} == pytest.approx(losses, rel=1e-6)
     assert run.seen == undisturbed.seen
+
+
+def test_a_run_that_ended_with_an_epoch_goes_on_with_the_next(undisturbed, tmp_path):
+    run = training(tmp_path)
+    shutil.copytree(undisturbed.folder.checkpoint(12), run.folder.checkpoint(12))
+    run.end(run.start())
+    assert run.seen == undisturbed.seen[12:]
+    losses = {step: row["loss"] for step, row in undisturbed.metrics.items() if step > 12}
+    assert {step: row["loss"] for step, row in run.metrics.items()} == pytest.approx(losses, rel=1e-6)

@@ -1,4 +1,4 @@
-"""A checkout of the pinned NeMo-RL, and the environment that it runs in: where they are, or why a test is skipped."""
+"""A checkout of the pinned NeMo-RL and the environment it runs in; without them a test is skipped."""
 
 import os
 import subprocess

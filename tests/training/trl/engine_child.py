@@ -8,7 +8,6 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import json
 import resource
 import shutil
 import signal
