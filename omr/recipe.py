@@ -142,11 +142,8 @@ ARCHITECTURES = {
     "14b":  Architecture(5120, 48, 40, 8, 13824, 152064, False, 1e-5),
     "32b":  Architecture(5120, 64, 40, 8, 27648, 152064, False, 1e-5),
 }
-# The epsilon of RMSNorm that NeMo-RL trains every model with: NeMo-Skills' SFT YAML has it for all, though the
-# config.json of 14b and 32b says 1e-5, with which they are then used. None: each trains with its own.
-TRAINED_EPSILON: float | None = 1e-6
-# A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained
-# model into a trained one, so it averages its last four checkpoints.
+TRAINED_EPSILON: float | None = 1e-6  # of NeMo-RL's RMSNorm, as NeMo-Skills' SFT YAML has it; None: each model's own
+# A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained model in: it averages the last four.
 _TINY = Model(
     "tiny", None, 4e-3, 4e-6, 1, 1, True, parameters=0.2e6, corpus="tiny", engine="trl", nodes=1, gpus=0, batch=64, sequence_length=512,
     schedules={
@@ -255,12 +252,6 @@ def _schedule(values: dict) -> Schedule:
 def sequence_divisor(tensor: int, context: int) -> int:
     """What sequences are padded to a multiple of, as NeMo-Skills computes it from the parallel sizes."""
     return lcm(tensor, 2 * context if context > 1 else 1)
-
-
-def trained_epsilon(row: Model) -> float:
-    """The epsilon of RMSNorm that NeMo-RL trains a model with, where OVERRIDES says nothing."""
-    published = ARCHITECTURES.get(row.name)
-    return TRAINED_EPSILON or (published.norm_epsilon if published else 1e-6)
 
 
 def model(name: str | None) -> Model:

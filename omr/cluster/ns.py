@@ -17,6 +17,7 @@ from omr import files, manifest, recipe, settings
 from omr.cluster import slurm
 from omr.cluster.submit import Say, Submission
 from omr.errors import OmrError, RequestError
+from omr.models import architecture
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
@@ -89,7 +90,7 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
         options.append(f"--wandb_project={project}")
     if second_round:
         command += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
-    if (epsilon := recipe.trained_epsilon(model)) != EPSILON:
+    if (epsilon := architecture.trained_epsilon(model)) != EPSILON:
         command.append(f"++policy.megatron_cfg.layernorm_epsilon={_rate(epsilon)}")
     command[11:11] = options  # behind the other options of `ns`, before the keys
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.

@@ -148,14 +148,24 @@ def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
     """
     if engine != "nemo-rl":
         return []
-    used, trained = architecture.of(run.model).norm_epsilon, recipe.trained_epsilon(run.model)
-    if (file := folder.engine_yaml(engine)).exists():
-        import yaml
-
-        trained = yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"]
+    used, trained = architecture.of(run.model).norm_epsilon, _trained_epsilon(run, folder.engine_yaml(engine))
     if trained == used:
         return []
     return [f"trained with an RMSNorm epsilon of {trained:g}, used with {used:g}, its config.json's"]
+
+
+def _trained_epsilon(run: Run, file: Path) -> float:
+    """What NeMo-RL's file says, else the recipe: NeMo-Skills' launcher leaves none."""
+    import yaml
+
+    if not file.exists():
+        return architecture.trained_epsilon(run.model)
+    try:
+        return float(yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        raise OmrError(
+            f"{file}: is damaged; move it away, and the recipe's values are taken for it"
+        ) from None
 
 
 def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = ()) -> str:

@@ -419,6 +419,15 @@ def test_an_image_that_lost_a_key_is_noticed():
     assert keys.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
 
 
+@pytest.mark.parametrize(
+    ("model", "word", "epsilon"),
+    [("7b", 1e-6, 1e-6), ("14b", 1e-6, 1e-6), ("7b", None, 1e-6), ("14b", None, 1e-5), ("32b", None, 1e-5)],
+)
+def test_one_word_of_the_recipe_trains_each_model_with_its_own_epsilon(monkeypatch, model, word, epsilon):
+    monkeypatch.setattr(recipe, "TRAINED_EPSILON", word)
+    assert written(recipe.run(model))["policy"]["megatron_cfg"]["layernorm_epsilon"] == epsilon
+
+
 # --- with checkouts of NeMo-RL and NeMo-Skills: make test-nemo --------------------------------------------
 
 
