@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from omr import files, manifest
-from omr.errors import OmrError, listing
+from omr.errors import OmrError, RequestError, listing
 from omr.models import convert, finish, mean, passport, weights
 from omr.models.mean import FileEntries
 from omr.models.passport import Entries, Station
@@ -96,6 +96,11 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
     if made := finished(run, workspace, force):
         return made
     folder = workspace.run(run)
+    if convert.left_by_ns(folder) and not folder.run_json.exists():
+        raise RequestError(
+            f"{folder.run_json}: is not there, so nothing says what this run was trained with; the same make"
+            " train LAUNCHER=ns again writes it"
+        )
     began = frozen.need(run, folder)
     aside = folder.final.with_name(".final.partial")
     with files.lock(folder.root / ".average.lock", str(folder.final)):

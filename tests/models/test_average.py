@@ -376,6 +376,13 @@ def test_all_steps_of_ns_or_none(by_ns, plant, line):
     assert not folder.final.exists()
 
 
+def test_a_run_of_ns_whose_begin_nobody_wrote_down(by_ns):
+    workspace, run, folder = by_ns
+    folder.run_json.unlink()
+    with pytest.raises(RequestError, match=r"run\.json: is not there, so nothing says"):
+        average.make(run, workspace)
+
+
 def test_a_step_that_ns_converts_anew_is_taken_anew(by_ns):
     workspace, run, folder = by_ns
     average.make(run, workspace)
