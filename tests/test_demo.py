@@ -118,7 +118,7 @@ def test_a_second_demo_does_nothing_and_says_so(demo):
     assert seconds < 60
 
 
-# The evaluation with real parts: the server of transformers, the client, the sandbox, the model that the demo made.
+# The evaluation with real parts: transformers' server, the client, the sandbox, the model of the demo.
 
 
 def held_out(count, folder):
