@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from omr.errors import OmrError, choose
@@ -31,6 +31,7 @@ class Sandbox:
         self._way, self.limits = way, limits
         self.turns = asyncio.Semaphore(cores())
         self._sessions: set[Session] = set()
+        self._closed = False
 
     @classmethod
     def create(cls, kind: str | None, limits: Limits = Limits()) -> Self:
@@ -49,15 +50,23 @@ class Sandbox:
 
     async def start(self) -> "Worker":
         """A worker that is ready; an OmrError where it does not come so far."""
-        worker = await Worker.start(self._way, self.limits)
-        return worker or await Worker.start(self._way, self.limits) or _refuse()
+        for _ in range(2):
+            if self._closed:
+                raise OmrError("the evaluation was ended; run the same command again to go on")
+            if worker := await Worker.start(self._way, self.limits):
+                return worker
+        raise OmrError(
+            "the sandbox of a model's code no longer starts (is the machine out of memory or processes?);"
+            " run the same command again to go on"
+        )
 
     def forget(self, session: "Session") -> None:
         """Of a session that was closed."""
         self._sessions.discard(session)
 
     async def close(self) -> None:
-        """End every process of every session."""
+        """End every process of every session; an execution that runs is refused."""
+        self._closed = True
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
 
     async def __aenter__(self) -> Self:
@@ -70,8 +79,8 @@ class Sandbox:
 class Session:
     """One solution's executions: what one defines, the next one finds. An async context manager.
 
-    When its shell was lost (a limit, a crash), the next execution finds what the completed ones before it left: they
-    are run again. That is how NeMo-Skills restores a session.
+    Where its shell was lost (a limit, a crash), the completed executions are run again before the next one:
+    so NeMo-Skills restores a session.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -151,7 +160,6 @@ class Worker:
 
     process: asyncio.subprocess.Process
     folder: str | None = None  # its temporary folder, where nothing isolates it
-    ended: bool = field(default=False, init=False)
 
     @classmethod
     async def start(cls, way: tuple[str, ...] | None, limits: Limits) -> "Worker | None":
@@ -205,17 +213,15 @@ class Worker:
                 self.process.kill()
         self.process.stdin.close()  # not isolated, it ends the code's processes first
         try:
-            await asyncio.wait_for(self.process.wait(), GRACE)
+            await asyncio.wait_for(self._ended(), GRACE)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
-            await self.process.wait()
+            await self._ended()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-
-def _refuse() -> "Worker":
-    raise OmrError(
-        "the sandbox of a model's code no longer starts; is the machine out of memory or processes?"
-        " run the same command again to go on"
-    )
+    async def _ended(self) -> None:
+        with contextlib.suppress(RuntimeError):  # an execution that was interrupted reads it already
+            await self.process.stdout.read()
+        await self.process.wait()
