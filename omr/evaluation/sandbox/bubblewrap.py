@@ -30,8 +30,8 @@ HIDDEN_PACKAGES = ("nemo_skills",)
 FIRST_UID = 2_000_000_000  # above those that systems give to users, or map for containers
 NAMESPACES = ("ipc", "pid", "net", "uts", "cgroup-try")
 # A user's bubblewrap makes a namespace of users, in which the kernel counts processes apart, and forbids a
-# further one in it where it can. Root's needs none: worker.py becomes another user, because the kernel does not
-# limit the number of root's processes. Where root has to go the user's way, its capabilities would go along.
+# further one in it where it can. Root's needs none: worker.py becomes another user, since the kernel does not
+# limit the number of root's processes. Where root has to go the user's way, its capabilities stay outside.
 USER = ("--unshare-user", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL")
 AS_USER = ((*USER, "--disable-userns"), USER)
 AS_ROOT = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")

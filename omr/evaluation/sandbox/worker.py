@@ -243,7 +243,19 @@ def _shell() -> Any:
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
     from traitlets.config import Config
 
-    return TerminalInteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shell = TerminalInteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shell.history_manager.outputs = Forgotten()
+    return shell
+
+
+class Forgotten(dict):
+    """In place of all that was ever written, which IPython keeps and nothing here reads."""
+
+    def __setitem__(self, *_: object) -> None:
+        pass
+
+    def __missing__(self, _: object) -> list:
+        return []
 
 
 class Captured(io.StringIO):

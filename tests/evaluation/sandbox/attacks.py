@@ -172,7 +172,7 @@ ATTACKS = {
     "becoming root": (
         f"import os{TRIED}\nprint([tried(f, 0) for f in (os.setuid, os.setgid)], tried(os.chroot, '/tmp'))",
         {},
-        r"\['PermissionError', 'PermissionError'\] PermissionError\n",
+        r"\[('(PermissionError|OSError)'(, )?){2}\] PermissionError\n",
     ),
     "settings of the kernel": (
         f"{TRIED}\nprint([tried(open, '/proc/' + name, 'w') for name in ('sys/kernel/hostname', 'sysrq-trigger')])",
