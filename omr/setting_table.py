@@ -215,6 +215,12 @@ SETTINGS = {
             choices=("host", "docker", "slurm"),
             for_jobs=False,
         ),
+        _machine(
+            "SANDBOX",
+            "what isolates the code that a model writes: bwrap, none (its code can then do all that you can)",
+            "bwrap",
+            choices=("bwrap", "none"),
+        ),
         _number("WORKERS", "worker processes of the data stage (default: the cores)", machine=True),
         _machine(
             "MEMORY",

@@ -76,9 +76,9 @@ def command(way: tuple[str, ...], limits: Limits) -> list[str]:
         *(PROGRAM, *way, *(f"--unshare-{name}" for name in NAMESPACES)),
         *("--as-pid-1", "--die-with-parent", "--new-session"),
         *_system(),
-        *_python(),
         *("--proc", "/proc", *(word for name in OF_PROC for word in ("--ro-bind-try", name, name))),
         *("--dev", "/dev", *_folder("/dev/shm", limits), *_folder("/tmp", limits)),
+        *_python(),  # it may lie below /tmp
         *("--ro-bind", str(WORKER), INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
         *(str(interpreter()), "-P", INSIDE, arguments(limits, uid)),
     ]

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,7 @@ def test_a_closed_sandbox_ends_what_runs():
     assert processes() == []
 
 
+@pytest.mark.slow
 def test_as_many_run_at_once_as_there_are_cores_and_waiting_costs_no_time(monkeypatch):
     require("none")
     monkeypatch.setattr("omr.evaluation.sandbox.session.cores", lambda: 1)
@@ -251,6 +253,12 @@ def test_the_command_line_names_nothing_of_the_project_or_the_home(monkeypatch, 
         }
         assert "hf_secret" not in " ".join(line) and "--bind" not in line
     assert "HF_TOKEN" not in bubblewrap.environment()
+
+
+def test_an_environment_below_tmp_is_seen(monkeypatch):
+    monkeypatch.setattr(bubblewrap, "packages", lambda: [Path("/tmp/venv/site-packages")])
+    line = bubblewrap.command(bubblewrap.USER, Limits())
+    assert line.index("/tmp") < line.index("/tmp/venv/site-packages")
 
 
 @pytest.mark.parametrize(
