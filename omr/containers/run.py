@@ -33,7 +33,7 @@ CODE = (
     "LICENSE",
 )  # what an image holds of this repository
 # What bubblewrap needs to isolate a model's code inside a container: user namespaces and mounts, which an
-# engine's filter of system calls keeps from a container's user, and a /proc without covers, because the kernel
+# engine's filter of system calls keeps from a container's user, and a /proc without covers, since the kernel
 # makes nobody a new one that shows more. Our own code is then held no better than by RUNNER=host; the model's
 # runs in bubblewrap alone.
 FOR_BUBBLEWRAP = ("--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined")

@@ -18,6 +18,11 @@ from omr.processes import cores
 START_SECONDS = 120  # for the imports, which a cold file system makes slow
 GRACE = 10  # seconds beyond the limit after which the supervisor itself is given up
 CHOICES = ("bwrap", "none")
+ENDED = "the evaluation was ended; run the same command again to go on"
+LOST = (
+    "RuntimeError: the session was restarted, and what ran before could not be run again;"
+    " nothing is defined any more: define again what the next code needs.\n"
+)
 
 
 class Sandbox:
@@ -52,7 +57,7 @@ class Sandbox:
         """A worker that is ready; an OmrError where it does not come so far."""
         for _ in range(2):
             if self._closed:
-                raise OmrError("the evaluation was ended; run the same command again to go on")
+                raise OmrError(ENDED)
             if worker := await Worker.start(self._way, self.limits):
                 return worker
         raise OmrError(
@@ -87,7 +92,7 @@ class Session:
         self._sandbox = sandbox
         self._worker: Worker | None = None
         self._completed: list[str] = []
-        self._lost = False
+        self._lost = self._closed = False
 
     async def run(self, code: str) -> Output:
         """Execute code and return what the model is shown. A session runs one execution at a time."""
@@ -99,7 +104,8 @@ class Session:
                 raise
 
     async def close(self) -> None:
-        """End its processes."""
+        """End its processes; an execution that runs is refused."""
+        self._closed = True
         await self._end()
         self._sandbox.forget(self)
 
@@ -130,6 +136,8 @@ class Session:
 
     async def _execute(self, code: str) -> Output | None:
         """One execution as it is; None when its process ended."""
+        if self._closed:
+            raise OmrError(ENDED)
         if self._worker is None:
             self._worker = await self._sandbox.start()
         reply = await self._worker.ask(code, self._sandbox.limits.seconds + GRACE)
@@ -146,12 +154,6 @@ class Session:
         worker, self._worker, self._lost = self._worker, None, True
         if worker is not None:
             await worker.end()
-
-
-LOST = (
-    "RuntimeError: the session was restarted, and what ran before could not be run again;"
-    " nothing is defined any more: define again what the next code needs.\n"
-)
 
 
 @dataclass

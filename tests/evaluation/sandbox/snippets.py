@@ -64,7 +64,8 @@ SNIPPETS = [
     (
         "print(10**5000)",
         f"{HEAD}    print(10**5000)\n"
-        "ValueError: Exceeds the limit (4300 digits) for integer string conversion; use sys.set_int_max_str_digits() to increase the limit\n",
+        "ValueError: Exceeds the limit (4300 digits) for integer string conversion;"
+        " use sys.set_int_max_str_digits() to increase the limit\n",
         ERROR,
     ),
     (

@@ -162,6 +162,41 @@ def test_nothing_of_one_solution_is_seen_by_another(way):
     assert asyncio.run(run()).text == "False [] False\n"
 
 
+@pytest.mark.parametrize(
+    ("outside", "said"),
+    [
+        (["--proc", "/proc"], "isolated"),
+        (
+            ["--proc", "/proc", "--tmpfs", "/proc/irq"],
+            "(bwrap: Can't mount proc on /newroot/proc: Operation",
+        ),
+        (["--disable-userns"], "(bwrap: Creating new namespace failed"),
+    ],
+    ids=["as docker/run opens it", "covers in /proc", "no namespaces"],
+)
+def test_in_a_container(outside, said):
+    """Bubblewrap plays a container's engine, whose rules are the kernel's."""
+    require("user")
+    script = """
+from omr.evaluation.sandbox import Sandbox
+from omr.errors import RequestError
+try:
+    Sandbox.create(None)
+    print("isolated")
+except RequestError as error:
+    print(error)
+"""
+    line = ["bwrap", "--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", *outside, "--"]
+    done = subprocess.run(
+        [*line, sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert said in done.stdout, done.stderr
+
+
 def test_the_checkout_and_the_home_are_hidden_where_the_system_holds_them(monkeypatch):
     from omr.evaluation.sandbox import bubblewrap
 

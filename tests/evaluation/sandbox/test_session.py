@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from omr.errors import OmrError, RequestError
 from omr.evaluation.sandbox import Limits, Output, Sandbox, Status, bubblewrap, worker
@@ -180,6 +182,24 @@ def test_a_worker_needs_the_standard_library_and_ipython_alone():
         assert process.stdout.readline() == b'{"status": "ready"}\n'
         assert process.stdout.readline() == b'{"status": "completed", "text": "2\\n"}\n'
     assert "import omr" not in bubblewrap.WORKER.read_text()
+
+
+def test_any_text_is_code_that_ends():
+    require("none")
+    text = st.text(st.characters(exclude_categories=()), max_size=40)
+    with asyncio.Runner() as loop:
+        sandbox = Sandbox.create("none", Limits(seconds=5))
+        session = sandbox.session()
+
+        @settings(max_examples=40, derandomize=True, deadline=None, database=None)
+        @given(text)
+        def ends(code):
+            output = loop.run(session.run(code))
+            assert output.status in Status and len(output.text) <= 2_024
+            assert loop.run(session.run("6 * 7")).text == "42\n"
+
+        ends()
+        loop.run(sandbox.close())
 
 
 # ---- which sandbox ----
