@@ -126,9 +126,12 @@ class Session:
         return output
 
     async def _restored_and_run(self, code: str) -> Output | None:
+        """The output after the completed executions were run again, if they must; None when a process ended."""
         for earlier in self._completed if self._lost else ():
             output = await self._execute(earlier)
-            if output is None or output.status is not Status.COMPLETED:
+            if output is None:
+                return None
+            if output.status is not Status.COMPLETED:
                 self._completed.clear()
                 await self._end()
                 return Output(LOST, Status.ERROR)
