@@ -126,7 +126,7 @@ class Session:
         return output
 
     async def _restored_and_run(self, code: str) -> Output | None:
-        """The output after the completed executions were run again, if they must; None when a process ended."""
+        """The output, after the completed executions where they were lost; None when a process ended."""
         for earlier in self._completed if self._lost else ():
             output = await self._execute(earlier)
             if output is None:

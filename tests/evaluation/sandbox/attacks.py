@@ -174,6 +174,12 @@ ATTACKS = {
         {},
         r"\[('(PermissionError|OSError)'(, )?){2}\] PermissionError\n",
     ),
+    "namespaces of its own, and mounts": (
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\nlibc.unshare(0x10020000)\nlibc.mount(b'x', b'/usr', b'tmpfs', 0, 0)\n"
+        "libc.umount2(b'/proc', 2)\nprint(os.path.exists('HOME/.env'), os.path.exists('CHECKOUT/omr'))",
+        {},
+        r"False False\n",
+    ),
     "settings of the kernel": (
         f"{TRIED}\nprint([tried(open, '/proc/' + name, 'w') for name in ('sys/kernel/hostname', 'sysrq-trigger')])",
         {},
