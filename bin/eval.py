@@ -37,7 +37,7 @@ def main(
     max_tokens: int | None,
     before: bool,
     solutions: str,
-    sandbox: str | None,
+    sandbox: str,
     server: str | None,
     allow: str | None,
     json: bool,

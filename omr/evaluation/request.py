@@ -38,7 +38,7 @@ class Means:
 
     server: str | None = None  # SERVER: the address of one that runs already
     unproved: bool = False  # ALLOW=server: whatever it calls its model
-    sandbox: str | None = None  # SANDBOX: what isolates the code of tir; None: the best there is
+    sandbox: str = "bwrap"  # SANDBOX: what isolates the code of tir
     solutions: str = "tir"  # SOLUTIONS: the mode whose solutions genselect compares
 
 
