@@ -24,7 +24,7 @@ RUN cp -a /etc/apt /tmp/apt; \
     fi; \
     apt-get update; \
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-        ca-certificates python3 python3-venv; \
+        bubblewrap ca-certificates python3 python3-venv; \
     rm -rf /etc/apt /var/lib/apt/lists/* /var/log/*; \
     mv /tmp/apt /etc/apt
 # Text is UTF-8, whatever the caller's locale.
@@ -95,8 +95,19 @@ RUN docker/image_nemo "$NEMO_SKILLS_FROM"
 # hadolint ignore=DL3006
 FROM ${TRAIN_BASE} AS train
 SHELL ["/bin/bash", "-e", "-u", "-o", "pipefail", "-c"]
-# The image's Python and uv live below /root: another user has to pass through it.
-RUN chmod go+x /root
+ARG APT_MIRROR=
+# bubblewrap isolates what a model's code does. The image's Python and uv live below /root: another user has to
+# pass through it.
+# hadolint ignore=DL3008
+RUN cp -a /etc/apt /tmp/apt; \
+    if [ -n "$APT_MIRROR" ]; then \
+        find /etc/apt \( -name '*.list' -o -name '*.sources' \) -exec sed -Ei "s#https?://[^ ]+#$APT_MIRROR#" {} +; \
+    fi; \
+    apt-get update; \
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends bubblewrap; \
+    rm -rf /etc/apt /var/lib/apt/lists/* /var/log/apt; \
+    mv /tmp/apt /etc/apt; \
+    chmod go+x /root
 COPY --from=train-venv /opt/omr/venv /opt/omr/venv/
 RUN env | grep -viE '_proxy=|^(HOME|HOSTNAME|OLDPWD|PWD|SHLVL|TERM|_)=' >/opt/omr/image.env
 COPY pyproject.toml LICENSE /opt/omr/

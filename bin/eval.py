@@ -43,7 +43,7 @@ def main(
     max_tokens: int | None,
     before: bool,
     solutions: str,
-    sandbox: str | None,
+    sandbox: str,
     server: str | None,
     allow: str | None,
     shards: int,
@@ -111,8 +111,10 @@ def main(
 
 def _given() -> dict[str, str]:
     """The words of ASKED and MEANS that the user gave, by name, as the environment has them."""
-    given = click.get_current_context().params
-    values = {name: given[name.lower()] for name in (*ASKED, *MEANS)}
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    names = [n for n in (*ASKED, *MEANS) if context.get_parameter_source(n.lower()) is not default]
+    values = {name: context.params[name.lower()] for name in names}
     return {name: "1" if value is True else str(value) for name, value in values.items() if value}
 
 
@@ -122,10 +124,10 @@ def _tell(result: EvalResult, run: recipe.Run, json: bool, finished: bool) -> No
         click.echo(dumps(result.as_json(), indent=2, ensure_ascii=False))
         return
     drawn, engine = result.inputs.sampling, result.inputs.engine
-    again = " (finished already)" if finished else ""
     click.echo(
         f"{run.title}: {result.benchmark}, {result.mode}, {drawn.samples} samples, temperature"
-        f" {drawn.temperature:g}, by {engine.name} {engine.version}{again}"
+        f" {drawn.temperature:g}, by {engine.name} {engine.version}"
+        + (" (finished already)" if finished else "")
     )
     rows = results.table(result, run.model.name)
     click.echo("\n".join(cli.aligned(rows, results.header(result), right=True)))

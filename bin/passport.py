@@ -17,12 +17,15 @@ def main(run: recipe.Run, json: bool) -> None:
     """Compare base, patched model, converted steps, average and final model."""
     workspace = cli.workspace()
     stations, faults = journey.stations_of(run, workspace)
+    known = journey.departures(run, workspace)
     if json:
-        click.echo(json_.dumps({"stations": stations, "faults": [str(fault) for fault in faults]}, indent=2))
+        told = {"stations": stations, "faults": [str(fault) for fault in faults], "departures": known}
+        click.echo(json_.dumps(told, indent=2))
     elif not stations:
         raise RequestError(f"{run.title} has no station yet; run make model MODEL={run.model.name} first")
     else:
-        click.echo("\n".join([*journey.table(stations), *(f"FAULT {fault}" for fault in faults)]))
+        notes = [f"known departure: {line} (docs/recipes.md)" for line in known]
+        click.echo("\n".join([*journey.table(stations), *(f"FAULT {fault}" for fault in faults), *notes]))
     if faults:
         raise OmrError(f"{len(faults)} of the entries of {run.title} are wrong (see above)")
 

@@ -142,8 +142,8 @@ ARCHITECTURES = {
     "14b":  Architecture(5120, 48, 40, 8, 13824, 152064, False, 1e-5),
     "32b":  Architecture(5120, 64, 40, 8, 27648, 152064, False, 1e-5),
 }
-# A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained
-# model into a trained one, so it averages its last four checkpoints.
+TRAINED_EPSILON: float | None = 1e-6  # of NeMo-RL's RMSNorm, as NeMo-Skills' SFT YAML has it; None: each model's own
+# A 0.2 M-parameter Qwen2 that learns sums on two cores; its quarters would average an untrained model in: it averages the last four.
 _TINY = Model(
     "tiny", None, 4e-3, 4e-6, 1, 1, True, parameters=0.2e6, corpus="tiny", engine="trl", nodes=1, gpus=0, batch=64, sequence_length=512,
     schedules={

@@ -219,9 +219,6 @@ SETTINGS = {
         _request(
             "SOLUTIONS", "MODE=genselect: chooses among those of cot, tir", "tir", choices=("cot", "tir")
         ),
-        _request(
-            "SANDBOX", "what isolates a model's code: bwrap, none (default: bwrap)", choices=("bwrap", "none")
-        ),
         _request("SERVER", "http://…: a server of the model that runs already", form=URL),
         _request("Q", "ask: the problem", for_jobs=False),
         _switch("VERIFY", "hash the data file before training, and all weights before averaging"),
@@ -235,12 +232,19 @@ SETTINGS = {
             "image, shell, image-check: of which image: tools, train (default: both)",
             choices=("tools", "train"),
         ),
+        _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(
             "RUNNER",
             "where a stage runs: host, docker, slurm (default: host for tiny)",
             choices=("host", "docker", "slurm"),
             for_jobs=False,
+        ),
+        _machine(
+            "SANDBOX",
+            "what isolates the code that a model writes: bwrap, none (its code can then do all that you can)",
+            "bwrap",
+            choices=("bwrap", "none"),
         ),
         _number("WORKERS", "worker processes of the data stage (default: the cores)", machine=True),
         _machine(

@@ -26,7 +26,7 @@ def complete(*words, cwd=ROOT):
     ("words", "offered"),
     [
         (("make", "dem"), ["demo"]),
-        (("make", "train", "MOD"), ["MODEL=", "MODES="]),
+        (("make", "train", "MOD"), ["MODEL=", "MODES=", "MODE="]),
         (("make", "train", "MODEL", "="), list(recipe.MODELS)),
         (("make", "train", "MODEL", "=", "1"), ["1.5b", "14b"]),
         (("make", "train", "MODEL", "=", "7b", "ROUND", "="), ["1", "2"]),

@@ -175,3 +175,35 @@ def test_the_light_environment_is_enough_to_plan(tmp_path):
     assert dry.returncode == 0, dry.stderr
     assert "max_num_steps: 30000" in dry.stdout
     assert not (tmp_path / "w").exists()
+
+
+PACKAGE = "MAJOR = 0\nMINOR = 7\nPATCH = 0\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "said"),
+    [
+        (
+            None,
+            {},
+            "NEMO_RL_SOURCE is not set; set it to a folder made by: git clone --branch v0.6.0 https://",
+        ),
+        ({}, {}, " is no checkout of NeMo-RL; make one by: git clone"),
+        ({"package_info.py": PACKAGE}, {}, " is NeMo-RL v0.7.0; make one by: git clone --branch v0.6.0"),
+        (
+            {"package_info.py": PACKAGE.replace("7", "6")},
+            {"NEMO_SKILLS": "/nonexistent"},
+            "NEMO_SKILLS=/nonexistent is no checkout of nemo-skills; clone https://",
+        ),
+    ],
+)
+def test_the_tests_of_nemo_rl_need_its_checkout(tmp_path, files, words, said):
+    """Refused in one line, before any environment is made."""
+    (tmp_path / "nemo_rl").mkdir()
+    for name, text in (files or {}).items():
+        (tmp_path / "nemo_rl" / name).write_text(text)
+    given = {} if files is None else {"NEMO_RL_SOURCE": str(tmp_path)}
+    refused = make("test-nemo", *(f"{key}={value}" for key, value in {**given, **words}.items()))
+    assert refused.returncode == 2 and said in refused.stderr
+    lines = [line for line in refused.stderr.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1 and lines[0].startswith("error: ")

@@ -107,7 +107,10 @@ def test_pins():
     pins = settings.pins()
     assert pins["NEMO_SKILLS_COMMIT"] in Path(settings.ROOT / "pyproject.toml").read_text()
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", pins["TRAIN_BASE_DIGEST"])
-    assert f"\nray=={pins['RAY_VERSION']} " in Path(settings.ROOT / "docker/ray.lock").read_text()
+    for lock in ("ray", "nemo-rl"):
+        text = Path(settings.ROOT / f"docker/{lock}.lock").read_text()
+        assert f"\nray=={pins['RAY_VERSION']} " in text
+        assert "\ntorch==" not in text
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,8 @@ def test_what_the_table_says_of_paths_and_jobs():
     }
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
-        *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL")
+        *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL"),
+        *("Q", "NEMO_RL_SOURCE"),
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
         *("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")

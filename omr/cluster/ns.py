@@ -17,6 +17,7 @@ from omr import files, manifest, recipe, settings
 from omr.cluster import slurm
 from omr.cluster.submit import Say, Submission
 from omr.errors import OmrError, RequestError
+from omr.models import architecture
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
@@ -25,6 +26,7 @@ CLUSTER = "slurm"  # name of the cluster file
 # NeMo-Skills' own image for NeMo-RL at the pinned commit (its cluster_configs/example-slurm.yaml).
 IMAGE = "igitman/nemo-skills-nemo-rl:0.7.1"
 IMAGES = {"nemo-rl": IMAGE}
+EPSILON = 1e-6  # of RMSNorm, in its SFT YAML
 # From these on the pinned NeMo-Skills breaks: `SupportedBackends.megatron` stands in the average's command,
 # which fails after all the training; its `--output_dir` is not understood.
 BREAKS = {"Python": (3, 11), "typer": (0, 29)}
@@ -43,6 +45,7 @@ def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say
     if not how.dry_run:
         check(request, workspace)
         check_program(command[0])
+        _freeze(request, workspace, say)
     submit(request.run, workspace, command, say, how.dry_run)
 
 
@@ -93,6 +96,8 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
         options.append(f"--wandb_project={project}")
     if second_round:
         command += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
+    if (epsilon := architecture.trained_epsilon(model)) != EPSILON:
+        command.append(f"++policy.megatron_cfg.layernorm_epsilon={_rate(epsilon)}")
     command[11:11] = options  # behind the other options of `ns`, before the keys
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
     return [*command, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
@@ -119,6 +124,19 @@ def check(request: TrainRequest, workspace: Workspace) -> None:
     for path, maker in ((base, "make model, or round 1's make train"), (data, "make data")):
         if manifest.read(path) is None and not (path / "config.json").exists():
             raise RequestError(f"{path} is not there, or not finished; run {maker} first")
+
+
+def _freeze(request: TrainRequest, workspace: Workspace, say: Say) -> None:
+    """Write down what the run begins with, so that make average can finish it."""
+    base = base_of(request.run, workspace)
+    if manifest.read(base) is not None:
+        frozen.freeze(workspace.run(request.run), frozen.inputs(request, workspace))
+    else:
+        words = f"MODEL={request.run.model.name} ROUND=1"
+        say(
+            f"note: {base} has no manifest.json, so make average cannot finish this run;"
+            f" make average {words} makes a base that it can"
+        )
 
 
 def check_program(name: str) -> None:

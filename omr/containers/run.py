@@ -33,6 +33,12 @@ CODE = (
     "pyproject.toml",
     "LICENSE",
 )  # what an image holds of this repository
+# What bubblewrap needs to isolate a model's code inside a container: user namespaces and mounts, which an
+# engine's filter of system calls keeps from a container's user, and a /proc without covers, since the kernel
+# makes nobody a new one that shows more. Our own code is then held no better than by RUNNER=host; the model's
+# runs in bubblewrap alone.
+FOR_BUBBLEWRAP = ("--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined")
+APPARMOR = Path("/sys/kernel/security/apparmor")
 # Foreign variables that mean something to this machine alone.
 LOCAL = ("PIP_", "SBATCH_")
 
@@ -164,6 +170,15 @@ def stage_of(tier: str, script: str, args: Sequence[str], environ: Mapping[str, 
     return "train" if engine == "nemo-rl" else "tools"
 
 
+def runs_models_code(script: str, args: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether a stage isolates a model's code by bubblewrap: an evaluation of tir, unless SANDBOX=none.
+
+    An evaluation of genselect looks what the sandbox of the solutions was.
+    """
+    modes = argument("MODE", args, environ) or "cot"
+    return Path(script).name == "eval.py" and modes != "cot" and argument("SANDBOX", args, environ) != "none"
+
+
 def names(given: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:
     """The variables that go into the container by name: those that the caller set, and every path, absolute.
 
@@ -212,6 +227,7 @@ class Start:
     names: list[str]  # variables that go in, by name
     gpus: bool = False  # all of them, where the engine can
     terminal: bool = False
+    sandbox: bool = False  # bubblewrap runs in it
     title: str | None = None  # the container's name
 
 
@@ -229,6 +245,8 @@ def argv(engine: Engine, start: Start) -> list[str]:
         *(["--interactive", "--tty"] if start.terminal else []),
         *("--network=host", "--ipc=host", "--pids-limit=-1", *limits),
         *("--security-opt", "no-new-privileges", *selinux),
+        *(FOR_BUBBLEWRAP if start.sandbox else ()),
+        *(("--security-opt", "apparmor=unconfined") if start.sandbox and APPARMOR.exists() else ()),
         *_user(engine),
         *(engine.gpus if gpus else ()),
         *(word for mount in start.mounts for word in _mount(mount)),
@@ -270,6 +288,7 @@ def _start(tier: str, command: Sequence[str], given: Mapping[str, str]) -> Start
         mounted,
         [*names(given, os.environ, mounted), *(["OMR_ENV_FILE"] if env_file.is_file() else [])],
         gpus=tier != "data",
+        sandbox=tier != "shell" and runs_models_code(script, args, os.environ),
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
         title=f"omr-{Path(script).stem}-{os.getpid()}-{secrets.token_hex(2)}",
     )

@@ -179,7 +179,7 @@ def answers(name: str, *command: str) -> Check:
 
 def programs() -> Iterator[Check]:
     """What the stages call besides Python; shuf and sed have to be GNU's."""
-    for name in ("shuf", "sed", "flock"):
+    for name in ("shuf", "sed", "flock", "bwrap"):
         if shutil.which(name) is None:
             yield missing(name, "not installed")
         else:

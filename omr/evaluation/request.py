@@ -38,7 +38,7 @@ class Means:
 
     server: str | None = None  # SERVER: the address of one that runs already
     unproved: bool = False  # ALLOW=server: whatever it calls its model
-    sandbox: str | None = None  # SANDBOX: what isolates the code of tir; None: the best there is
+    sandbox: str = "bwrap"  # SANDBOX: what isolates the code of tir
     solutions: str = "tir"  # SOLUTIONS: the mode whose solutions genselect compares
 
 
@@ -67,7 +67,7 @@ class EvalRequest:
         means: Means = Means(),
         **sampling: int | float | None,
     ) -> "EvalRequest":
-        """A user's words as a request; `sampling` is fields of Sampling. A RequestError says what is wrong."""
+        """A user's words as a request, with fields of Sampling. A RequestError says what cannot be."""
         asked = benchmarks.load(run, benchmark, problems, workspace.benchmarks)
         models = {"alone": folder} if folder else models_of(run, workspace.run(run), before)
         return cls(run, asked, _modes(mode), sampling_of(run, **sampling), models, means)

@@ -72,7 +72,7 @@ class Evaluator:
             request.sampling,
             self.server.engine,
             rules.identity(),
-            (request.means.sandbox or "bwrap") if "tir" in asked else None,
+            request.means.sandbox if "tir" in asked else None,
             solutions,
         )
 

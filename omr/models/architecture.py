@@ -77,6 +77,14 @@ def of(model: Model) -> Architecture:
     return recipe.ARCHITECTURES[model.name] if model.base else tiny_model.ARCHITECTURE
 
 
+def trained_epsilon(model: Model) -> float:
+    """The epsilon of RMSNorm that NeMo-RL trains a row with, where OVERRIDES says nothing.
+
+    NeMo-Skills' SFT YAML has one for every model, though the config.json of 14b and 32b has another.
+    """
+    return recipe.TRAINED_EPSILON or of(model).norm_epsilon
+
+
 def source(model: Model) -> str:
     """What says so, in the lines about a row's architecture."""
     return model.base.repo if model.base else "omr/tiny/model.py"

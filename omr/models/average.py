@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from omr import files, manifest
-from omr.errors import OmrError, listing
-from omr.models import finish, mean, passport, weights
+from omr.errors import OmrError, RequestError, listing
+from omr.models import convert, finish, mean, passport, weights
 from omr.models.mean import FileEntries
 from omr.models.passport import Entries, Station
 from omr.recipe import Run
@@ -96,9 +96,16 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
     if made := finished(run, workspace, force):
         return made
     folder = workspace.run(run)
+    if convert.left_by_ns(folder) and not folder.run_json.exists():
+        raise RequestError(
+            f"{folder.run_json}: is not there, so nothing says what this run was trained with; the same make"
+            " train LAUNCHER=ns again writes it"
+        )
     began = frozen.need(run, folder)
     aside = folder.final.with_name(".final.partial")
     with files.lock(folder.root / ".average.lock", str(folder.final)):
+        if convert.left_by_ns(folder):
+            convert.from_ns(run, workspace)
         steps = sources(run, folder)
         models = {f"step_{step}": weights.shards(path) for step, path in steps.items()}
         _unchanged(
@@ -114,7 +121,8 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         final = passport.check(aside, run.model, "final", Station("the average", averaged))
         checked = _check_template(aside, began.data.path)
         data = manifest.read(began.data.path) or {}
-        files.write_text(aside / "README.md", finish.card(began, data, list(steps)))
+        known = finish.departures(run, began.engine, folder)
+        files.write_text(aside / "README.md", finish.card(began, data, list(steps), known))
         (aside / mean.PROGRESS).unlink()
         manifest.write(
             aside,
@@ -163,7 +171,11 @@ def plan(run: Run, workspace: Workspace) -> list[str]:
     lines = []
     for step in run.schedule.averaged:
         path = folder.hf_step(step)
-        lines.append(f"read   {path}{'' if manifest.read(path) else '  (not there yet)'}")
+        there = manifest.read(path) is not None
+        if not there and convert.left_by_ns(folder):
+            path = convert.ns_step(folder, step)
+            there = path.is_dir()
+        lines.append(f"read   {path}{'' if there else '  (not there yet)'}")
     return [
         *lines,
         f"write  {folder.final}  (their mean in fp32; eos ids, chat template and model card as trained)",

@@ -1,8 +1,9 @@
 """Convert checkpoints of either engine to Hugging Face format: checkpoints/step_<n> -> hf/step_<n>.
 
 NeMo-RL's checkpoints go through its own converter for Megatron's (a GPU job in the training image); those of
-the one-box engine are Hugging Face folders already and are copied. Each result has rope_theta in both places
-where a version of transformers looks for it (omr/models/rope.py).
+the one-box engine are Hugging Face folders already and are copied, as is what NeMo-Skills' jobs converted
+(LAUNCHER=ns). Each result has rope_theta in both places where a version of transformers looks for it
+(omr/models/rope.py).
 """
 
 import contextlib
@@ -20,9 +21,11 @@ from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen
+from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, Workspace
 
 MEGATRON = "iter_0000000"  # in a checkpoint's weights folder where Megatron trained it
+NS_STEP = "hf_model_step_"  # in the checkpoints' folder: a step that NeMo-Skills' jobs converted
 # In the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it.
 CONVERTED = "converted.json"
 
@@ -61,9 +64,9 @@ def inputs(path: Path) -> Inputs:
     }
 
 
-def finished(folder: RunFolder, step: int) -> bool:
-    """Whether hf/step_<n> is there, made from the checkpoint of now or from one that is gone."""
-    made, source = manifest.read(folder.hf_step(step)), folder.checkpoint(step)
+def finished(folder: RunFolder, step: int, source: Path | None = None) -> bool:
+    """Whether hf/step_<n> is there, made from the checkpoint (or `source`) of now or a gone one."""
+    made, source = manifest.read(folder.hf_step(step)), source or folder.checkpoint(step)
     return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
 
 
@@ -73,18 +76,54 @@ def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None)
     began = frozen.need(run, folder)
     todo = [step for step in steps or run.schedule.averaged if not finished(folder, step)]
     sources = {step: checkpoint(folder, step) for step in todo}
-    base = began.base.path
-    before = Station(base.name, passport.read(base)) if todo and base.is_dir() else None
     for step, source in sources.items():
         if fault := checkpoints.damage(source, "trl"):
             raise OmrError(f"{source}: is damaged ({fault}); run make train again")
-        parts = weights.shards(source, safe_only=False)
-        files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
-        with _building(folder, step) as aside:
-            for path in weights.model_files(source, parts):
-                shutil.copyfile(path, aside / path.name)
-            finish_step(run, aside, inputs(source), before)
+        _copy(run, folder, step, source, began)
     return [folder.hf_step(step) for step in todo]
+
+
+def ns_step(folder: RunFolder, step: int) -> Path:
+    """Where NeMo-Skills' jobs leave a step that they converted."""
+    return folder.checkpoints / f"{NS_STEP}{step}"
+
+
+def left_by_ns(folder: RunFolder) -> bool:
+    """Whether NeMo-Skills' jobs have converted a step of this run."""
+    return any(folder.checkpoints.glob(f"{NS_STEP}*"))
+
+
+def from_ns(run: Run, workspace: Workspace) -> list[Path]:
+    """Copy the averaged steps that NeMo-Skills' jobs converted to hf/; returns those made anew.
+
+    An OmrError, before anything is copied, where one of them is not there under its exact name.
+    """
+    folder = workspace.run(run)
+    began = frozen.need(run, folder)
+    sources = {step: ns_step(folder, step) for step in run.schedule.averaged}
+    sources = {step: path for step, path in sources.items() if not finished(folder, step, path)}
+    missing = [path.name for path in sources.values() if not (path / passport.CONFIG).exists()]
+    if missing:
+        there = sorted(path.name for path in folder.checkpoints.glob(f"{NS_STEP}*"))
+        raise OmrError(
+            f"{folder.checkpoints}: {listing(missing, 'and')} {'are' if len(missing) > 1 else 'is'} missing"
+            f" (there: {listing(there, 'and') or 'none'}); run make train LAUNCHER=ns again: its jobs convert"
+        )
+    for step, source in sources.items():
+        _copy(run, folder, step, source, began)
+    return [folder.hf_step(step) for step in sources]
+
+
+def _copy(run: Run, folder: RunFolder, step: int, source: Path, began: FrozenRun) -> None:
+    """A folder that is in Hugging Face format already as hf/step_<n>."""
+    base = began.base.path
+    parts = weights.shards(source, safe_only=False)
+    files.need_space(folder.root, sum(part.size for part in parts), str(folder.hf_step(step)))
+    with _building(folder, step) as aside:
+        for path in weights.model_files(source, parts):
+            shutil.copyfile(path, aside / path.name)
+        before = Station(base.name, passport.read(base)) if base.is_dir() else None
+        finish_step(run, aside, inputs(source), before)
 
 
 @contextlib.contextmanager

@@ -8,16 +8,18 @@ generation config cuts an answer at 2,048 tokens.
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from omr import recipe
 from omr.errors import OmrError
 from omr.files import Json, write_json, write_text
-from omr.models import passport, rope, tokens, weights
+from omr.models import architecture, passport, rope, tokens, weights
 from omr.models.passport import MESSAGE_END
+from omr.recipe import Run
 from omr.run.frozen import FrozenRun
+from omr.workspace import RunFolder
 
 # The recipe's prompts: ChatML, with an empty system message if the conversation does not begin with one.
 TEMPLATE = (
@@ -138,8 +140,39 @@ def _differs(where: str, what: str, template: str, trained: str) -> NoReturn:
     )
 
 
-def card(began: FrozenRun, data: Json, steps: list[int]) -> str:
-    """The model card (README.md): front matter for the hub, then where everything came from."""
+def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
+    """What the final model is used with other than it was trained with, knowingly; a sentence each.
+
+    NeMo-Skills' configuration has one epsilon for all models (recipe.TRAINED_EPSILON), which is not the one
+    of 14b's and 32b's config.json. The one-box engine trains with config.json's.
+    """
+    if engine != "nemo-rl":
+        return []
+    used, trained = architecture.of(run.model).norm_epsilon, _trained_epsilon(run, folder.engine_yaml(engine))
+    if trained == used:
+        return []
+    return [f"trained with an RMSNorm epsilon of {trained:g}, used with {used:g}, its config.json's"]
+
+
+def _trained_epsilon(run: Run, file: Path) -> float:
+    """What NeMo-RL's file says, else the recipe: NeMo-Skills' launcher leaves none."""
+    import yaml
+
+    if not file.exists():
+        return architecture.trained_epsilon(run.model)
+    try:
+        return float(yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        raise OmrError(
+            f"{file}: is damaged; move it away, and the recipe's values are taken for it"
+        ) from None
+
+
+def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = ()) -> str:
+    """The model card (README.md): front matter for the hub, then where everything came from.
+
+    `known` are its departures.
+    """
     run, model, corpus = began.run, began.run.model, recipe.corpus(began.run.model.corpus)
     front = {
         "license": "apache-2.0",
@@ -165,6 +198,7 @@ def card(began: FrozenRun, data: Json, steps: list[int]) -> str:
         "Learning rate": f"{model.lr:g} to {model.min_lr:g}, cosine",
         "Engine": began.engine,
         "Averaged steps": ", ".join(f"{step:,}" for step in steps),
+        **({"Known departure": "; ".join(known)} if known else {}),
         "Code": began.code,
         "Command": f"`{began.command}`",
     }

@@ -31,6 +31,7 @@ def checks(root: Path, runner: str | None) -> list[Check]:
         ),
         _tool("sinfo", "run on a login node of the cluster", needed=runner == "slurm"),
         *([_pyxis()] if runner == "slurm" else []),
+        _sandbox(),
         _is_set("HF_TOKEN", "only private or gated repositories need it"),
         _is_set("WANDB_API_KEY", "training logs to W&B with it alone"),
     ]
@@ -127,6 +128,15 @@ def _pyxis() -> Check:
     if "--container-image" in (_output("srun", "--help") or ""):
         return ok("pyxis", "srun knows --container-image")
     return absent("pyxis", "not there", "leave CONTAINER unset: jobs then use the host's venv")
+
+
+def _sandbox() -> Check:
+    """Whether a model's code can be isolated while it is evaluated."""
+    line = _first_line(_output("bwrap", "--version"))
+    if line:
+        return ok("bubblewrap", line)
+    advice = "install the package bubblewrap to evaluate MODE=tir"
+    return absent("bubblewrap", "not installed", advice)
 
 
 def _is_set(name: str, advice: str) -> Check:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from omr import manifest
-from omr.models import passport
+from omr.models import finish, passport
 from omr.models.passport import CONFIG, ENTRIES, Entries, Fault, Stage, Station, Value
 from omr.recipe import Run
 from omr.run import frozen
@@ -38,6 +38,13 @@ def stations_of(run: Run, workspace: Workspace) -> tuple[dict[str, Entries], lis
         visit(f"step_{step}", folder.hf_step(step), "step", start)
     visit("final", folder.final, "final", _recorded(folder.final, "average", "average"))
     return stations, found
+
+
+def departures(run: Run, workspace: Workspace) -> list[str]:
+    """What the run's final model is, or will be, used with other than it was trained with, as published."""
+    folder = workspace.run(run)
+    began = frozen.read(folder)
+    return finish.departures(run, began.engine if began else run.model.engine, folder)
 
 
 def _recorded(folder: Path, key: str, name: str) -> Station | None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from omr import recipe
+from omr import manifest, recipe
 from omr.cluster import ns
 from omr.cluster.submit import Submission
 from omr.errors import RequestError
 from omr.request import TrainRequest
+from omr.run import frozen
 from omr.workspace import Workspace
 
 WORKSPACE = Workspace(Path("/workspace"))
@@ -237,3 +238,54 @@ def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monk
 def test_an_override_with_spaces_stays_one_word():
     words = argv(recipe.run("7b", 1, name="x"), overrides="'logger.wandb.notes=two words' a=1")
     assert words[-2:] == ["++logger.wandb.notes=two words", "++a=1"]
+
+
+def test_an_epsilon_of_the_models_own_is_passed_on(monkeypatch):
+    word = "++policy.megatron_cfg.layernorm_epsilon=1e-5"
+    assert word not in argv(recipe.run("14b", 1))  # NeMo-Skills' own YAML has 1e-6
+    monkeypatch.setattr(recipe, "TRAINED_EPSILON", None)
+    assert word in argv(recipe.run("14b", 1)) and word not in argv(recipe.run("7b", 1))
+
+
+@pytest.fixture
+def ready(tmp_path, monkeypatch):
+    """A workspace with base and data of 7b's round 1, and an `ns` that does nothing."""
+    tool = tmp_path / "bin" / "ns"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(ns.slurm, "available", lambda: False)
+    space = Workspace(tmp_path / "w")
+    base, data = space.model("7b"), space.data("openmathreasoning", "round1")
+    base.mkdir(parents=True)
+    manifest.write(base, {}, files={"config.json": {"sha256": "0", "size": 1}})
+    data.parent.mkdir()
+    data.touch()
+    manifest.write(data, {}, sha256="0", size=0, rows=10_000)
+    return space
+
+
+def test_what_a_run_began_with_is_written_down(ready):
+    """make average finishes what `ns` trained: it asks for the base and the data that were trained on."""
+    run = recipe.run("7b", 1, name="x")
+    ns.train(TrainRequest.of(run), ready, Submission(1, dry_run=True), lambda line: None)
+    assert frozen.read(ready.run(run)) is None
+    ns.train(TrainRequest.of(run), ready, Submission(1), print)
+    began = frozen.read(ready.run(run))
+    assert (began.engine, began.data.rows, began.base.path) == ("nemo-rl", 10_000, ready.model("7b"))
+    ns.train(TrainRequest.of(run), ready, Submission(1), print)  # another link, the same request
+    with pytest.raises(RequestError, match="was started with another request: overrides"):
+        ns.train(TrainRequest.of(run, overrides="a=1"), ready, Submission(1), print)
+
+
+def test_a_base_of_ns_itself_has_nothing_to_write_down(ready):
+    """Round 2 from NeMo-Skills' own average: it trains, and is told that make average cannot finish it."""
+    finished(ready.run(recipe.run("7b", 1)).checkpoints / "final_hf_model", "config.json")
+    data = ready.data("openmathreasoning", "round2")
+    data.touch()
+    manifest.write(data, {}, sha256="0", size=0, rows=10_000)
+    said = []
+    ns.train(TrainRequest.of(recipe.run("7b", 2)), ready, Submission(1), said.append)
+    assert "final_hf_model has no manifest.json, so make average cannot finish this run" in said[0]
+    assert "make average MODEL=7b ROUND=1 makes a base that it can" in said[0]

@@ -100,6 +100,37 @@ def test_the_whole_command_line(engine, tmp_path):
     assert space.is_dir()
 
 
+@pytest.mark.parametrize(
+    ("script", "words", "environ", "opened"),
+    [
+        ("bin/eval.py", [], {}, True),
+        ("bin/eval.py", [], {"SANDBOX": "bwrap"}, True),
+        ("bin/eval.py", [], {"SANDBOX": "none"}, False),
+        ("bin/eval.py", ["--sandbox", "none"], {}, False),
+        ("bin/eval.py", ["--sandbox=bwrap"], {"SANDBOX": "none"}, True),
+        ("bin/train.py", [], {}, False),
+    ],
+)
+def test_a_container_is_opened_for_bubblewrap_where_a_models_code_runs(script, words, environ, opened):
+    assert container.runs_models_code(script, words, environ) is opened
+
+
+@pytest.mark.parametrize("apparmor", [True, False])
+def test_what_bubblewrap_needs_of_a_container(apparmor, tmp_path, monkeypatch):
+    monkeypatch.setattr(container, "APPARMOR", tmp_path if apparmor else tmp_path / "none")
+    plain = container.argv(container.Engine("docker"), container.Start("omr:tools", ["x"], [], []))
+    opened = container.argv(
+        container.Engine("docker"), container.Start("omr:tools", ["x"], [], [], sandbox=True)
+    )
+    added = [word for word in opened if word not in plain]
+    assert added == [
+        "seccomp=unconfined",
+        "systempaths=unconfined",
+        *(["apparmor=unconfined"] if apparmor else []),
+    ]
+    assert "no-new-privileges" in opened
+
+
 def test_a_folder_of_our_name_where_the_caller_stands_is_not_ours(engine, tmp_path):
     (tmp_path / "omr").mkdir()
     (tmp_path / "omr" / "__init__.py").write_text("raise SystemExit('not ours')")

@@ -5,10 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from omr import files, manifest, recipe
+from omr.evaluation.metrics import Graded
 from omr.evaluation.problems import Problem, ProblemSet
-from omr.evaluation.request import EvalRequest, Means, Sampling
+from omr.evaluation.request import PUBLISHED, EvalRequest, Means, Sampling
+from omr.evaluation.results import EvalInputs, EvalResult, model_result
+from omr.evaluation.servers.base import Engine
 from omr.evaluation.servers.client import Endpoint
 from omr.tiny.model import write_base
 from omr.workspace import Workspace
@@ -145,3 +149,21 @@ def sum_in(body):
     """The right answer to the sum in a prompt, as a model would give it."""
     question = body["prompt"].rsplit("What is ", 1)[1].split("?")[0]
     return f"It is \\boxed{{{sum(map(int, question.split('+')))}}}."
+
+
+ENGINE = Engine("vllm", "0.17.1", "cuda", "bfloat16")
+
+
+def graded(right, given="7"):
+    return Graded(given, right, right, False, True, 100, 0)
+
+
+def found(
+    benchmark="comp-math-24-25", subsets=("aime24", "aime25"), differences=(), sampling=PUBLISHED, mode="cot"
+):
+    """Two problems of each subset, two samples each, of which one and both are right."""
+    problems = [Problem("7", f"{subset} {n}", subset=subset) for subset in subsets for n in range(2)]
+    rows = [[graded(True), graded(n % 2 == 0, "7" if n % 2 == 0 else None)] for n in range(len(problems))]
+    result = model_result(problems, rows, list(differences), (Path("final"), Path("eval/x")))
+    inputs = EvalInputs("p", "q", {"after": "id"}, sampling, ENGINE, "grading 1")
+    return EvalResult(benchmark, mode, inputs, {"after": result})

@@ -1,35 +1,17 @@
 """What is counted of an evaluation, as eval.json has it and as the terminal shows it."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from omr.evaluation import results
 from omr.evaluation.grading.rules import Outcome, Verdict
-from omr.evaluation.metrics import Graded
 from omr.evaluation.problems import Problem
-from omr.evaluation.request import PUBLISHED, Sampling
-from omr.evaluation.results import ALL, Difference, EvalInputs, EvalResult, model_result
-from omr.evaluation.servers.base import Engine
+from omr.evaluation.request import Sampling
+from omr.evaluation.results import ALL, Difference
+from tests.evaluation.kit import found
 
-ENGINE = Engine("vllm", "0.17.1", "cuda", "bfloat16")
 DIFFERENT = Verdict(Outcome.RIGHT, Outcome.WRONG)
-
-
-def graded(right, given="7"):
-    return Graded(given, right, right, False, True, 100, 0)
-
-
-def found(
-    benchmark="comp-math-24-25", subsets=("aime24", "aime25"), differences=(), sampling=PUBLISHED, mode="cot"
-):
-    """Two problems of each subset, two samples each, of which one and both are right."""
-    problems = [Problem("7", f"{subset} {n}", subset=subset) for subset in subsets for n in range(2)]
-    rows = [[graded(True), graded(n % 2 == 0, "7" if n % 2 == 0 else None)] for n in range(len(problems))]
-    result = model_result(problems, rows, list(differences), (Path("final"), Path("eval/x")))
-    inputs = EvalInputs("p", "q", {"after": "id"}, sampling, ENGINE, "grading 1")
-    return EvalResult(benchmark, mode, inputs, {"after": result})
 
 
 def test_the_table_stands_beside_the_published_one():

@@ -297,3 +297,98 @@ def test_a_template_that_was_not_trained(trained_once, tmp_path, split, edit, li
     with pytest.raises(OmrError) as error:
         finish.check_rows(final, data)
     assert f"data.jsonl:{rows.index(bad) + 1} ({split})" in str(error.value) and line in str(error.value)
+
+
+# --- LAUNCHER=ns: NeMo-Skills' jobs convert into the checkpoints' folder, with no manifest and no other name.
+
+
+@pytest.fixture
+def by_ns(trained):
+    """The trained run as `ns` leaves it: its own checkpoints, its converted steps, its own average."""
+    workspace, run = trained
+    folder = workspace.run(run)
+    shutil.rmtree(folder.checkpoints)
+    for step in run.schedule.averaged:
+        folder.hf_step(step).joinpath("manifest.json").unlink()
+        folder.checkpoint(step).mkdir(parents=True)
+        shutil.move(folder.hf_step(step), folder.checkpoints / f"hf_model_step_{step}")
+    shutil.rmtree(folder.hf)
+    shutil.copytree(folder.checkpoints / f"hf_model_step_{D}", folder.checkpoints / "final_hf_model")
+    return workspace, run, folder
+
+
+def test_a_run_of_ns_is_finished(trained, by_ns, trained_once):
+    workspace, run, folder = by_ns
+    # Names that hold the number of an averaged step, and are none.
+    for name in (f"hf_model_step_{A}0", f"hf_model_step_1{A}", f"old_hf_model_step_{A}"):
+        (folder.checkpoints / name).mkdir()
+    _, out, _ = bin_average(workspace, "--dry-run")
+    assert out.splitlines()[0] == f"read   {folder.checkpoints}/hf_model_step_{A}" and not folder.hf.exists()
+    code, out, err = bin_average(workspace)
+    assert (code, err) == (0, "") and f"the mean of step_{A}, step_{B}, step_{C} and step_{D}" in out
+    assert bin_average(workspace)[1].endswith("(finished already)")
+    # As of our own conversion, but for the card, which names paths.
+    ours = trained_once[0].run(run)
+    made = {p.name: p.read_bytes() for p in folder.final.iterdir() if p.name == "model.safetensors"}
+    mean.average(
+        {p.name: weights.shards(p) for p in sorted(ours.hf.glob("step_*"))}, folder.root / "again", {}
+    )
+    assert made == {"model.safetensors": (folder.root / "again" / "model.safetensors").read_bytes()}
+    settings = json.loads((folder.final / "generation_config.json").read_text())
+    assert len(settings["eos_token_id"]) == 2
+    for path in folder.checkpoints.glob("hf_model_step_*"):  # as prune does
+        shutil.rmtree(path)
+    assert average.finished(run, workspace) is not None
+
+
+def ns(step):
+    return lambda folder: folder.checkpoints / f"hf_model_step_{step}"
+
+
+NS_FAULTS = [
+    (
+        "one is missing",
+        lambda f: shutil.rmtree(ns(B)(f)),
+        f"hf_model_step_{B} is missing (there: hf_model_step_{A}, hf_model_step_{C} and hf_model_step_{D})",
+    ),
+    ("half-written", lambda f: (ns(C)(f) / "config.json").unlink(), f"hf_model_step_{C} is missing"),
+    ("no tokenizer yet", lambda f: (ns(C)(f) / "tokenizer.json").unlink(), "tokenizer.json"),
+    (
+        "a truncated shard",
+        lambda f: os.truncate(ns(B)(f) / "model.safetensors", 5000),
+        f"hf_model_step_{B}/model.safetensors: has",
+    ),
+    (
+        "no weights yet",
+        lambda f: (ns(D)(f) / "model.safetensors").unlink(),
+        f"step_{D}: has no *.safetensors",
+    ),
+]
+
+
+@pytest.mark.parametrize(("plant", "line"), [f[1:] for f in NS_FAULTS], ids=[f[0] for f in NS_FAULTS])
+def test_all_steps_of_ns_or_none(by_ns, plant, line):
+    workspace, run, folder = by_ns
+    plant(folder)
+    with pytest.raises(OmrError) as error:
+        average.make(run, workspace)
+    assert line in str(error.value) and "\n" not in str(error.value)
+    assert not folder.final.exists()
+
+
+def test_a_run_of_ns_whose_begin_nobody_wrote_down(by_ns):
+    workspace, run, folder = by_ns
+    folder.run_json.unlink()
+    with pytest.raises(RequestError, match=r"run\.json: is not there, so nothing says"):
+        average.make(run, workspace)
+
+
+def test_a_step_that_ns_converts_anew_is_taken_anew(by_ns):
+    workspace, run, folder = by_ns
+    average.make(run, workspace)
+    with (ns(B)(folder) / "model.safetensors").open("r+b") as handle:
+        handle.seek(-5, os.SEEK_END)
+        handle.write(b"\x01")
+    before = manifest.read(folder.hf_step(B))["files"]
+    average.make(run, workspace, force=True)
+    assert manifest.read(folder.hf_step(B))["files"] != before

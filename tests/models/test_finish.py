@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
+from omr import recipe
 from omr.errors import OmrError
 from omr.models import finish, tokens
+from omr.run import frozen
+from omr.workspace import RunFolder
 
 
 @pytest.fixture
@@ -122,3 +125,45 @@ def test_the_template(step, chat, text):
     assert tokenizer.apply_chat_template(messages, tokenize=False) == text
     asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert asked == text + "<|im_start|>assistant\n"
+
+
+EPSILON = "policy: {{megatron_cfg: {{layernorm_epsilon: {}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "recipe_s", "file", "said"),
+    [
+        ("7b", "nemo-rl", 1e-6, None, []),
+        ("14b", "nemo-rl", 1e-6, None, ["epsilon of 1e-06, used with 1e-05, its config.json's"]),
+        ("32b", "nemo-rl", 1e-6, "1.0e-06", ["epsilon of 1e-06, used with 1e-05, its config.json's"]),
+        ("14b", "nemo-rl", None, None, []),  # the one word: each with its own
+        ("14b", "nemo-rl", 1e-6, "1.0e-05", []),  # by OVERRIDES
+        ("7b", "nemo-rl", 1e-6, "1e-5", ["epsilon of 1e-05, used with 1e-06, its config.json's"]),
+        ("14b", "trl", 1e-6, None, []),  # trains with config.json's
+        ("tiny", "trl", 1e-6, None, []),
+    ],
+)
+def test_what_a_model_is_used_with_other_than_it_was_trained_with(
+    tmp_path, monkeypatch, model, engine, recipe_s, file, said
+):
+    monkeypatch.setattr(recipe, "TRAINED_EPSILON", recipe_s)
+    folder = RunFolder(tmp_path)
+    if file:
+        folder.engine_yaml("nemo-rl").write_text(EPSILON.format(file))
+    found = finish.departures(recipe.run(model), engine, folder)
+    assert [line.removeprefix("trained with an RMSNorm ") for line in found] == said
+
+
+@pytest.mark.parametrize("text", ["a: [", "policy: 7", EPSILON.format("null")])
+def test_a_damaged_file_of_the_engine_is_named(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.engine_yaml("nemo-rl").write_text(text)
+    with pytest.raises(OmrError, match=r"nemo_rl\.yaml: is damaged; move it away"):
+        finish.departures(recipe.run("14b"), "nemo-rl", folder)
+
+
+def test_the_card_tells_a_known_departure(trained_once):
+    workspace, run = trained_once
+    began = frozen.need(run, workspace.run(run))
+    assert "| Known departure | x; y |" in finish.card(began, {}, [1], ["x", "y"])
+    assert "Known departure" not in finish.card(began, {}, [1])

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -361,3 +363,31 @@ def test_a_disk_that_fills_up(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{errno.EFBIG}\n"), done.stderr
     assert not [p.name for p in (tmp_path / "out").iterdir() if p.name != mean.PROGRESS]
+
+
+@pytest.mark.nemo
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "share"),
+    [((2500, 5000, 7500, 9999), 0.0), ((7500, 15000, 22500, 30000), 1e-3)],
+    ids=["the order of names is that of numbers", "names put 7,500 last"],
+)
+@pytest.mark.parametrize("spread", [0.5, 3.0], ids=["weights", "heavy tails"])
+def test_the_tensors_of_nemo_skills_own_average(tmp_path, steps, share, spread):
+    """Tensors are equal; where names sort otherwise a few round the other way. Files' metadata differ."""
+    skills = os.environ.get("NEMO_SKILLS") or pytest.skip("NEMO_SKILLS names no checkout (make test-nemo)")
+    script = Path(skills) / "nemo_skills/pipeline/nemo_rl/average_checkpoints.py"
+    folders = {f"step_{step}": tmp_path / f"hf_model_step_{step}" for step in steps}
+    for seed, folder in enumerate(folders.values()):
+        model(folder, seed, spread=spread)
+    words = ["--checkpoint_dir", tmp_path, "--backend", "megatron", "--steps", *map(str, steps)]
+    subprocess.run([sys.executable, script, *words], check=True, capture_output=True)
+    mean.average({name: weights.shards(folder) for name, folder in folders.items()}, tmp_path / "ours")
+    theirs, ours = (
+        np.concatenate(
+            [from_bytes(dtype, data) for _, (dtype, _, data) in sorted(read(tmp_path / name).items())]
+        )
+        for name in ("final_hf_model", "ours")
+    )
+    assert np.mean(theirs != ours) <= share
+    assert np.allclose(theirs, ours, rtol=2**-7, atol=1e-6)

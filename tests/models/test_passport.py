@@ -11,7 +11,10 @@ import pytest
 from omr import manifest, recipe
 from omr.models import average, passport, tokens, weights
 from omr.reports import journey
+from omr.run import frozen
+from omr.run.frozen import BaseModel, FrozenRun, TrainingData
 from omr.settings import ROOT
+from omr.workspace import Workspace
 from tests.models.kit import edit, write_shard
 
 
@@ -275,6 +278,17 @@ def test_a_tensor_that_the_average_lacks_stops_final(trained, monkeypatch):
     assert not workspace.run(run).final.exists()
 
 
+@pytest.mark.parametrize(("model", "engine", "known"), [("14b", None, 1), ("14b", "trl", 0), ("7b", None, 0)])
+def test_a_known_departure_is_noticed(tmp_path, model, engine, known):
+    """Of a run that began, by the engine that trains it; before, by the recipe's own."""
+    workspace, run = Workspace(tmp_path), recipe.run(model, name="x")
+    if engine:
+        base, data = BaseModel(tmp_path, "0"), TrainingData(tmp_path, "0", 1, 1)
+        workspace.run(run).root.mkdir(parents=True)
+        frozen.freeze(workspace.run(run), FrozenRun(run, engine, base, data, None, None))
+    assert len(journey.departures(run, workspace)) == known
+
+
 @pytest.mark.slow
 def test_the_script(finished):
     workspace, run = finished
@@ -295,6 +309,7 @@ def test_the_script(finished):
     assert code == 1 and "FAULT" in out and "wrong (see above)" in err
     code, out, _ = script("--json")
     told = json.loads(out)
+    assert told["departures"] == []
     assert code == 1 and len(told["faults"]) >= 1 and told["stations"]["final"]["rope_theta"] == 500000.0
     assert script("--round", "2", "--name", "other")[0] == 1, "it would start from the same final/"
     shutil.rmtree(workspace.model("tiny"))

@@ -7,10 +7,12 @@ import pytest
 
 from omr import manifest, recipe
 from omr.errors import RequestError
+from omr.evaluation import results
 from omr.reports import pages, run_page
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.workspace import Workspace
+from tests.evaluation.kit import found
 
 SPLITS = {"cot": {"read": 12, "kept": 8, "dropped": {"source": 3, "pass rate <i>": 1}, "rejected": {}}}
 
@@ -37,14 +39,7 @@ def run(tmp_path):
 def _finish(folder):
     steps = [{"step": n, "loss": 3.0 / n, "lr": n / 1000} for n in range(1, 9)]
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in steps) + '{"step": 9, "lo')
-    folder.eval_json.write_text(
-        json.dumps(
-            {
-                "before": {"accuracy": 0.0, "correct": 0, "problems": 50},
-                "after": {"accuracy": 0.94, "correct": 47, "problems": 50},
-            }
-        )
-    )
+    results.write(folder.eval_json, found("tiny", ("easy", "hard")))
     folder.final.mkdir()
     manifest.write(
         folder.final, {"steps": [2, 4, 6, 8]}, files={"model.safetensors": {"size": 2, "sha256": "fe98"}}
@@ -66,9 +61,11 @@ def test_a_finished_run_has_everything(run):
     _finish(folder)
     assert run_page.write(run, folder)
     text = folder.report.read_text()
-    assert "Accuracy on 50 held-out problems: 0.000 before, 0.940 after." in text
+    assert "Accuracy on 4 problems: 0.750 after." in text
+    assert "Accuracy, cot" in text and "64 samples a problem, temperature 0.6" in text
     assert "3 source, 1 pass rate &lt;i&gt;" in text and "pass rate <i>" not in text
-    assert text.count("<svg") == 2  # loss and rate; no engine said how fast it was
+    # Loss and rate, and no engine said how fast it was; accuracy with its error, majority by samples.
+    assert text.count("<svg") == 4
     for value in ("fe98", "11ee", "data seed"):
         assert value in text
 

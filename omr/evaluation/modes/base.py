@@ -21,5 +21,6 @@ class Mode(abc.ABC):
         """Answers are asked for between this and `__aexit__`, in one event loop."""
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """End what it holds."""
+    async def __aexit__(self, *_: object) -> bool:
+        """End what it holds; what was raised goes on."""
+        return False

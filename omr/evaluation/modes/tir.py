@@ -20,9 +20,7 @@ from omr.evaluation.servers.client import Client
 class Tir(Mode):
     """`texts` is what each problem is asked with, by Problem.id."""
 
-    def __init__(
-        self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: str | None
-    ) -> None:
+    def __init__(self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: str) -> None:
         """`sandbox` is a kind of Sandbox's; a RequestError where this machine cannot have it."""
         self._texts, self._sampling, self._tags, self._kind = texts, sampling, tags, sandbox
         self._sandbox = Sandbox.create(sandbox)
@@ -31,8 +29,8 @@ class Tir(Mode):
             "prompts": cot.digest(texts),
             "tags": tags.identity,
             "executions": EXECUTIONS,
-            "sandbox": sandbox or "bwrap",
-            "versions": manifest.versions("ipython", "numpy", "sympy"),
+            "sandbox": sandbox,
+            "versions": manifest.versions("ipython", "numpy", "scipy", "sympy"),
         }
 
     async def __aenter__(self) -> Self:

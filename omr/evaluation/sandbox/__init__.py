@@ -1,8 +1,8 @@
-"""What a model's code may do to this machine: nothing. Its code runs in processes of its own, isolated and limited.
+"""A model's code, run where it can do no harm: in processes of its own, isolated and limited.
 
-The others call `Sandbox.create(kind, limits)`, once for an evaluation, `Sandbox.session()` for each solution, and
-`Session.run(code)`, whose Output has the text that the model is shown. session.py is this side; bubblewrap.py makes
-the command line that isolates; worker.py is what runs inside.
+The others call `Sandbox.create(kind, limits)` once for an evaluation, `Sandbox.session()` for each solution,
+and `Session.run(code)`, whose Output has the text that the model is shown. session.py is this side of it,
+bubblewrap.py makes the command line that isolates, worker.py is what runs inside.
 """
 
 from omr.evaluation.sandbox.limits import Limits, Output, Status

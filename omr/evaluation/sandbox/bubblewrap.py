@@ -1,7 +1,8 @@
-"""The command line of bubblewrap that isolates a model's code: what it sees of this machine, and that is little.
+"""The command line of bubblewrap that isolates a model's code, and whether it works here.
 
-It sees the system's programs and libraries, the Python that runs this and its packages, all read-only, and an empty
-temporary folder; no network, no other process, no variable of the environment. bwrap(1) explains the options.
+The code sees the system's programs and libraries, the Python that runs this with its packages, all read-only,
+and an empty temporary folder; no network, no other process, no variable of the environment. bwrap(1) explains
+the options.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omr import settings
@@ -28,20 +29,24 @@ OF_ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 HIDDEN_PACKAGES = ("nemo_skills",)
 FIRST_UID = 2_000_000_000  # above those that systems give to users, or map for containers
 NAMESPACES = ("ipc", "pid", "net", "uts", "cgroup-try")
-# A user makes a namespace of users, in which the kernel counts its processes by itself; newer ones forbid a further
-# one in it. Root needs none, and gives it up inside (worker.py), because the kernel counts no process of root's.
-AS_USER = (("--unshare-user", "--disable-userns"), ("--unshare-user",))
+# A user's bubblewrap makes a namespace of users, in which the kernel counts processes apart, and forbids a
+# further one in it where it can. Root's needs none: worker.py becomes another user, since the kernel does not
+# limit the number of root's processes. Where root has to go the user's way, its capabilities stay outside.
+USER = ("--unshare-user", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL")
+AS_USER = ((*USER, "--disable-userns"), USER)
 AS_ROOT = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+# What root may write in /proc even without capabilities.
+OF_PROC = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/sysrq-trigger")
 _uids = itertools.count(os.getpid() % 100_000 * 1_000)
 
 
-def options(limits: Limits) -> tuple[str, ...]:
+def options(limits: Limits, ways: Sequence[tuple[str, ...]] = ()) -> tuple[str, ...]:
     """How this user can isolate here; a RequestError that says why where nothing works.
 
-    Each way is tried with the very command line that an evaluation uses.
+    Each way is tried with the very command line that an evaluation uses. `ways`: those alone.
     """
     reason = ""
-    for way in (*((AS_ROOT,) if os.geteuid() == 0 else ()), *AS_USER):
+    for way in ways or (*((AS_ROOT,) if os.geteuid() == 0 else ()), *AS_USER):
         try:
             line = command(way, limits)
             done = subprocess.run(
@@ -71,8 +76,9 @@ def command(way: tuple[str, ...], limits: Limits) -> list[str]:
         *(PROGRAM, *way, *(f"--unshare-{name}" for name in NAMESPACES)),
         *("--as-pid-1", "--die-with-parent", "--new-session"),
         *_system(),
-        *_python(),
-        *("--proc", "/proc", "--dev", "/dev", *_folder("/dev/shm", limits), *_folder("/tmp", limits)),
+        *("--proc", "/proc", *(word for name in OF_PROC for word in ("--ro-bind-try", name, name))),
+        *("--dev", "/dev", *_folder("/dev/shm", limits), *_folder("/tmp", limits)),
+        *_python(),  # it may lie below /tmp
         *("--ro-bind", str(WORKER), INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
         *(str(interpreter()), "-P", INSIDE, arguments(limits, uid)),
     ]
@@ -109,7 +115,7 @@ def arguments(limits: Limits, uid: int | None = None) -> str:
 
 
 def interpreter() -> Path:
-    """The interpreter itself: a virtual environment's is a link to it, by way of folders that are not seen."""
+    """The interpreter itself: a virtual environment's is a link to it, through folders that are not seen."""
     return Path(sys.executable).resolve()
 
 
@@ -122,7 +128,7 @@ def _system() -> Iterator[str]:
     """The system's own folders, with what of ours lies in them covered."""
     for name in SYSTEM:
         if Path(name).is_symlink():
-            yield from ("--symlink", os.readlink(name), name)
+            yield from ("--symlink", str(Path(name).readlink()), name)
         elif Path(name).is_dir():
             yield from ("--ro-bind", name, name)
     for name in OF_ETC:

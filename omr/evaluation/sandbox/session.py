@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from omr.errors import OmrError, choose
@@ -18,6 +18,11 @@ from omr.processes import cores
 START_SECONDS = 120  # for the imports, which a cold file system makes slow
 GRACE = 10  # seconds beyond the limit after which the supervisor itself is given up
 CHOICES = ("bwrap", "none")
+ENDED = "the evaluation was ended; run the same command again to go on"
+LOST = (
+    "RuntimeError: the session was restarted, and what ran before could not be run again;"
+    " nothing is defined any more: define again what the next code needs.\n"
+)
 
 
 class Sandbox:
@@ -31,6 +36,7 @@ class Sandbox:
         self._way, self.limits = way, limits
         self.turns = asyncio.Semaphore(cores())
         self._sessions: set[Session] = set()
+        self._closed = False
 
     @classmethod
     def create(cls, kind: str | None, limits: Limits = Limits()) -> Self:
@@ -49,15 +55,23 @@ class Sandbox:
 
     async def start(self) -> "Worker":
         """A worker that is ready; an OmrError where it does not come so far."""
-        worker = await Worker.start(self._way, self.limits)
-        return worker or await Worker.start(self._way, self.limits) or _refuse()
+        for _ in range(2):
+            if self._closed:
+                raise OmrError(ENDED)
+            if worker := await Worker.start(self._way, self.limits):
+                return worker
+        raise OmrError(
+            "the sandbox of a model's code no longer starts (is the machine out of memory or processes?);"
+            " run the same command again to go on"
+        )
 
     def forget(self, session: "Session") -> None:
         """Of a session that was closed."""
         self._sessions.discard(session)
 
     async def close(self) -> None:
-        """End every process of every session."""
+        """End every process of every session; an execution that runs is refused."""
+        self._closed = True
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
 
     async def __aenter__(self) -> Self:
@@ -70,15 +84,15 @@ class Sandbox:
 class Session:
     """One solution's executions: what one defines, the next one finds. An async context manager.
 
-    When its shell was lost (a limit, a crash), the next execution finds what the completed ones before it left: they
-    are run again. That is how NeMo-Skills restores a session.
+    Where its shell was lost (a limit, a crash), the completed executions are run again before the next one:
+    so NeMo-Skills restores a session.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._worker: Worker | None = None
         self._completed: list[str] = []
-        self._lost = False
+        self._lost = self._closed = False
 
     async def run(self, code: str) -> Output:
         """Execute code and return what the model is shown. A session runs one execution at a time."""
@@ -90,7 +104,8 @@ class Session:
                 raise
 
     async def close(self) -> None:
-        """End its processes."""
+        """End its processes; an execution that runs is refused."""
+        self._closed = True
         await self._end()
         self._sandbox.forget(self)
 
@@ -111,9 +126,12 @@ class Session:
         return output
 
     async def _restored_and_run(self, code: str) -> Output | None:
+        """The output, after the completed executions where they were lost; None when a process ended."""
         for earlier in self._completed if self._lost else ():
             output = await self._execute(earlier)
-            if output is None or output.status is not Status.COMPLETED:
+            if output is None:
+                return None
+            if output.status is not Status.COMPLETED:
                 self._completed.clear()
                 await self._end()
                 return Output(LOST, Status.ERROR)
@@ -121,6 +139,8 @@ class Session:
 
     async def _execute(self, code: str) -> Output | None:
         """One execution as it is; None when its process ended."""
+        if self._closed:
+            raise OmrError(ENDED)
         if self._worker is None:
             self._worker = await self._sandbox.start()
         reply = await self._worker.ask(code, self._sandbox.limits.seconds + GRACE)
@@ -139,19 +159,12 @@ class Session:
             await worker.end()
 
 
-LOST = (
-    "RuntimeError: the session was restarted, and what ran before could not be run again;"
-    " nothing is defined any more: define again what the next code needs.\n"
-)
-
-
 @dataclass
 class Worker:
     """A process of worker.py, as seen from here."""
 
     process: asyncio.subprocess.Process
     folder: str | None = None  # its temporary folder, where nothing isolates it
-    ended: bool = field(default=False, init=False)
 
     @classmethod
     async def start(cls, way: tuple[str, ...] | None, limits: Limits) -> "Worker | None":
@@ -205,17 +218,15 @@ class Worker:
                 self.process.kill()
         self.process.stdin.close()  # not isolated, it ends the code's processes first
         try:
-            await asyncio.wait_for(self.process.wait(), GRACE)
+            await asyncio.wait_for(self._ended(), GRACE)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
-            await self.process.wait()
+            await self._ended()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-
-def _refuse() -> "Worker":
-    raise OmrError(
-        "the sandbox of a model's code no longer starts; is the machine out of memory or processes?"
-        " run the same command again to go on"
-    )
+    async def _ended(self) -> None:
+        with contextlib.suppress(RuntimeError):  # an execution that was interrupted reads it already
+            await self.process.stdout.read()
+        await self.process.wait()

@@ -1,9 +1,9 @@
 """What runs inside the sandbox: a supervisor that holds the limits, and the IPython shell that it forks.
 
-Requests come on stdin and replies go to stdout, a JSON line each; only the supervisor has those two. The model's
-code runs in the shell, and can do to itself whatever it likes. Between two executions every process but the
-supervisor stands still. The standard library and IPython are all that this file may import: it is started by its
-path, where nothing else of this package is to be seen.
+Requests come on stdin and replies go to stdout, a JSON line each; only the supervisor has those two. The
+model's code runs in the shell, whose process it can do with as it likes. Between two executions every process
+but the supervisor stands still. This file imports the standard library and IPython alone: it is started by
+its path, where nothing else of this package is seen.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 WATCH = 0.1  # seconds between two looks at the processes of an execution that runs
@@ -30,7 +31,7 @@ CELL_NAME = "File <ipython-"
 
 
 def main(uid: int | None, limits: dict[str, float]) -> None:
-    """Serve requests until stdin ends. `uid`: whom to become where this was started as root; None: nobody else."""
+    """Serve requests until stdin ends. `uid`: the user to become, where root started this."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # of no effect on process 1
     from IPython.terminal import interactiveshell
 
@@ -112,7 +113,8 @@ class Supervisor:
         received = b""
         while (left := deadline - time.monotonic()) > 0:
             asked = [self._requests] if request else []
-            ready = sum(select.select([0, self._replies], asked, [], min(WATCH, left))[:2], [])
+            readable, writable, _ = select.select([0, self._replies], asked, [], min(WATCH, left))
+            ready = [*readable, *writable]
             if 0 in ready:  # nothing is asked meanwhile: the evaluation has ended
                 self.end()
                 os._exit(0)
@@ -166,8 +168,7 @@ class Supervisor:
     def _resident(self, process: str) -> int | None:
         """Pages of memory that a process has, None for one that is not the code's: proc(5), stat."""
         try:
-            with open(f"/proc/{process}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
+            fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             return None
         mine = int(process) != 1 if os.getpid() == 1 else int(fields[3]) == self._shell
@@ -195,13 +196,13 @@ class Supervisor:
 
 def _listing(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return os.listdir(folder)  # noqa: PTH208 - names, ten times a second
     except OSError:
         return []
 
 
 def _serve(requests: int, replies: int, limits: dict[str, float]) -> NoReturn:
-    """The shell's process: code in, what it wrote and how it ended out. Nothing here is out of the code's reach."""
+    """The shell's process: code in, what it wrote and how it ended out. The code can change all of this."""
     try:
         os.setsid()
         _prctl(PR_SET_DUMPABLE, 1)
@@ -234,15 +235,27 @@ def _limit(limits: dict[str, float]) -> None:
     for name, value in wanted.items():
         with contextlib.suppress(AttributeError, ValueError, OSError):  # unknown here, or lower already
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")  # where memory runs out, this goes first
+    with contextlib.suppress(OSError):  # where memory runs out, this goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _shell() -> Any:
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
     from traitlets.config import Config
 
-    return TerminalInteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shell = TerminalInteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shell.history_manager.outputs = Forgotten()
+    return shell
+
+
+class Forgotten(dict):
+    """In place of all that was ever written, which IPython keeps and nothing here reads."""
+
+    def __setitem__(self, *_: object) -> None:
+        pass
+
+    def __missing__(self, _: object) -> list:
+        return []
 
 
 class Captured(io.StringIO):

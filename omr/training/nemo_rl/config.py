@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import recipe, settings
+from omr.models import architecture
 from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
@@ -73,6 +74,7 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
         "policy.max_total_sequence_length": model.sequence_length,
         f"{megatron}.tensor_model_parallel_size": model.tensor_parallel,
         f"{megatron}.context_parallel_size": model.context_parallel,
+        f"{megatron}.layernorm_epsilon": architecture.trained_epsilon(model),
         f"{megatron}.optimizer.lr": model.lr,
         f"{megatron}.optimizer.min_lr": model.min_lr,
         f"{megatron}.scheduler.lr_decay_iters": schedule.steps,

@@ -107,6 +107,21 @@ def test_a_change_of_the_code_is_noticed_and_built_in_seconds(tools, checkout):
         checkout.make("image", "STAGE=tools")
 
 
+@pytest.mark.parametrize(("opened", "said"), [(True, "42"), (False, "bwrap: ")])
+def test_bubblewrap_isolates_in_an_evaluations_container_alone(tools, checkout, opened, said):
+    code = """
+import subprocess
+from omr.evaluation.sandbox import Limits, bubblewrap
+line = bubblewrap.command(bubblewrap.USER, Limits())
+line[-3:] = ["-c", "print(6 * 7)"]
+done = subprocess.run(line, env=bubblewrap.environment(), capture_output=True, text=True)
+print(done.stdout + done.stderr)
+"""
+    start = container.Start("omr:tools", [container.PYTHON, "-c", code], [], [], sandbox=opened)
+    done = run(*container.argv(container.Engine("docker"), start), env=checkout.environ)
+    assert done.stdout.strip().startswith(said)
+
+
 # ---- the stages in it ----
 
 

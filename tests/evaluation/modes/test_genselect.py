@@ -53,7 +53,7 @@ def test_every_answer_is_there_and_the_frequent_ones_more_often():
     # Answers in order of shares: 40, 20, 2, 1, 1 of 64, of 16 solutions.
     assert 9 <= counts["7"] / 50 <= 10 and 4.2 <= counts["8"] / 50 <= 5.1
     # An answer that is drawn late may find the places taken, as in the published draw.
-    assert all(40 <= counts[answer] <= 60 for answer in ("9", None, "10"))
+    assert all(30 <= counts[answer] <= 60 for answer in ("9", None, "10"))
 
 
 def test_a_draw_depends_on_problem_and_seed_alone():

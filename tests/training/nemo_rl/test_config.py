@@ -1,8 +1,8 @@
 """The engine's file: golden for all ten runs, equal in effect to NeMo-Skills plus the recipe's arguments."""
 
-import os
+import json
 import re
-import sys
+import subprocess
 from math import lcm
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from omr.errors import RequestError
 from omr.run import frozen
 from omr.training.nemo_rl import checks, config, keys, ties
 from omr.workspace import Workspace
+from tests.training.nemo_rl import upstream
+from tests.training.nemo_rl.upstream import checkout
 
 GOLDEN = Path(__file__).with_name("golden")
+LOADER = Path(__file__).with_name("load_config.py")
 WORKSPACE = Workspace(Path("/workspace"))
 TEN = [
     recipe.run(model, row.number, row.variant)
@@ -416,45 +419,34 @@ def test_an_image_that_lost_a_key_is_noticed():
     assert keys.unknown_here(values, example) == ["policy.megatron_cfg.scheduler.lr_decay_style"]
 
 
-# --- with checkouts of NeMo-RL and NeMo-Skills, and omegaconf and hydra-core installed --------------------
+@pytest.mark.parametrize(
+    ("model", "word", "epsilon"),
+    [("7b", 1e-6, 1e-6), ("14b", 1e-6, 1e-6), ("7b", None, 1e-6), ("14b", None, 1e-5), ("32b", None, 1e-5)],
+)
+def test_one_word_of_the_recipe_trains_each_model_with_its_own_epsilon(monkeypatch, model, word, epsilon):
+    monkeypatch.setattr(recipe, "TRAINED_EPSILON", word)
+    assert written(recipe.run(model))["policy"]["megatron_cfg"]["layernorm_epsilon"] == epsilon
 
 
-def checkout(variable):
-    folder = os.environ.get(variable)
-    if not folder:
-        pytest.skip(f"{variable} names no checkout")
-    return Path(folder)
+# --- with checkouts of NeMo-RL and NeMo-Skills: make test-nemo --------------------------------------------
 
 
-@pytest.fixture
-def loader():
-    """NeMo-RL's own config module, loaded from the checkout without the rest of the package."""
-    source = checkout("NEMO_RL_SOURCE")
-    pytest.importorskip("omegaconf")
-    pytest.importorskip("hydra")
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("nemo_rl_config", source / "nemo_rl/utils/config.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["nemo_rl_config"] = module
-    spec.loader.exec_module(module)
-    module.register_omegaconf_resolvers()
-    return module
-
-
-def effective(loader, path, overrides=()):
-    from omegaconf import OmegaConf
-
-    values = loader.load_config(path)
-    if overrides:
-        values = loader.parse_hydra_overrides(values, list(overrides))
-    return OmegaConf.to_container(values, resolve=True)
+def effective(path, overrides=()):
+    """A configuration as NeMo-RL's own code loads it, under overrides as its command line takes them."""
+    said = subprocess.run(
+        [upstream.python(), LOADER, path, *overrides],
+        cwd=checkout(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(said.stdout)
 
 
 def here(run, tmp_path):
     """The golden file with its `defaults` in the checkout."""
     text = (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
-    example = checkout("NEMO_RL_SOURCE") / config.BASE_YAML
+    example = checkout() / config.BASE_YAML
     path = tmp_path / "nemo_rl.yaml"
     path.write_text(text.replace(f"{settings.NEMO_RL_FOLDER}/{config.BASE_YAML}", str(example)))
     return path
@@ -462,8 +454,8 @@ def here(run, tmp_path):
 
 @pytest.mark.nemo
 @RUNS
-def test_loads_in_nemo_rl_itself(run, tmp_path, loader):
-    values = effective(loader, here(run, tmp_path))
+def test_loads_in_nemo_rl_itself(run, tmp_path):
+    values = effective(here(run, tmp_path))
     assert {key: at(values, key) for key in expected(run)} == expected(run)
     # Whatever ours does not say is NeMo-RL's own default, and only what we meant to leave there.
     assert values["data"]["train"]["dataset_name"] == "ResponseDataset"
@@ -476,14 +468,14 @@ def test_loads_in_nemo_rl_itself(run, tmp_path, loader):
         "++checkpointing.checkpoint_must_save_by='00:03:30:00'",
         "++data.train.data_path=/prepared/a-b_c",
     ]
-    values = effective(loader, here(run, tmp_path), launch)
+    values = effective(here(run, tmp_path), launch)
     assert values["checkpointing"]["checkpoint_must_save_by"] == "00:03:30:00"
     assert values["data"]["train"]["data_path"] == "/prepared/a-b_c"
 
 
 @pytest.mark.nemo
 def test_our_list_of_keys_is_the_checkout_s():
-    example = yaml.safe_load((checkout("NEMO_RL_SOURCE") / config.BASE_YAML).read_text())
+    example = yaml.safe_load((checkout() / config.BASE_YAML).read_text())
     have = {key + (".*" if value == {} else "") for key, value in keys.flatten(example)}
     assert have == {key for key in keys.known_keys() if not key.endswith("?")}
     for run in TEN:
@@ -502,7 +494,7 @@ PASSED_ON = (
 @pytest.mark.nemo
 def test_every_key_is_read_or_refused():
     """No key of the file can be changed in vain: the pinned code names it, or OVERRIDES may not touch it."""
-    source = checkout("NEMO_RL_SOURCE")
+    source = checkout()
     read = ("algorithms/sft.py", "algorithms/utils.py", "models/megatron/", "models/policy/lm_policy.py")
     read += ("models/policy/workers/megatron", "data/", "distributed/", "utils/")
     files = [source / "examples/run_sft.py"] + [
@@ -565,7 +557,7 @@ GONE = (
 
 @pytest.mark.nemo
 @RUNS
-def test_equal_in_effect_to_nemo_skills(run, tmp_path, loader):
+def test_equal_in_effect_to_nemo_skills(run, tmp_path):
     """NeMo-Skills' SFT YAML under the recipe's own arguments, key by key against ours."""
     skills = checkout("NEMO_SKILLS") / "nemo_skills/training/nemo_rl/configs/sft.yaml"
     lr, min_lr, tp, cp, _ = TABLE[run.model.name]
@@ -591,8 +583,8 @@ def test_equal_in_effect_to_nemo_skills(run, tmp_path, loader):
         f"++sft.max_num_steps={steps}",
         "++sft.max_num_epochs=100",
     ]
-    theirs = dict(keys.flatten(effective(loader, skills, arguments)))
-    ours = dict(keys.flatten(effective(loader, here(run, tmp_path))))
+    theirs = dict(keys.flatten(effective(skills, arguments)))
+    ours = dict(keys.flatten(effective(here(run, tmp_path))))
     compared = 0
     for key, value in theirs.items():
         if key in MEANT or key.startswith(GONE):

@@ -17,6 +17,7 @@ from omr.run.checkpoints import FORMATS, Checkpoints
 from omr.settings import ROOT
 from omr.training.nemo_rl import config, driver
 from omr.workspace import Workspace
+from tests.training.nemo_rl.upstream import checkout
 
 STAND_IN = ROOT / "tests" / "cluster" / "slurm" / "nemo_rl_stand_in"
 
@@ -119,9 +120,8 @@ def test_another_nemo_rl_is_refused(name):
 def test_the_names_are_nemo_rl_s_own():
     """The four names, their constructors' and methods' words, in a checkout of the pinned version."""
     import ast
-    import os
 
-    source = os.environ.get("NEMO_RL_SOURCE") or pytest.skip("NEMO_RL_SOURCE names no checkout")
+    source = checkout()
     tree = ast.parse(Path(source, "nemo_rl/algorithms/sft.py").read_text())
     imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert {"TimeoutChecker", "CheckpointManager", "Logger"} <= imported

@@ -8,7 +8,6 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import json
 import resource
 import shutil
 import signal
@@ -21,38 +20,16 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 from transformers.models.qwen2 import modeling_qwen2  # noqa: F401
 
-from omr import files, manifest, recipe
-from omr.data import prompts
-from omr.request import TrainRequest
-from omr.run import frozen
-from omr.tiny import corpus
-from omr.tiny.model import write_base
-from omr.tiny.tokenizer import tiny_tokenizer
+from omr import recipe
 from omr.training.trl import engine, trainer
 from omr.training.trl.config import EngineConfig, engine_config, write_config
 from omr.workspace import Workspace
-
-
-def sft_rows(count):
-    """Rows of an SFT file, of written-out solutions."""
-    prompt = prompts.TinyPrompt("tiny/math", tiny_tokenizer())
-    for row in corpus.split_rows("cot", count):
-        given = prompt.fill({"problem": row["problem"]})
-        yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}
+from tests.training import kit
 
 
 def prepare(root, rows=100, **changes):
     """A workspace ready to train micro's round 1; `changes` replace fields of trl.yaml."""
-    workspace, run = Workspace(Path(root)), recipe.run("micro")
-    base, data = workspace.model("micro"), workspace.data("tiny", "round1")
-    write_base(base)
-    listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in base.iterdir()}
-    manifest.write(base, {}, files=listed)
-    data.parent.mkdir(parents=True)
-    data.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in sft_rows(rows)))
-    manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=rows)
-    folder = workspace.run(run)
-    began = frozen.freeze(folder, frozen.inputs(TrainRequest.of(run), workspace))
+    folder, began = kit.freeze(kit.write_inputs(root, list(kit.sft_rows(rows))))
     write_config(folder, EngineConfig(**{**vars(engine_config(began)), **changes}))
 
 

@@ -1,0 +1,41 @@
+"""A workspace to train the micro recipe in: its base, rows of written-out solutions, a frozen run."""
+
+import json
+from pathlib import Path
+
+from omr import files, manifest, recipe
+from omr.data import prompts
+from omr.request import TrainRequest
+from omr.run import frozen
+from omr.tiny import corpus
+from omr.tiny.model import write_base
+from omr.tiny.tokenizer import tiny_tokenizer
+from omr.workspace import Workspace
+
+
+def sft_rows(count):
+    """Rows of an SFT file, of written-out solutions."""
+    prompt = prompts.TinyPrompt("tiny/math", tiny_tokenizer())
+    for row in corpus.split_rows("cot", count):
+        given = prompt.fill({"problem": row["problem"]})
+        yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}
+
+
+def write_inputs(root, rows):
+    """micro's base and the data of round 1, as make model and make data would leave them."""
+    workspace = Workspace(Path(root))
+    base, data = workspace.model("micro"), workspace.data("tiny", "round1")
+    write_base(base)
+    listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in base.iterdir()}
+    manifest.write(base, {}, files=listed)
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=len(rows))
+    return workspace
+
+
+def freeze(workspace, run=None, **words):
+    """The run folder and what it was begun with; `words` are those of a TrainRequest."""
+    run = run or recipe.run("micro")
+    folder = workspace.run(run)
+    return folder, frozen.freeze(folder, frozen.inputs(TrainRequest.of(run, **words), workspace))
