@@ -33,10 +33,6 @@ TIME_LIMIT = _form(
 )
 DECIMAL = _form(r"\d+(\.\d+)?", "is no number; write one like 0.6")
 SHARE = _form(r"0?\.\d*[1-9]\d*|1(\.0*)?", "is no share; write a number up to 1, like 0.95")
-EVALUATION_MODES = _form(
-    r" *(cot|tir|genselect) *(, *(cot|tir|genselect) *)*",
-    "is unknown; choose cot, tir or genselect, or several with commas",
-)
 MEMORY_SIZE = _form(r"(\d+(?:\.\d+)?)([KMGTkmgt]?)", "is no amount of memory; write 512M or 4G")
 POINT_IN_TIME = _form(
     r"\d+(\.\d+)?|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?",
@@ -199,12 +195,7 @@ SETTINGS = {
         ),
         _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
-        _request(
-            "MODE",
-            "how a model is asked: cot, tir, genselect, or several with commas",
-            "cot",
-            form=EVALUATION_MODES,
-        ),
+        _request("MODE", "how a model is asked: cot, tir, genselect, or several with commas", "cot"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
         _request(
             "PROBLEMS",

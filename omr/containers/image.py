@@ -12,10 +12,10 @@ from pathlib import Path
 
 from omr import manifest, settings
 from omr.containers.build_site import SITE, prepare
+from omr.containers.choose import STAGES
 from omr.containers.run import (
     HOME,
     PYTHON,
-    STAGES,
     Engine,
     Start,
     argv,

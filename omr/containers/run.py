@@ -15,16 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import recipe, settings
+from omr import settings
+from omr.containers.choose import machine_has_gpus, stage_of
 from omr.containers.mounts import OUTPUTS, Mount, mounts, paths, visible
-from omr.errors import OmrError, RequestError, choose
+from omr.errors import OmrError, RequestError
 from omr.files import writable
 from omr.runner import argument
 
 HOME = "/opt/omr"  # where an image keeps our files
 PYTHON = f"{HOME}/venv/bin/python"
-STAGES = ("tools", "train")
-SERVING = ("eval.py", "serve.py", "ask.py")  # scripts that start a server of a model
 CODE = (
     "bin",
     "docker",
@@ -92,11 +91,6 @@ def detect() -> Engine:
     return Engine(command, podman, rootless, gpus, note)
 
 
-def machine_has_gpus() -> bool:
-    """Whether this machine has NVIDIA's driver."""
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
 def _gpus(podman: bool, info: dict) -> tuple[tuple[str, ...], str]:
     """How this engine gives a container the machine's GPUs, if there are any and if it can."""
     if not machine_has_gpus():
@@ -151,23 +145,6 @@ def check_code(name: str, found: Mapping[str, str]) -> None:
         raise RequestError(
             f"image {name} holds another state of the code than this checkout; run make image (takes seconds)"
         )
-
-
-def stage_of(tier: str, script: str, args: Sequence[str], environ: Mapping[str, str]) -> str:
-    """`train` has NeMo-RL, and with it vLLM, which serves a real model on GPUs; else it is `tools`.
-
-    A shell runs where STAGE says.
-    """
-    if tier == "shell":
-        return choose("STAGE", environ.get("STAGE") or "tools", STAGES)
-    model = recipe.MODELS.get(argument("MODEL", args, environ) or "")
-    if Path(script).name in SERVING:
-        elsewhere = argument("SERVER", args, environ)
-        return "train" if model and model.gpus and not elsewhere and machine_has_gpus() else "tools"
-    if Path(script).name != "train.py":
-        return "tools"
-    engine = argument("ENGINE", args, environ) or (model.engine if model else "trl")
-    return "train" if engine == "nemo-rl" else "tools"
 
 
 def runs_models_code(script: str, args: Sequence[str], environ: Mapping[str, str]) -> bool:

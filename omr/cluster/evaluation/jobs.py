@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from omr import recipe, settings
 from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site, job_name, log_pattern
+from omr.errors import RequestError, listing
 from omr.workspace import RunFolder
 
 SCRIPT = "bin/eval.py"
@@ -69,8 +70,14 @@ class Evaluation:
 
 
 def modes(text: str | None) -> tuple[str, ...]:
-    """MODE=cot,tir as modes, in the recipe's order: genselect is after those whose solutions it compares."""
+    """MODE=cot,tir as modes, in the recipe's order: genselect is after those whose solutions it compares.
+
+    A RequestError for any other word.
+    """
     words = [word.strip() for word in (text or "cot").split(",")]
+    if unknown := [word for word in words if word not in recipe.SPLITS]:
+        choices = listing(recipe.SPLITS)
+        raise RequestError(f"MODE={unknown[0]} is unknown; choose {choices}, or several with commas")
     return tuple(mode for mode in recipe.SPLITS if mode in words)
 
 
