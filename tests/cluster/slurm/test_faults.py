@@ -61,11 +61,16 @@ def test_four_links(campaign, site, reference):
         assert SURPLUS in story and states["train-4"] == "CANCELLED"
     assert [states[key] for key in ("convert", "average", "eval")] == ["COMPLETED"] * 3
     folder = site.folder("chain")
-    assert json.loads(folder.eval_json.read_text())["after"]["problems"] > 0
+    assert evaluated(folder)["problems"] > 0
     # Secrets stay where they are: not in the job, its script, our files or any log.
     texts = [shown, scripts, *(p.read_text(errors="replace") for p in folder.root.rglob("*") if readable(p))]
     assert len(texts) > 10
     assert not any("secretA" in text or "secretB" in text for text in texts)
+
+
+def evaluated(folder, mode="cot"):
+    """What eval.json says of the final model's answers to all problems."""
+    return json.loads(folder.eval_json.read_text())[mode]["models"]["after"]["scores"]["all"]
 
 
 def readable(path):
