@@ -175,9 +175,7 @@ def test_greedy_answers_of_the_server_are_those_of_generate(demo, tmp_path):
     prompts = Prompts(recipe.CORPORA["tiny"], tokenizer)
     for problem in read(path):
         asked = tokenizer(prompts.of("cot", problem), return_tensors="pt")
-        output = model.generate(**asked, max_new_tokens=96, do_sample=False)[
-            0, asked["input_ids"].shape[1] :
-        ]
+        output = model.generate(**asked, max_new_tokens=96, do_sample=False)[0, asked["input_ids"].shape[1] :]
         row = kept[problem.id, 0]
         assert row["text"] == tokenizer.decode(output, skip_special_tokens=True)
         assert row["tokens"] == len(output) and row["ended"]
