@@ -20,7 +20,6 @@ from omr.evaluation.servers.process import ServerEnded
 from omr.evaluation.stage import Evaluator, context
 from tests.evaluation.kit import RUN, DummyServer, finished_run, problems, request, station, sum_in
 
-
 pytestmark = pytest.mark.slow
 
 
@@ -242,6 +241,9 @@ def test_genselect_chooses_among_the_solutions(trained):
     assert found["cot"].models["after"].scores[ALL].pass1 == 0.5
     assert found["genselect"].models["after"].scores[ALL].pass1 == 1.0
     assert found["genselect"].inputs.solutions == "cot"
+    assert found["genselect"].models["after"].compared == found["cot"].models["after"].scores
+    rows = results.table(found["genselect"], "tiny")
+    assert [row[:4] for row in rows] == [["after", "all", "1", "100.0"], ["", "  cot alone", "1", "50.0"]]
     assert set(results.read(trained.run(RUN).eval_json)) == {"cot", "genselect"}
 
 
