@@ -26,14 +26,23 @@ print(json.dumps({name: value for name, value in vars(args).items() if isinstanc
 def test_the_command_line(monkeypatch):
     monkeypatch.setattr(vllm.shutil, "which", lambda name: f"/bin/{name}")
     assert serve_command(Path("/w/final"), 8123, 4, 2, 40_960) == [
-        *("vllm", "serve", "/w/final", "--host", "127.0.0.1", "--port", "8123"),
+        *("/bin/vllm", "serve", "/w/final", "--host", "127.0.0.1", "--port", "8123"),
         *("--served-model-name", "/w/final", "--dtype", "bfloat16", "--seed", "0"),
         *("--tensor-parallel-size", "4", "--data-parallel-size", "2"),
         *("--max-model-len", "40960", "--max-num-seqs", "256"),
         *("--generation-config", "vllm", "--disable-uvicorn-access-log"),
     ]
+
+
+def test_the_training_image_has_it_among_the_environments_of_its_workers(monkeypatch, tmp_path):
     monkeypatch.setattr(vllm.shutil, "which", lambda name: None)
-    assert serve_command(Path("m"), 1, 1, 1, 1)[:6] == ["uv", "run", "--extra", "vllm", "vllm", "serve"]
+    monkeypatch.setenv("NEMO_RL_VENV_DIR", str(tmp_path))
+    assert not vllm.available()
+    for worker in ("policy.workers.Worker", "generation.vllm.vllm_worker.VllmGenerationWorker"):
+        path = tmp_path / f"nemo_rl.models.{worker}" / "bin" / "vllm"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert vllm.program() == str(path)
 
 
 @pytest.mark.parametrize(
