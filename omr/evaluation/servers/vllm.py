@@ -32,14 +32,8 @@ class VllmServer(Server):
         port = free_port()
         command = serve_command(model, port, self._tensor, self._replicas, self._context)
         address = f"http://127.0.0.1:{port}"
-        cwd = None if shutil.which("vllm") else Path(settings.nemo_rl_folder())
-        process = ServerProcess(
-            command,
-            address,
-            self._logs / "server.log",
-            {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
-            cwd,
-        )
+        environment = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        process = ServerProcess(command, address, self._logs / "server.log", environment)
         self._start([process], START_SECONDS)
         return [Endpoint(address, str(model), SEQUENCES * self._replicas)]
 
@@ -65,7 +59,7 @@ def serve_command(model: Path, port: int, tensor_parallel: int, replicas: int, c
 
 
 def program() -> str | None:
-    """vLLM's program: on PATH, else in an environment of NeMo-RL's workers, which its image has ready-made."""
+    """vLLM's program: on PATH, else in an environment of NeMo-RL's workers, which its image has."""
     if found := shutil.which("vllm"):
         return found
     workers = Path(os.environ.get("NEMO_RL_VENV_DIR", "/opt/ray_venvs"))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from omr.errors import OmrError
-from omr.evaluation.servers import vllm
-from omr.evaluation.servers.vllm import serve_command, tensor_parallel_size
+from omr.evaluation.servers import process, vllm
+from omr.evaluation.servers.base import Engine
+from omr.evaluation.servers.vllm import VllmServer, serve_command, tensor_parallel_size
 
 PARSE = """
 import json, sys
@@ -84,6 +85,38 @@ def test_one_that_does_not_start_is_told(program, script, told):
         OmrError, match=rf"^vLLM does not start \({told}\); name a server that runs by SERVER="
     ):
         vllm.version()
+
+
+STAND_IN = """#!{python}
+import http.server, os, sys
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("0.17.1"))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+print(*sys.argv[1:3], os.environ["HF_HUB_OFFLINE"], flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.slow
+def test_one_model_after_the_other_is_served(program, tmp_path):
+    program("")
+    (tmp_path / "bin" / "vllm").write_text(STAND_IN.replace("{python}", sys.executable))
+    with VllmServer(8, 4, 40_960, tmp_path / "logs") as server:
+        assert server.engine == Engine("vllm", "0.17.1", "cuda", "bfloat16")
+        for name in ("before", "after"):
+            (endpoint,) = server.serve(tmp_path / name)
+            assert (endpoint.model, endpoint.at_once) == (str(tmp_path / name), 512)
+            assert process.answers(endpoint.address)
+            (running,) = server.processes
+            running.check()
+    assert not process.answers(endpoint.address)
+    assert (tmp_path / "logs" / "server.log").read_text().split() == [
+        *("serve", str(tmp_path / "before"), "1"),
+        *("serve", str(tmp_path / "after"), "1"),
+    ]
 
 
 @pytest.mark.nemo
