@@ -202,10 +202,10 @@ SETTINGS = {
             "problems of one's own, JSON lines with problem and expected_answer",
             path="input",
         ),
-        _number("SAMPLES", "answers to each problem (default: 64; tiny 4)"),
+        _number("SAMPLES", "answers to each problem (default: 64; tiny 3)"),
         _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
         _request("TOP_P", "of the sampling (default: 0.95)", form=SHARE),
-        _number("MAX_TOKENS", "longest answer to a problem (default: 32768; tiny 128)"),
+        _number("MAX_TOKENS", "longest answer to a problem (default: 32768; tiny 96)"),
         _switch("BEFORE", "evaluate also the model that the run started from"),
         _request(
             "SOLUTIONS", "MODE=genselect: chooses among those of cot, tir", "tir", choices=("cot", "tir")

@@ -45,7 +45,7 @@ def test_it_learns_and_says_where_everything_is(demo):
     for number in (1, 2):
         folder = workspace.run(recipe.run("tiny", number))
         graded = results.read(folder.eval_json)["cot"].models["after"].scores["all"]
-        assert graded.pass1 >= 0.9 and (graded.problems, graded.samples) == (25, 4)
+        assert graded.pass1 >= 0.9 and (graded.problems, graded.samples) == (20, 3)
         assert str(folder.report) in printed and str(folder.final) in printed
         text = folder.report.read_text()
         assert "Training loss" in text and "Token lengths" in text and f"{graded.pass1:.3f} after" in text
@@ -175,9 +175,7 @@ def test_greedy_answers_of_the_server_are_those_of_generate(demo, tmp_path):
     prompts = Prompts(recipe.CORPORA["tiny"], tokenizer)
     for problem in read(path):
         asked = tokenizer(prompts.of("cot", problem), return_tensors="pt")
-        output = model.generate(**asked, max_new_tokens=128, do_sample=False)[
-            0, asked["input_ids"].shape[1] :
-        ]
+        output = model.generate(**asked, max_new_tokens=96, do_sample=False)[0, asked["input_ids"].shape[1] :]
         row = kept[problem.id, 0]
         assert row["text"] == tokenizer.decode(output, skip_special_tokens=True)
         assert row["tokens"] == len(output) and row["ended"]
@@ -222,7 +220,7 @@ def test_ten_kills_change_nothing(demo, tmp_path):
 
     import psutil
 
-    words = ("--problems", str(held_out(10, tmp_path)), "--samples", "4", "--mode", "tir")
+    words = ("--problems", str(held_out(8, tmp_path)), "--samples", "4", "--mode", "tir")
     undisturbed, printed = evaluate(demo, tmp_path / "a", *words)
     env = {**os.environ, "WORKSPACE": str(tmp_path / "b"), "OMR_ENV_FILE": "/dev/null"}
     rng, kills = random.Random(3), ["server", "sandbox", "client"] * 3 + ["sandbox"]

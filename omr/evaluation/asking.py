@@ -37,14 +37,16 @@ async def _ask(
     clients = [Client(endpoint) for endpoint in endpoints]
     try:
         async with mode, asyncio.TaskGroup() as group:
-            watching = group.create_task(process.watch(processes))
+            watching = [group.create_task(process.watch(processes))]
+            watching += [group.create_task(client.listen()) for client in clients]
             workers = [
                 group.create_task(_work(client, wanted, mode, keep))
                 for client in clients
                 for _ in range(client.endpoint.at_once)
             ]
             await asyncio.gather(*workers)
-            watching.cancel()
+            for watch in watching:
+                watch.cancel()
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
     finally:

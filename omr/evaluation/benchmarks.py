@@ -13,7 +13,7 @@ from omr.evaluation.problems import Problem, ProblemSet, read
 from omr.files import building
 
 TINY = "tiny"
-TINY_PROBLEMS = 25
+TINY_PROBLEMS = 20
 
 
 def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> ProblemSet:

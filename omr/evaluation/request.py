@@ -28,7 +28,7 @@ class Sampling:
 # NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
 PUBLISHED = Sampling(64, 0.6, 0.95, 32_768)
 # As many answers as a laptop gives in seconds; the longest of tiny's ordinary solutions has 64 tokens.
-TINY = Sampling(4, 0.6, 0.95, 128)
+TINY = Sampling(3, 0.6, 0.95, 96)
 EXECUTIONS = 8  # of code in an answer; same source
 
 

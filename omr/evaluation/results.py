@@ -1,7 +1,7 @@
 """What an evaluation found: each model's numbers by subset, in eval.json and as a table for the terminal."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from omr.errors import OmrError
@@ -62,6 +62,7 @@ class ModelResult:
     answers: str  # the folder of its answers and their verdicts
     scores: dict[str, Score]  # by subset, and of all
     differences: list[Difference]  # between the published and the strict verdict
+    compared: dict[str, Score] = field(default_factory=dict)  # of genselect: the solutions' own, by subset
 
 
 def model_result(
@@ -108,12 +109,15 @@ class EvalResult:
 
 
 def _model_result(values: Json) -> ModelResult:
-    scores = {
-        name: Score(**{**one, "majority_by_k": tuple(one["majority_by_k"])})
-        for name, one in values["scores"].items()
-    }
     differences = [Difference(**one) for one in values["differences"]]
-    return ModelResult(**{**values, "scores": scores, "differences": differences})
+    scores = {key: _scores(values[key]) for key in ("scores", "compared")}
+    return ModelResult(**{**values, **scores, "differences": differences})
+
+
+def _scores(values: Json) -> dict[str, Score]:
+    return {
+        name: Score(**{**one, "majority_by_k": tuple(one["majority_by_k"])}) for name, one in values.items()
+    }
 
 
 def read(path: Path) -> dict[str, EvalResult]:
@@ -146,6 +150,8 @@ def table(result: EvalResult, model: str) -> list[list[str]]:
             if len(found.scores) == 2 and subset == ALL:
                 continue  # the only subset is all there is
             rows.append([when, subset, *_cells(numbers)])
+            if subset in found.compared:  # what a choice among them has to beat
+                rows.append(["", f"  {result.inputs.solutions} alone", *_cells(found.compared[subset])])
             if when == "after" and (known := published(model, result.mode, result.benchmark, subset)):
                 pass1 = "" if known.pass1 is None else f"{known.pass1:.1f}"
                 away = standard_errors(numbers, known.pass1 / 100) if known.pass1 is not None else None

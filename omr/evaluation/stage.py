@@ -9,6 +9,7 @@ import functools
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -92,9 +93,10 @@ class Evaluator:
         """
         found = {}
         for when, model in self.request.models.items():
-            asked = self._evaluation(mode, model)
-            with Verdicts(asked.folder) as verdicts:
-                found[when] = _counted(asked, verdicts)
+            found[when] = _counted(self._evaluation(mode, model))
+            if mode == "genselect":
+                compared = _counted(self._evaluation(self.request.means.solutions, model)).scores
+                found[when] = replace(found[when], compared=compared)
         result = EvalResult(self.request.problems.source, mode, self.inputs(mode), found)
         if self.request.of_the_run:
             results.write(self.folder.eval_json, result)
@@ -181,7 +183,7 @@ def context(request: EvalRequest) -> int:
     return min(-(-needed // 1_024) * 1_024, most)
 
 
-def _counted(asked: Evaluation, verdicts: Verdicts) -> ModelResult:
+def _counted(asked: Evaluation) -> ModelResult:
     """The numbers of an evaluation's kept answers; an OmrError if some are missing."""
     kept, wanted = asked.kept(), list(asked.wanted())
     if missing := sum(sample not in kept for sample in wanted):
@@ -189,15 +191,19 @@ def _counted(asked: Evaluation, verdicts: Verdicts) -> ModelResult:
             f"{asked.folder}: {missing:,} of {len(wanted):,} answers are missing; run the same command again"
         )
     graded, differences = [], []
-    for number, problem in enumerate(asked.problems, 1):
-        rows = []
-        for sample in range(asked.samples):
-            answer = kept[SampleId(problem.id, sample)]
-            verdict = verdicts.of(answer.given, problem.expected_answer)
-            rows.append(Graded.of(answer, verdict))
-            if verdict.differs:
-                differences.append(Difference.of(number, sample, problem, answer.given, verdict))
-        graded.append(rows)
+    with Verdicts(asked.folder) as verdicts:
+        for problem in asked.problems:  # all at once, where another grader's verdicts are to be made anew
+            for sample in range(asked.samples):
+                verdicts.begin(kept[SampleId(problem.id, sample)].given, problem.expected_answer)
+        for number, problem in enumerate(asked.problems, 1):
+            rows = []
+            for sample in range(asked.samples):
+                answer = kept[SampleId(problem.id, sample)]
+                verdict = verdicts.of(answer.given, problem.expected_answer)
+                rows.append(Graded.of(answer, verdict))
+                if verdict.differs:
+                    differences.append(Difference.of(number, sample, problem, answer.given, verdict))
+            graded.append(rows)
     return results.model_result(asked.problems, graded, differences, (asked.model, asked.folder))
 
 

@@ -103,12 +103,15 @@ def test_the_whole_command_line(engine, tmp_path):
 @pytest.mark.parametrize(
     ("script", "words", "environ", "opened"),
     [
-        ("bin/eval.py", [], {}, True),
-        ("bin/eval.py", [], {"SANDBOX": "bwrap"}, True),
-        ("bin/eval.py", [], {"SANDBOX": "none"}, False),
-        ("bin/eval.py", ["--sandbox", "none"], {}, False),
-        ("bin/eval.py", ["--sandbox=bwrap"], {"SANDBOX": "none"}, True),
-        ("bin/train.py", [], {}, False),
+        ("bin/eval.py", [], {}, False),
+        ("bin/eval.py", [], {"MODE": "cot"}, False),
+        ("bin/eval.py", [], {"MODE": "tir"}, True),
+        ("bin/eval.py", ["--mode", "cot,tir,genselect"], {}, True),
+        ("bin/eval.py", [], {"MODE": "tir", "SANDBOX": "bwrap"}, True),
+        ("bin/eval.py", [], {"MODE": "tir", "SANDBOX": "none"}, False),
+        ("bin/eval.py", ["--sandbox", "none"], {"MODE": "tir"}, False),
+        ("bin/eval.py", ["--sandbox=bwrap"], {"MODE": "genselect", "SANDBOX": "none"}, True),
+        ("bin/train.py", [], {"MODE": "tir"}, False),
     ],
 )
 def test_a_container_is_opened_for_bubblewrap_where_a_models_code_runs(script, words, environ, opened):

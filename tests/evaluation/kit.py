@@ -30,6 +30,7 @@ class DummyServer:
     def __init__(self, model: Callable[[dict], str], name: str = "dummy", faults: list | None = None) -> None:
         self.model, self.name, self.faults = model, name, list(faults or [])
         self.requests: list[dict] = []
+        self.hangs: threading.Event | None = None  # once it is set, nothing is answered in time
         self.most_at_once = self._now = 0
         self._lock = threading.Lock()
         server = self
@@ -41,6 +42,8 @@ class DummyServer:
                 pass
 
             def do_GET(self) -> None:
+                if server.hangs and server.hangs.is_set():
+                    time.sleep(5)
                 if self.path == "/v1/models":
                     self._json({"data": [{"id": server.name, "root": server.name}]})
                 elif self.path == "/version":

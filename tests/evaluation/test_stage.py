@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+import threading
 import time
 
 import pytest
@@ -18,6 +19,8 @@ from omr.evaluation.servers import base, client
 from omr.evaluation.servers.process import ServerEnded
 from omr.evaluation.stage import Evaluator, context
 from tests.evaluation.kit import RUN, DummyServer, finished_run, problems, request, station, sum_in
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +241,9 @@ def test_genselect_chooses_among_the_solutions(trained):
     assert found["cot"].models["after"].scores[ALL].pass1 == 0.5
     assert found["genselect"].models["after"].scores[ALL].pass1 == 1.0
     assert found["genselect"].inputs.solutions == "cot"
+    assert found["genselect"].models["after"].compared == found["cot"].models["after"].scores
+    rows = results.table(found["genselect"], "tiny")
+    assert [row[:4] for row in rows] == [["after", "all", "1", "100.0"], ["", "  cot alone", "1", "50.0"]]
     assert set(results.read(trained.run(RUN).eval_json)) == {"cot", "genselect"}
 
 
@@ -258,6 +264,25 @@ def test_a_server_that_fails_leaves_what_was_answered(trained):
         result = carry_out(asked, trained)[0]["cot"]
         assert len(server.requests) == 12 - 7
         assert result.models["after"].scores[ALL].pass1 == 1
+
+
+def test_a_server_that_hangs_is_given_up(trained, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE", 1.0)
+    with DummyServer(wrong_in_one_of_four) as server:
+        hung = threading.Event()
+
+        def model(body):
+            hung.set()
+            time.sleep(6)
+            return sum_in(body)
+
+        server.model, server.hangs = model, hung
+        begin = time.monotonic()
+        with pytest.raises(
+            OmrError, match=r"has not answered anything for 1 s; see whether the server hangs"
+        ):
+            carry_out(request(trained, server), trained)
+        assert time.monotonic() - begin < 6
 
 
 class EndingServer(base.Server):

@@ -1,5 +1,7 @@
 """Asks a server's completions endpoint for what follows a text, with patience."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 4 * 3600
 # The library waits 0.5 s before its first retry, doubles that up to 8 s, and heeds Retry-After: two minutes.
 RETRIES = 16
+SILENCE = 300.0  # seconds after which a server that answers nothing at all is given up
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,28 @@ class Client:
                     yield piece.choices[0].text
         except (openai.OpenAIError, AttributeError, ValueError) as error:
             raise OmrError(self._told(error)) from None
+
+    async def listen(self) -> None:
+        """Raise an OmrError when the server has been silent for SILENCE seconds; else never return.
+
+        What it is asked costs it nothing. An answer itself may take hours.
+        """
+        import openai
+
+        asking, heard = self._openai.with_options(max_retries=0, timeout=SILENCE / 10), time.monotonic()
+        while True:
+            try:
+                await asking.models.list()
+                heard = time.monotonic()
+            except openai.APIStatusError:
+                heard = time.monotonic()
+            except openai.APIConnectionError:
+                if time.monotonic() - heard > SILENCE:
+                    raise OmrError(
+                        f"{self.endpoint.address}: has not answered anything for {SILENCE:.0f} s; see whether"
+                        " the server hangs, then run the same command again"
+                    ) from None
+            await asyncio.sleep(SILENCE / 30)
 
     async def close(self) -> None:
         """Close its connections."""

@@ -53,7 +53,6 @@ class ServerProcess:
     address: str
     log: Path  # what it prints
     environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own, without secrets
-    cwd: Path | None = None
     _keeper: subprocess.Popen | None = None
 
     def start(self) -> None:
@@ -67,7 +66,6 @@ class ServerProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**own, "PYTHONPATH": str(settings.ROOT), **self.environment},
-                cwd=self.cwd,
                 start_new_session=True,
             )
 

@@ -1,12 +1,12 @@
-"""vLLM, the server for GPUs: an extra of NeMo-RL in the training image, elsewhere its own program."""
+"""vLLM, the server for GPUs: the one that NeMo-RL's workers use in the training image, or one on PATH."""
 
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from omr import settings
 from omr.errors import OmrError
 from omr.evaluation.servers.base import Engine, Server
 from omr.evaluation.servers.client import Endpoint
@@ -32,14 +32,8 @@ class VllmServer(Server):
         port = free_port()
         command = serve_command(model, port, self._tensor, self._replicas, self._context)
         address = f"http://127.0.0.1:{port}"
-        cwd = None if shutil.which("vllm") else Path(settings.nemo_rl_folder())
-        process = ServerProcess(
-            command,
-            address,
-            self._logs / "server.log",
-            {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
-            cwd,
-        )
+        environment = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        process = ServerProcess(command, address, self._logs / "server.log", environment)
         self._start([process], START_SECONDS)
         return [Endpoint(address, str(model), SEQUENCES * self._replicas)]
 
@@ -55,7 +49,7 @@ def tensor_parallel_size(gpus: int, wanted: int) -> int:
 def serve_command(model: Path, port: int, tensor_parallel: int, replicas: int, context: int) -> list[str]:
     """vLLM's command line, by the names of 0.17.1."""
     return [
-        *(*program(), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)),
+        *(program(), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)),
         *("--served-model-name", str(model), "--dtype", "bfloat16", "--seed", "0"),
         *("--tensor-parallel-size", str(tensor_parallel), "--data-parallel-size", str(replicas)),
         *("--max-model-len", str(context), "--max-num-seqs", str(SEQUENCES)),
@@ -64,22 +58,23 @@ def serve_command(model: Path, port: int, tensor_parallel: int, replicas: int, c
     ]
 
 
-def program() -> list[str]:
-    """What comes before `serve`: vLLM's own program, or NeMo-RL's environment, in its folder."""
-    return ["vllm"] if shutil.which("vllm") else ["uv", "run", "--extra", "vllm", "vllm"]
+def program() -> str | None:
+    """vLLM's program: on PATH, else in an environment of NeMo-RL's workers, which its image has."""
+    if found := shutil.which("vllm"):
+        return found
+    workers = Path(os.environ.get("NEMO_RL_VENV_DIR", "/opt/ray_venvs"))
+    return next((str(path) for path in sorted(workers.glob("*.vllm.*/bin/vllm"))), None)
 
 
 def available() -> bool:
-    """Whether this machine has vLLM: its program, or NeMo-RL's folder and uv."""
-    nemo_rl = Path(settings.nemo_rl_folder(), "pyproject.toml")
-    return shutil.which("vllm") is not None or (shutil.which("uv") is not None and nemo_rl.exists())
+    """Whether this machine has vLLM."""
+    return program() is not None
 
 
 @functools.cache
 def version() -> str:
     """The version of vLLM that would serve; an OmrError where it does not say."""
-    folder = None if shutil.which("vllm") else settings.nemo_rl_folder()
-    done = subprocess.run([*program(), "--version"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([program(), "--version"], capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]

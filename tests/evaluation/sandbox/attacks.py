@@ -115,9 +115,10 @@ ATTACKS = {
     ),
     # ---- the machine ----
     "writing into the checkout": (
-        f"import os{TRIED}\nprint(os.path.exists('CHECKOUT'), tried(open, 'CHECKOUT/planted', 'w'))",
+        # Where the environment lies in the checkout, there are empty folders on the way to it.
+        f"import os{TRIED}\nprint(os.path.exists('CHECKOUT/Makefile'), tried(open, 'CHECKOUT/planted', 'w'))",
         {},
-        r"False FileNotFoundError\n",
+        r"False (FileNotFoundError|OSError)\n",
     ),
     "writing into the packages": (
         "import os, sys\nprint([os.access(path, os.W_OK) for path in sys.path if path and os.path.exists(path)])",

@@ -15,6 +15,7 @@ from omr.evaluation.servers import process
 from omr.evaluation.servers.process import ServerEnded, ServerProcess, free_port
 from omr.settings import ROOT
 
+pytestmark = pytest.mark.slow
 SERVE = """
 import http.server, os, subprocess, sys
 class Handler(http.server.BaseHTTPRequestHandler):

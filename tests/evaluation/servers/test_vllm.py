@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from omr.errors import OmrError
-from omr.evaluation.servers import vllm
-from omr.evaluation.servers.vllm import serve_command, tensor_parallel_size
+from omr.evaluation.servers import process, vllm
+from omr.evaluation.servers.base import Engine
+from omr.evaluation.servers.vllm import VllmServer, serve_command, tensor_parallel_size
 
 PARSE = """
 import json, sys
@@ -26,14 +27,23 @@ print(json.dumps({name: value for name, value in vars(args).items() if isinstanc
 def test_the_command_line(monkeypatch):
     monkeypatch.setattr(vllm.shutil, "which", lambda name: f"/bin/{name}")
     assert serve_command(Path("/w/final"), 8123, 4, 2, 40_960) == [
-        *("vllm", "serve", "/w/final", "--host", "127.0.0.1", "--port", "8123"),
+        *("/bin/vllm", "serve", "/w/final", "--host", "127.0.0.1", "--port", "8123"),
         *("--served-model-name", "/w/final", "--dtype", "bfloat16", "--seed", "0"),
         *("--tensor-parallel-size", "4", "--data-parallel-size", "2"),
         *("--max-model-len", "40960", "--max-num-seqs", "256"),
         *("--generation-config", "vllm", "--disable-uvicorn-access-log"),
     ]
+
+
+def test_the_training_image_has_it_among_the_environments_of_its_workers(monkeypatch, tmp_path):
     monkeypatch.setattr(vllm.shutil, "which", lambda name: None)
-    assert serve_command(Path("m"), 1, 1, 1, 1)[:6] == ["uv", "run", "--extra", "vllm", "vllm", "serve"]
+    monkeypatch.setenv("NEMO_RL_VENV_DIR", str(tmp_path))
+    assert not vllm.available()
+    for worker in ("policy.workers.Worker", "generation.vllm.vllm_worker.VllmGenerationWorker"):
+        path = tmp_path / f"nemo_rl.models.{worker}" / "bin" / "vllm"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert vllm.program() == str(path)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,38 @@ def test_one_that_does_not_start_is_told(program, script, told):
         OmrError, match=rf"^vLLM does not start \({told}\); name a server that runs by SERVER="
     ):
         vllm.version()
+
+
+STAND_IN = """#!{python}
+import http.server, os, sys
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("0.17.1"))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+print(*sys.argv[1:3], os.environ["HF_HUB_OFFLINE"], flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.slow
+def test_one_model_after_the_other_is_served(program, tmp_path):
+    program("")
+    (tmp_path / "bin" / "vllm").write_text(STAND_IN.replace("{python}", sys.executable))
+    with VllmServer(8, 4, 40_960, tmp_path / "logs") as server:
+        assert server.engine == Engine("vllm", "0.17.1", "cuda", "bfloat16")
+        for name in ("before", "after"):
+            (endpoint,) = server.serve(tmp_path / name)
+            assert (endpoint.model, endpoint.at_once) == (str(tmp_path / name), 512)
+            assert process.answers(endpoint.address)
+            (running,) = server.processes
+            running.check()
+    assert not process.answers(endpoint.address)
+    assert (tmp_path / "logs" / "server.log").read_text().split() == [
+        *("serve", str(tmp_path / "before"), "1"),
+        *("serve", str(tmp_path / "after"), "1"),
+    ]
 
 
 @pytest.mark.nemo
