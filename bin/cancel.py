@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make cancel`: end a run's chain; what is saved stays, and make train goes on from it."""
+"""`make cancel`: end a run's chain or evaluation; what is there stays, and the same command goes on from it."""
 
 import click
 
@@ -25,7 +25,9 @@ def main(run: recipe.Run, dry_run: bool) -> None:
         return
     slurm.cancel(ids)
     log_event(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
-    click.echo(f"{run.title}: cancelled jobs {', '.join(ids)}; make train goes on from the last checkpoint")
+    click.echo(
+        f"{run.title}: cancelled jobs {', '.join(ids)}; the same command again goes on from what is there"
+    )
 
 
 if __name__ == "__main__":

@@ -100,13 +100,17 @@ def main(
     if dry_run:
         click.echo("\n".join(request.told()))
         return
-    with Evaluator(request, workspace, lambda line: click.echo(line, err=True)) as evaluator:
+    with Evaluator(request, workspace, _note, part or Part()) as evaluator:
         for word in request.modes:
             finished = None if force else evaluator.finished(word)
             if finished is None:
-                evaluator.ask(word, part or Part(), force)
+                evaluator.ask(word, force)
             if part is None:
                 _tell(finished or evaluator.result(word), run, json, bool(finished))
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _given() -> dict[str, str]:

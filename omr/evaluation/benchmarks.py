@@ -10,7 +10,7 @@ from omr import recipe
 from omr.errors import OmrError, RequestError, nearest, shown
 from omr.evaluation import published
 from omr.evaluation.problems import Problem, ProblemSet, read
-from omr.files import building
+from omr.files import building, lock
 
 TINY = "tiny"
 TINY_PROBLEMS = 20
@@ -48,7 +48,8 @@ def _file(name: str, folder: Path) -> Path:
     for there in (source / "test.jsonl", source / "test.txt", made):
         if there.exists():
             return there
-    _prepare(source, folder / name)
+    with lock(folder / f".{name}.lock", f"BENCHMARK={name}"):
+        _prepare(source, folder / name)
     if not made.exists():
         raise RequestError(
             f"BENCHMARK={name}: its prepare step made no test.jsonl; set PROBLEMS to a JSON-lines file of it"

@@ -42,11 +42,17 @@ Say = Callable[[str], None]
 class Evaluator:
     """Carries out a request; a context manager, because it may have a server running."""
 
-    def __init__(self, request: EvalRequest, workspace: Workspace, say: Say = print) -> None:
-        """With the server that this machine, or SERVER, has for the model; none is started yet."""
-        self.request, self.workspace, self.say = request, workspace, say
+    def __init__(
+        self, request: EvalRequest, workspace: Workspace, say: Say = print, part: Part = Part()
+    ) -> None:
+        """With the server that this machine, or SERVER, has for the model; none is started yet.
+
+        `part` is what of the samples is asked here.
+        """
+        self.request, self.workspace, self.say, self.part = request, workspace, say, part
         self.folder = workspace.run(request.run)
-        self.server: Server = server_for(request.run.model, request.means, context(request), self.folder.logs)
+        logs = self.folder.logs if part == Part() else self.folder.logs / f"server-{part.name}"
+        self.server: Server = server_for(request.run.model, request.means, context(request), logs)
 
     def __enter__(self) -> Self:
         return self
@@ -77,14 +83,14 @@ class Evaluator:
             solutions,
         )
 
-    def ask(self, mode: str, part: Part = Part(), force: bool = False) -> None:
-        """Have every sample of a part answered by each model; with `force` also what is answered."""
+    def ask(self, mode: str, force: bool = False) -> None:
+        """Have every sample of the part answered by each model; with `force` also what is answered."""
         for when, model in self.request.models.items():
             evaluation.prove(model, self.request.run, when)
             asked = self._evaluation(mode, model)
             if force:
                 shutil.rmtree(asked.folder, ignore_errors=True)
-            self._ask(asked, when, part)
+            self._ask(asked, when)
 
     def result(self, mode: str) -> EvalResult:
         """The numbers of each model; those of a run's own models go to its eval.json.
@@ -102,9 +108,10 @@ class Evaluator:
             results.write(self.folder.eval_json, result)
         return result
 
-    def _ask(self, asked: Evaluation, when: str, part: Part) -> None:
-        """Ask for what a part lacks; a server that ends is started again as long as answers come."""
+    def _ask(self, asked: Evaluation, when: str) -> None:
+        """Ask for what the part lacks; a server that ends is started again as long as answers come."""
         asked.begin()
+        part = self.part
         expected = {problem.id: problem.expected_answer for problem in asked.problems}
         with Writer(asked.folder, part.name) as writer, Verdicts(asked.folder, part.name) as verdicts:
             kept = asked.kept()

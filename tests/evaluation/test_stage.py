@@ -49,11 +49,11 @@ def trained(trained_once, tmp_path):
 def carry_out(asked, workspace, modes=None, force=False, part=None):
     """Ask and count; the results by mode."""
     said, found = [], {}
-    with Evaluator(asked, workspace, said.append) as evaluator:
+    with Evaluator(asked, workspace, said.append, part or Part()) as evaluator:
         for mode in modes or asked.modes:
             finished = None if force else evaluator.finished(mode)
             if finished is None:
-                evaluator.ask(mode, part or Part(), force)
+                evaluator.ask(mode, force)
             if part is None:
                 found[mode] = finished or evaluator.result(mode)
     return found, said

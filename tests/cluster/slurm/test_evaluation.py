@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from omr.evaluation import samples
+from omr.evaluation import benchmarks, samples
 from omr.settings import ROOT
 from omr.workspace import Workspace
 
 from .cluster import wait
 
-PROBLEMS, FIRST, MORE = 25, 2, 6  # tiny's own problems; samples of each
+PROBLEMS = benchmarks.TINY_PROBLEMS
+FIRST, MORE = 2, 6  # samples of each
 
 
 @pytest.fixture(scope="module")
