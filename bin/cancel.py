@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make cancel`: end a run's chain or evaluation; what is there stays, and the same command goes on from it."""
+"""`make cancel`: end a run's chain or evaluation; what is there stays, and the same command goes on."""
 
 import click
 
