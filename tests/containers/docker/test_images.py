@@ -268,12 +268,13 @@ def test_no_value_of_env_file_is_seen_from_outside(tools, checkout, tmp_path):
     env_file.write_text(f"HF_TOKEN={SECRET}\nHF_HUB_OFFLINE=1\n")
     env_file.chmod(0o600)
     environ = {**checkout.environ, "OMR_ENV_FILE": str(env_file), "WORKSPACE": str(tmp_path / "ws")}
-    script = 'printf "%s %s %s" "$HF_TOKEN" "$HF_HUB_OFFLINE" "$HF_HOME"; sleep 20'
+    script = 'printf "%s %s %s" "$HF_TOKEN" "$HF_HUB_OFFLINE" "$HF_HOME"; sleep 20.25'
     line = [str(checkout.root / "docker/run"), "shell", "bash", "-c", script]
     process = subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, text=True)
     try:
         name = until(lambda: running(checkout, "omr-bash"))[0]
-        until(lambda: b"sleep" in run("ps", "-eo", "args", text=False).stdout)
+        # The program itself, and no command line that names it: then all is printed.
+        until(lambda: b"sleep 20.25" in run("ps", "-eo", "args", text=False).stdout.splitlines())
         outside = checkout.docker("inspect", name).stdout
         outside += checkout.docker("history", "--no-trunc", "omr:tools").stdout
         outside += checkout.docker("image", "inspect", "omr:tools").stdout
