@@ -21,7 +21,7 @@ class TrainRequest:
 
     run: recipe.Run
     engine: str  # one of ENGINES
-    modes: tuple[str, ...] = recipe.SPLITS  # splits of the corpus
+    modes: tuple[str, ...]  # splits of the corpus
     limit: int | None = None  # at most so many rows of the SFT file
     overrides: str | None = None  # NeMo-RL's keys: a.b=c d.e=f
     nodes: int | None = None  # None: the recipe's
@@ -35,10 +35,15 @@ class TrainRequest:
 
         Only words that were typed are refused: an ENGINE that is the recipe row's own needs no NAME.
         """
-        request = cls(run, choose("ENGINE", engine or run.model.engine, ENGINES), recipe.modes(modes), **more)
+        request = cls(
+            run,
+            choose("ENGINE", engine or run.model.engine, ENGINES),
+            recipe.modes(modes, run.model.corpus),
+            **more,
+        )
         changing = {
             "LIMIT": request.limit,
-            "MODES": modes if request.modes != recipe.SPLITS else None,
+            "MODES": modes if request.modes != recipe.modes(None, run.model.corpus) else None,
             "ENGINE": engine if request.engine != run.model.engine else None,
             "OVERRIDES": request.overrides,
         }

@@ -65,7 +65,8 @@ class DataRequest:
 
     def unlike_published(self, counts: dict[str, int]) -> dict[str, dict[str, int]]:
         """The splits that have not the published count of rows; none under a LIMIT, which asks for less."""
-        pairs = {} if self.limit else {s: (n, self.corpus.rows[s]) for s, n in counts.items()}
+        known = self.corpus.rows
+        pairs = {} if self.limit else {s: (n, known[s]) for s, n in counts.items() if s in known}
         return {s: {"rows": n, "published": known} for s, (n, known) in pairs.items() if n != known}
 
     def refuse_other_rows(self, counts: dict[str, int]) -> None:
@@ -81,7 +82,7 @@ class DataRequest:
     @property
     def counts_tokens(self) -> bool:
         """Whether the round's filter needs the length tokenizer."""
-        return any(split != "genselect" and split in self.round.filtered for split in self.modes)
+        return any(self.corpus.min_tokens(split) and split in self.round.filtered for split in self.modes)
 
     @property
     def tokenizers(self) -> "dict[str, TokenizerSource]":
@@ -91,7 +92,9 @@ class DataRequest:
             words["length"] = ("LENGTH_TOKENIZER", self.length_tokenizer, self.corpus.length_tokenizer)
         found = {}
         for word, (setting, folder, pin) in words.items():
-            if pin and not folder:
+            if isinstance(pin, Path) and not folder:
+                found[word] = TokenizerSource(setting, pin, None)
+            elif pin and not folder:
                 home = self.workspace.raw("tokenizers") / pin.repo.split("/")[-1]
                 found[word] = TokenizerSource(setting, home, pin)
             else:
@@ -176,7 +179,7 @@ def request(
     (omr/settings.py); one that a caller leaves out has the setting's default.
     """
     row = recipe.corpus(dataset)
-    round_ = recipe.round_(round, variant)
+    round_ = recipe.round_(round, variant, row.name)
     if (seed or limit) and not name:
         word = f"SEED={seed}" if seed else f"LIMIT={limit}"
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
@@ -188,7 +191,7 @@ def request(
         "tokenizer": _folder("TOKENIZER", tokenizer if row.prompt_tokenizer else None),
         "length_tokenizer": _folder("LENGTH_TOKENIZER", length_tokenizer if row.length_tokenizer else None),
     }
-    splits = recipe.modes(modes)
+    splits = recipe.modes(modes, row.name)
     means = mixing.means(workers, memory)
     mixing.need_shuf()
     words = {"skip": skip, "allow_rows": allow_rows, "means": means}
@@ -207,19 +210,14 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
     """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
     row = request.corpus
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
-    rule = {
-        "sources": row.olympiad_sources,
-        "pass rate": row.max_pass_rate,
-        "tokens": row.min_tokens,
-    }
     value = {
         "corpus": row.name,
         "raw": digest,
         "round": request.round.key,
-        "filter": rule if request.round.filtered else None,
+        "filter": [asdict(each) for each in row.filters] if request.round.filtered else None,
         "modes": request.modes,
         "prompts": {split: asdict(row.prompts[split]) for split in request.modes},
-        "nemo_skills": None if row.name == "tiny" else pins()["NEMO_SKILLS_COMMIT"],
+        "nemo_skills": None if row.prompt_folder else pins()["NEMO_SKILLS_COMMIT"],
         "tokenizers": tokenizers,
         "seed": request.seed,
         "limit": request.limit,

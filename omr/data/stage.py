@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
+from omr.data.by_recipe import formulas
 from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
@@ -78,7 +79,7 @@ def _one_plans(request: DataRequest) -> Iterator[None]:
 
 def _need_prompts(request: DataRequest) -> None:
     """Said before the first byte is downloaded."""
-    if request.corpus.name != "tiny" and importlib.util.find_spec("nemo_skills") is None:
+    if request.corpus.prompt_folder is None and importlib.util.find_spec("nemo_skills") is None:
         raise RequestError(prompts.missing())
 
 
@@ -88,7 +89,7 @@ def bring(request: DataRequest, download: Download, force: bool) -> None:
     if request.raw is None and source is None:
         if force or not request.folder.exists():
             with files.building(request.folder) as aside:
-                process_pool.Child(tiny.write_corpus, aside, 0).result()
+                process_pool.Child(tiny.write_corpus, aside, 0, request.corpus.rows).result()
     elif request.raw is None:
         wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
         if request.limit:
@@ -113,7 +114,9 @@ def _bring_some(request: DataRequest, download: Download) -> None:
             if len(got) < count:
                 break
             paths = [folder / name for name in got]
-            have = sum(process_pool.Child(corpus.row_counts, paths, request.remedy).result())
+            have = sum(
+                process_pool.Child(corpus.row_counts, paths, request.corpus.columns, request.remedy).result()
+            )
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -151,24 +154,22 @@ def _survey(
     request: DataRequest, found: list[Shard]
 ) -> tuple[dict[str, prompts.Compiled], list[PlannedShard]]:
     """Compiled prompts by split, and the shards with their rows; writes the length tokenizer's engine."""
-    known = None if request.limit or request.allow_rows else request.corpus.rows
-    shards = corpus.planned(found, request.limit, request.skip, known, request.remedy)
-    sources = request.tokenizers
-    tokenizer = prompts.tokenizer(request.corpus, sources["prompt"].folder)
+    row, tokenizers = request.corpus, request.tokenizers
+    known = None if request.limit or request.allow_rows else row.rows
+    shards = corpus.planned(found, row.columns, request.limit, request.skip, known, request.remedy)
+    tokenizer = prompts.tokenizer(row, tokenizers["prompt"].folder)
     compiled = {}
     for split in dict.fromkeys(shard.split for shard in found):
-        prompt = prompts.load(request.corpus, split, tokenizer)
-        compiled[split] = prompts.compile(prompt)
+        prompt = prompts.load(row, split, tokenizer)
+        compiled[split] = prompts.compile(prompt, sources := row.sources(split))
         whole = [shard for shard in shards if shard.split == split and shard.rows and not shard.fault]
         if compiled[split].exact:
-            counted = request.corpus.prompts[split].execution_count
             for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
-                for row, count in rows.first(shard.path, SAMPLE, counted):
-                    values = {prompts.PROBLEM: row[rows.PROBLEM]}
-                    values |= {prompts.COUNT: count} if counted else {}
-                    prompts.prove(compiled[split], prompt, [(values, row[rows.SOLUTION])])
-    if "length" in sources:
-        counting = prompts.tokenizer(request.corpus, sources["length"].folder)
+                for values_of in formulas.first(shard.path, SAMPLE, row, split):
+                    values = {field: values_of[source] for field, source in sources.items()}
+                    prompts.prove(compiled[split], prompt, [(values, values_of[row.columns.solution])])
+    if "length" in tokenizers:
+        counting = prompts.tokenizer(row, tokenizers["length"].folder)
         lengths.export(counting, request.work / LENGTH)
     return compiled, shards
 

@@ -9,10 +9,9 @@ from omr.errors import RequestError, listing
 from omr.evaluation import benchmarks
 from omr.evaluation.problems import ProblemSet
 from omr.files import read_json
-from omr.recipe import SPLITS
 from omr.workspace import RunFolder, Workspace
 
-MODES = SPLITS  # a model is asked as it was trained: cot, tir, genselect
+MODES = ("cot", "tir", "genselect")  # how a model can be asked; it is as it was trained
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,8 @@ class Sampling:
     max_tokens: int  # of an answer
 
 
-# NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
-PUBLISHED = Sampling(64, 0.6, 0.95, 32_768)
-# As many answers as a laptop gives in seconds; the longest of tiny's ordinary solutions has 64 tokens.
-TINY = Sampling(4, 0.6, 0.95, 128)
-EXECUTIONS = 8  # of code in an answer; same source
+# Of code in an answer; NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit.
+EXECUTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,10 @@ def _modes(text: str | None) -> tuple[str, ...]:
 
 
 def sampling_of(run: recipe.Run, **given: int | float | None) -> Sampling:
-    """The sampling of a run's evaluation: the published one, or tiny's, with what a user gave."""
-    defaults = TINY if run.model.corpus == "tiny" else PUBLISHED
+    """The sampling of a run's evaluation: the recipe's, with what a user gave."""
+    evaluation = recipe.of_model(run.model).evaluation
+    names = [field.name for field in dataclasses.fields(Sampling)]
+    defaults = Sampling(**{name: getattr(evaluation, name) for name in names})
     asked = dataclasses.replace(defaults, **{name: v for name, v in given.items() if v is not None})
     if asked.temperature == 0 and asked.samples > 1:
         if given.get("samples"):

@@ -7,13 +7,13 @@ from math import prod
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest
+from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.manifest import FileEntry
 from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Entries, Station
 from omr.progress import Progress
-from omr.recipe import LONG_CONTEXT, Model
+from omr.recipe import Model
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
 
@@ -94,7 +94,7 @@ def make(
                 name: {**manifest.fingerprint(base / name).as_json(), "sha256": entry["sha256"]}
                 for name, entry in known.items()
             }
-        changes = rope.patch(aside / "config.json") if model.patched else []
+        changes = rope.patch(aside / "config.json", model) if model.patched else []
         known.pop("config.json", None)
         if weights.complete_index(aside, parts):
             known.pop(weights.INDEX, None)
@@ -144,8 +144,8 @@ def plan(
     else:
         lines = [f"# omr/tiny/model.py writes {folder}"]
     if model.patched:
-        published = {key: float(old) for key, (old, _) in LONG_CONTEXT.items()}
-        words = [word for expression in rope.sed(published) for word in ("-e", expression)]
+        published = {key: float(old) for key, (old, _) in recipe.context(model).items()}
+        words = [word for expression in rope.sed(published, model) for word in ("-e", expression)]
         lines.append(shlex.join(["sed", "-i", "-E", "-z", *words, str(folder / "config.json")]))
     return lines
 
@@ -168,7 +168,7 @@ def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> 
     if model.base:
         return download(model.base, "model", PATTERNS, aside, advice="set BASE= to a local copy")
     shutil.rmtree(aside)
-    tiny_model.write_base(aside)
+    tiny_model.write_base(aside, made=recipe.of_model(model), name=model.name)
     return {}
 
 
@@ -205,7 +205,7 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     _check_size(base, parts, model)
     passport.check(base, model, "published")
     if model.patched:
-        rope.patchable(config, settings)
+        rope.patchable(config, settings, model)
     else:
         rope.check(base, model)
     shutil.rmtree(aside)

@@ -17,7 +17,6 @@ from omr.models.weights import Tensor
 from omr.recipe import Model
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", tokens.SETTINGS
-ARCHITECTURE = "Qwen2ForCausalLM"
 MESSAGE_END = "<|im_end|>"  # what every trained answer ends with
 _SHAPE = (
     "hidden_size",
@@ -154,7 +153,7 @@ def _entries(files: _Files) -> Entries:
     }
 
 
-def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
+def _contradictions(files: _Files, facts: Entries, model: Model) -> list[Fault]:
     """Entries of one folder that contradict each other."""
     folder, faults = files.folder, []
 
@@ -162,7 +161,8 @@ def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
         if not holds:
             faults.append(_fault(folder, entry, facts.get(entry), wanted, source))
 
-    need("architecture", facts["architecture"] == ARCHITECTURE, ARCHITECTURE, "the recipe")
+    loader = architecture.family(model).loader
+    need("architecture", facts["architecture"] == loader, loader, "the recipe")
     shape = facts["embedding"] or [0]
     rows = shape[0] if shape else 0
     need("embedding", shape == [facts["vocab_size"], facts["shape"][0]], facts["vocab_size"], CONFIG)
@@ -261,7 +261,7 @@ def faults(
     facts = _entries(files)
     found = [
         *_against_architecture(files, facts, model),
-        *_contradictions(files, facts),
+        *_contradictions(files, facts, model),
         *_against_recipe(folder, facts, model, stage),
     ]
     published = architecture.of(model).dtype

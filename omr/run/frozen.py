@@ -79,7 +79,7 @@ def base_of(run: recipe.Run, workspace: Workspace) -> Path:
     return named if named.exists() else workspace.run(recipe.run(run.model.name, 1)).final
 
 
-def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] = recipe.SPLITS) -> Path:
+def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] | None = None) -> Path:
     """The SFT file a run trains on: the one of its NAME where there is one, else the plain one."""
     named = workspace.data(run.model.corpus, run.round.key, modes, run.name)
     return named if named.exists() else workspace.data(run.model.corpus, run.round.key, modes)
