@@ -1,5 +1,6 @@
 """What a training is asked with: checked once, at the door, and handed whole from there on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,6 +78,7 @@ class TrainRequest:
         run = self.run
         published = recipe.run(run.model.name, run.round.number, run.round.variant).schedule
         named = {
+            "RECIPE": os.environ.get("RECIPE"),
             "MODEL": run.model.name,
             "ROUND": str(run.round.number),
             "VARIANT": run.round.variant,

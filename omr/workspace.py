@@ -124,4 +124,4 @@ class Workspace:
 
     def run(self, run: Run) -> RunFolder:
         """The run's own folder."""
-        return RunFolder(self.root / "runs" / run.model.name / run.key)
+        return RunFolder(self.root / "runs" / run.model.folder / run.key)

@@ -43,7 +43,7 @@ def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool
     """What is left to do, in order: the model, then for each round its data, training, evaluation."""
     todo: list[Part] = []
     first = requests[0]
-    if manifest.read(workspace.model(first.run.model.name)) is None:
+    if manifest.read(workspace.model(first.run.model.folder)) is None:
         todo.append(Part("model", first))
     for request in requests:
         folder = workspace.run(request.run)
@@ -69,7 +69,7 @@ def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission
         say("note: nothing is evaluated, because PROBLEMS is not set")
         how = replace(how, evaluate=False)
     todo = parts(requests, workspace, how.evaluate)
-    title = f"{first.model.name} {' and '.join(request.run.key for request in requests)}"
+    title = f"{first.model.folder} {' and '.join(request.run.key for request in requests)}"
     planner = _Planner(requests[0], workspace, how, todo)
     if not todo:
         say(f"{title}: everything is finished")
@@ -198,4 +198,4 @@ class _Planner:
 
 def _key(part: Part) -> str:
     """`data-7b-round1`: names the jobs and the record of a plain stage."""
-    return f"{part.kind}-{part.run.model.name}-{part.run.key}"
+    return f"{part.kind}-{part.run.model.folder}-{part.run.key}"

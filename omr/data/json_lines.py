@@ -40,9 +40,8 @@ class Template:
         for number, name in enumerate(columns.names):
             quote = "" if name in columns.flags else '"'
             before, *after = self._around(name)
-            pieces[-1] += (
-                f"{',' if number else ''}{json.dumps(columns.renamed(name), ensure_ascii=False)}:{quote}{before}"
-            )
+            key = json.dumps(columns.renamed(name), ensure_ascii=False)
+            pieces[-1] += f"{',' if number else ''}{key}:{quote}{before}"
             pieces += after
             pieces[-1] += quote
         pieces[-1] += "}\n"

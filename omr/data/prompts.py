@@ -143,6 +143,15 @@ def code_tags_file(corpus: recipe.Corpus, name: str) -> Path:
     return _folder(corpus) / "code_tags" / f"{name}.yaml"
 
 
+def digest(corpus: recipe.Corpus, splits: Iterable[str]) -> str | None:
+    """Hex digest of a recipe's own prompt files; None for those of nemo-skills, which its commit tells."""
+    if corpus.prompt_folder is None:
+        return None
+    named = [corpus.prompts[split].config for split in splits]
+    texts = [json.dumps(read_yaml(config_file(corpus, name))) for name in named if name]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
 def _folder(corpus: recipe.Corpus) -> Path:
     """The folder of a corpus's prompts: the recipe's own, or that of the installed nemo-skills."""
     if corpus.prompt_folder:

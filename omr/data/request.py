@@ -3,12 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe
 from omr.data import corpus, mixing, prompts
+from omr.data.by_recipe import local
 from omr.data.corpus import PlannedShard
 from omr.data.prompts import TokenizerSource
 from omr.errors import RequestError, choose, listing
@@ -216,7 +216,9 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
         "round": request.round.key,
         "filter": [asdict(each) for each in row.filters] if request.round.filtered else None,
         "modes": request.modes,
+        "columns": asdict(row.columns),
         "prompts": {split: asdict(row.prompts[split]) for split in request.modes},
+        "prompt_files": prompts.digest(row, request.modes),
         "nemo_skills": None if row.prompt_folder else pins()["NEMO_SKILLS_COMMIT"],
         "tokenizers": tokenizers,
         "seed": request.seed,
@@ -240,6 +242,10 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
     made = None if force else manifest.read(request.output)
     if made is None:
         return None
+    if request.raw is None and request.corpus.files and not local.made(request.corpus, request.folder):
+        raise RequestError(
+            f"{request.output}: was made from other files than are now there; FORCE=1 makes it anew"
+        )
     known = made["shards"]
     if request.raw and any(path.suffix == ".parquet" for path in corpus.below(request.raw)):
         found = corpus.shards(request.raw, request.modes, bool(request.limit), request.remedy)
@@ -265,24 +271,6 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
         files.write_json(manifest_of(request.output), made)
     shutil.rmtree(request.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
-
-
-def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
-    """What `make` would do; `command` is omr.hub's."""
-    lines = []
-    if request.raw is None and request.corpus.source:
-        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
-        lines.append(command(request.corpus.source, "dataset", wanted, request.folder))
-    elif request.raw is None:
-        lines.append(f"# omr/tiny/corpus.py writes {request.folder}")
-    for source in request.tokenizers.values():
-        if source.pin:
-            lines.append(command(source.pin, "model", prompts.TOKENIZER_FILES, source.folder))
-    kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
-    lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
-    means = request.means
-    lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
-    return lines
 
 
 def summary(path: Path, made: Json) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import importlib.util
 import json
-import operator
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,12 +12,11 @@ from dataclasses import asdict
 
 from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
-from omr.data.by_recipe import formulas
+from omr.data.by_recipe import bring, formulas
 from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
-from omr.tiny import corpus as tiny
 from omr.workspace import manifest_of
 
 SCRATCH = 1.3  # bytes of disk for a byte of text: the lines go as the mixed file grows
@@ -38,7 +36,7 @@ def make(request: DataRequest, download: Download, force: bool = False) -> files
         if made := finished(request, force):
             return made
         with _one_plans(request):
-            bring(request, download, force)
+            bring.bring(request, download, force)
             plan, hashes = prepare(request)
         with process_pool.workers(request.means.workers) as workers:
             format_part(request, plan, workers, hashes)
@@ -57,7 +55,7 @@ def part(request: DataRequest, download: Download, word: str, force: bool = Fals
         return
     _need_prompts(request)
     with _one_plans(request):
-        bring(request, download, force and word == "plan")
+        bring.bring(request, download, force and word == "plan")
         plan, hashes = prepare(request)
     if word != "plan":
         lock = request.work / f".part-{number}-of-{parts}.lock"
@@ -81,42 +79,6 @@ def _need_prompts(request: DataRequest) -> None:
     """Said before the first byte is downloaded."""
     if request.corpus.prompt_folder is None and importlib.util.find_spec("nemo_skills") is None:
         raise RequestError(prompts.missing())
-
-
-def bring(request: DataRequest, download: Download, force: bool) -> None:
-    """Raw files and tokenizers, where nobody has named a folder of them."""
-    source = request.corpus.source
-    if request.raw is None and source is None:
-        if force or not request.folder.exists():
-            with files.building(request.folder) as aside:
-                process_pool.Child(tiny.write_corpus, aside, 0, request.corpus.rows).result()
-    elif request.raw is None:
-        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
-        if request.limit:
-            _bring_some(request, download)
-        else:
-            download(source, "dataset", wanted, request.folder, advice="set RAW= to a local copy")
-    for tokenizer in request.tokenizers.values():
-        if tokenizer.pin:
-            advice = f"set {tokenizer.setting}= to a local copy"
-            download(tokenizer.pin, "model", prompts.TOKENIZER_FILES, tokenizer.folder, advice=advice)
-
-
-def _bring_some(request: DataRequest, download: Download) -> None:
-    """As many shards of each split as LIMIT needs."""
-    source, folder = request.corpus.source, request.folder
-    for split in request.modes:
-        have, count = 0, 0
-        while have < request.limit:
-            count += 1
-            first = operator.itemgetter(slice(count))
-            got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
-            if len(got) < count:
-                break
-            paths = [folder / name for name in got]
-            have = sum(
-                process_pool.Child(corpus.row_counts, paths, request.corpus.columns, request.remedy).result()
-            )
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -283,7 +245,8 @@ def _write(
         request.rejects.unlink(missing_ok=True)
     known = {s.name: {**s.facts, "rows": s.rows, "sha256": results[s.name].sha256} for s in plan.shards}
     published = request.corpus.source
-    brought = f"{published.repo}@{published.revision}" if published else "omr/tiny/corpus.py"
+    files_ = ", ".join(map(str, request.corpus.files.values()))
+    brought = f"{published.repo}@{published.revision}" if published else files_ or "omr/tiny/corpus.py"
     pins = {word: source.pin for word, source in request.tokenizers.items() if source.pin}
     manifest.write(
         request.output,

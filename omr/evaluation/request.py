@@ -11,8 +11,6 @@ from omr.evaluation.problems import ProblemSet
 from omr.files import read_json
 from omr.workspace import RunFolder, Workspace
 
-MODES = ("cot", "tir", "genselect")  # how a model can be asked; it is as it was trained
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -66,7 +64,7 @@ class EvalRequest:
         """A user's words as a request, with fields of Sampling. A RequestError says what cannot be."""
         asked = benchmarks.load(run, benchmark, problems, workspace.benchmarks)
         models = {"alone": folder} if folder else models_of(run, workspace.run(run), before)
-        return cls(run, asked, _modes(mode), sampling_of(run, **sampling), models, means)
+        return cls(run, asked, _modes(mode, run), sampling_of(run, **sampling), models, means)
 
     @property
     def of_the_run(self) -> bool:
@@ -85,13 +83,14 @@ class EvalRequest:
         ]
 
 
-def _modes(text: str | None) -> tuple[str, ...]:
-    """`cot,tir` as modes in the recipe's order."""
-    words = [word.strip() for word in (text or "cot").split(",")]
+def _modes(text: str | None, run: recipe.Run) -> tuple[str, ...]:
+    """`cot,tir` as modes in the recipe's order: a model is asked as a split of its corpus was written."""
+    splits = recipe.modes(None, run.model.corpus)
+    words = [word.strip() for word in (text or splits[0]).split(",")]
     for word in words:
-        if word not in MODES:
-            raise RequestError(f"MODE={word} is unknown; choose {listing(MODES)}, or several with commas")
-    return tuple(mode for mode in MODES if mode in words)
+        if word not in splits:
+            raise RequestError(f"MODE={word} is unknown; choose {listing(splits)}, or several with commas")
+    return tuple(mode for mode in splits if mode in words)
 
 
 def sampling_of(run: recipe.Run, **given: int | float | None) -> Sampling:
@@ -115,7 +114,7 @@ def models_of(run: recipe.Run, folder: RunFolder, before: bool) -> dict[str, Pat
     A RequestError if the run has not ended.
     """
     if manifest.read(folder.final) is None:
-        words = f"MODEL={run.model.name} ROUND={run.round.number}"
+        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
         raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
     start = {"before": Path(read_json(folder.run_json)["request"]["base"]["path"])} if before else {}
     return {**start, "after": folder.final}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from omr import recipe
 from omr.errors import OmrError, shown
 from omr.files import refuse_lfs_pointer
 from omr.models import architecture, rope, tokens, weights
@@ -280,8 +281,8 @@ def check(folder: Path, model: Model, stage: Stage, before: Station | None = Non
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         if stage == "published":
-            advice = f"bring the published model: make model MODEL={model.name} FORCE=1"
+            advice = f"bring the published model: make model {recipe.words(model)} FORCE=1"
         else:
-            advice = f"make passport MODEL={model.name} shows every station"
+            advice = f"make passport {recipe.words(model)} shows every station"
         raise OmrError(f"{found[0]}{more}; {advice}")
     return facts

@@ -88,7 +88,7 @@ def sed(config: Config, model: Model) -> list[str]:
 
 
 def patch(path: Path, model: Model) -> list[str]:
-    """Patch a model's config.json in place; returns what changed (`rope_theta 10000 -> 500000.0`), if anything.
+    """Patch a model's config.json in place; returns what changed: `rope_theta 10000 -> 500000.0`.
 
     All other bytes stay as they are, and the file is replaced as a whole. On an OmrError it is untouched: a
     value is neither the published nor the patched one, rope is of another kind, or a key is there twice.
@@ -170,7 +170,7 @@ def check(folder: Path, model: Model) -> None:
     """An OmrError unless config.json has what the recipe's row needs, in each place that is there."""
     path = folder / "config.json"
     config, wanted = parse(path), expected(model)
-    bring = f"run make model MODEL={model.name} FORCE=1"
+    bring = f"run make model {recipe.words(model)} FORCE=1"
     found = places(config)
     if CONTEXT not in found or THETA not in found:
         raise OmrError(

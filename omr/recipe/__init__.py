@@ -1,8 +1,8 @@
 """Every number of a recipe: models, rounds, corpus, evaluation. Standard library only.
 
-The numbers stand in omr/recipes/*.toml, or in the file that RECIPE names; `reader` reads and checks one, `types`
-says what it consists of, and `lookup` finds in the recipes in force what a user's words name. MODELS, CORPORA and
-the other tables are read at their first use, so that a faulty file is refused where errors are told.
+The numbers stand in omr/recipes/*.toml, or in the file that RECIPE names. `reader` reads and checks one,
+`types` says what it consists of, and `lookup` finds in the recipes in force what a user's words name. MODELS,
+CORPORA and the other tables are read at their first use: a faulty file is refused where errors are told.
 """
 
 from typing import Any
@@ -17,11 +17,15 @@ from omr.recipe.lookup import (
     model,
     modes,
     of_model,
+    paths_of,
     round_,
     run,
     shipped,
+    use,
+    words,
 )
 from omr.recipe.types import (
+    SHIPPED,
     Architecture,
     Columns,
     Corpus,
@@ -39,6 +43,7 @@ from omr.recipe.types import (
 )
 
 __all__ = [
+    "SHIPPED",
     "Architecture",
     "Columns",
     "Corpus",
@@ -60,10 +65,13 @@ __all__ = [
     "model",
     "modes",
     "of_model",
+    "paths_of",
     "round_",
     "run",
     "sequence_divisor",
     "shipped",
+    "use",
+    "words",
 ]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omr.errors import RequestError, choose, listing, nearest
 from omr.recipe import reader
-from omr.recipe.types import Architecture, Corpus, Model, Number, Recipe, Round, Run, Schedule
+from omr.recipe.reader import FOLDER
+from omr.recipe.types import SHIPPED, Architecture, Corpus, Model, Number, Recipe, Round, Run, Schedule
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-PUBLISHED, TINY = "openmathreasoning", "tiny"
+PUBLISHED = SHIPPED[0]
 
 
 def path_of(word: str) -> Path:
@@ -50,8 +50,31 @@ def in_force() -> tuple[Recipe, ...]:
 
 @functools.lru_cache(maxsize=4)
 def _read(word: str) -> tuple[Recipe, ...]:
-    paths = [path_of(word)] if word else [FOLDER / f"{name}.toml" for name in (PUBLISHED, TINY)]
+    paths = [path_of(word)] if word else [FOLDER / f"{name}.toml" for name in SHIPPED]
     return tuple(reader.read(path) for path in paths)
+
+
+def use(word: str | None) -> None:
+    """Put the recipe of RECIPE's word in force, for this process and those that it starts."""
+    if word:
+        path = path_of(word)
+        os.environ["RECIPE"] = path.stem if path.parent == FOLDER else str(path)
+        in_force()
+
+
+def paths_of(word: str) -> list[Path]:
+    """The folders and files that a recipe file names, and its own folder: what a container has to see."""
+    [found] = _read(word)
+    of_corpus = found.corpus.prompt_tokenizer, found.corpus.length_tokenizer, found.corpus.prompt_folder
+    listed = (found.path.parent, *of_corpus, *found.corpus.files.values(), *found.folders.values())
+    benchmark = Path(found.evaluation.benchmark)
+    listed += (benchmark,) * benchmark.is_absolute()
+    return [path for path in dict.fromkeys(listed) if isinstance(path, Path) and path.exists()]
+
+
+def words(row: Model) -> str:
+    """The settings that name a model on a command line: `MODEL=7b`, or `RECIPE=mine.toml MODEL=7b`."""
+    return f"MODEL={row.name}" if row.corpus in SHIPPED else f"RECIPE={of_model(row).path} MODEL={row.name}"
 
 
 def shipped(name: str) -> Recipe:
@@ -121,9 +144,9 @@ def model(name: str | None) -> Model:
 
 
 def corpus(name: str | None) -> Corpus:
-    """The row of the corpus table, the only one where no name is given; a RequestError lists the rows."""
+    """The row of the corpus table, the first one where no name is given; a RequestError lists the rows."""
     rows = tables().CORPORA
-    return rows[choose("DATASET", name or (next(iter(rows)) if len(rows) == 1 else None), rows)]
+    return rows[choose("DATASET", name or next(iter(rows)), rows)]
 
 
 def round_(number: str | int = 1, variant: str | None = None, dataset: str | None = None) -> Round:

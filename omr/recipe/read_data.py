@@ -43,13 +43,14 @@ def corpus(name: str, folder: Path, file: Table) -> Corpus:
         raise table.fault(
             "prompts", f"is {shown(told)!r}, and {prompt_folder} is no folder; make it, or write nemo-skills"
         )
+    prompt_tokenizer = _tokenizer(table, "prompt_tokenizer", folder)
     return Corpus(
         name=name,
         source=pin(table) if "hub" in table else None,
         rows=rows,
         prompts=prompts,
-        prompt_tokenizer=_tokenizer(table, "prompt_tokenizer", folder),
-        length_tokenizer=_tokenizer(table, "length_tokenizer", folder),
+        prompt_tokenizer=prompt_tokenizer,
+        length_tokenizer=_tokenizer(table, "length_tokenizer", folder) or prompt_tokenizer,
         filters=_filters(file, columns, tuple(prompts)),
         columns=columns,
         prompt_folder=prompt_folder,

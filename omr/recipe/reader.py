@@ -10,8 +10,9 @@ from pathlib import Path
 from omr.errors import RequestError, listing, nearest, shown
 from omr.recipe import read_data, read_training
 from omr.recipe.table import Fault, Table, line_of
-from omr.recipe.types import Evaluation, Model, Recipe
+from omr.recipe.types import SHIPPED, Evaluation, Model, Recipe
 
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 TABLES = (
     *("corpus", "columns", "splits", "filters", "rounds", "training", "models", "schedules", "bases"),
     *("context", "architectures", "evaluation", "published"),
@@ -53,6 +54,10 @@ def _recipe(path: Path, values: dict) -> Recipe:
     name = path.stem
     if not re.fullmatch(NAME, name):
         raise Fault((), f"is named {shown(name)!r}; name it of small letters, digits and _, as mine_2.toml")
+    if name in SHIPPED and path.parent != FOLDER:
+        raise Fault(
+            (), f"is named as the shipped recipe {name}, for which its runs would be taken; rename it"
+        )
     corpus = read_data.corpus(name, path.parent, file)
     rounds, schedules = read_training.rounds(file, corpus)
     models = file.table("models", None)

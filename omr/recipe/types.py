@@ -7,6 +7,7 @@ from pathlib import Path
 from omr.files import Json
 
 Number = int | float
+SHIPPED = ("openmathreasoning", "tiny")  # the recipes that are in force where RECIPE names none
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,11 @@ class Model:
     schedules: dict[str, Schedule] = field(default_factory=dict)  # round key -> its own, else derived
     parameters: float = 0.0  # rounded, for estimates of memory and disk
 
+    @property
+    def folder(self) -> str:
+        """Its word in paths and job names: behind the recipe's name, where that is not a shipped one."""
+        return self.name if self.corpus in SHIPPED else f"{self.corpus}-{self.name}"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -218,7 +224,7 @@ class Run:
     @property
     def title(self) -> str:
         """How a person calls it: `7b round2-paper`."""
-        return f"{self.model.name} {self.key}"
+        return f"{self.model.folder} {self.key}"
 
     @property
     def sequence_divisor(self) -> int:

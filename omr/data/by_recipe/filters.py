@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def candidates(
     filters: Iterable[Filter], batch: "pa.RecordBatch", tally: Tally
 ) -> "tuple[np.ndarray, list[Bad]]":
-    """Which rows meet the comparisons of columns, as a mask; those that do not are tallied by the first missed.
+    """Which rows meet the comparisons of columns, as a mask; the others are tallied by the first they miss.
 
     A number is read as float() does, and only where the filters before it kept the row: `nan` stays.
     """

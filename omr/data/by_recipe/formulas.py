@@ -52,7 +52,7 @@ def _execution_count(solution: bytes) -> tuple[int, bool]:
         return 0, False
 
 
-# What a recipe's `fields = {field = "name()"}` computes from the solutions: omr/recipe/formulas.py has the names.
+# What `fields = {field = "name()"}` computes from the solutions.
 FORMULAS: "Mapping[str, Callable[[pa.StringArray], tuple[np.ndarray, list[Bad], int]]]" = {
     "execution_count": executions
 }
@@ -61,7 +61,7 @@ FORMULAS: "Mapping[str, Callable[[pa.StringArray], tuple[np.ndarray, list[Bad], 
 def computed(
     corpus: Corpus, split: str, batch: "pa.RecordBatch", tally: Tally | None = None
 ) -> "tuple[pa.RecordBatch, list[Bad]]":
-    """The batch with a column of texts, `name()`, for each formula of the split's prompt; and malformed rows."""
+    """The batch with a column of texts, `name()`, for each formula of the split; and malformed rows."""
     import pyarrow as pa
 
     bad = []
