@@ -153,6 +153,7 @@ SETTINGS = {
             path="input",
             of_run=True,
         ),
+        _request("FROM", "new-recipe: the recipe that is copied", "openmathreasoning", for_jobs=False),
         _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b", of_run=True),
         _request("ROUND", "SFT round: 1, 2", "1", of_run=True, choices=("1", "2")),
         _request(

@@ -63,12 +63,12 @@ def _recipe(path: Path, values: dict) -> Recipe:
     models = file.table("models", None)
     if not models.values:
         raise Fault(models.path, "has no row; add one")
-    rows = {key: read_training.model(key, models, file, rounds, schedules, name) for key in models.values}
     for table in OF_MODELS:
         for key in file.table(table, None, {}).values:
-            if key not in rows:
-                known = f"[models] has {listing(rows, 'and')}"
-                raise Fault((table, key), f"is no model{nearest(key, rows)}; {known}")
+            if key not in models:
+                known = f"[models] has {listing(models.values, 'and')}"
+                raise Fault((table, key), f"is no model{nearest(key, models.values)}; {known}")
+    rows = {key: read_training.model(key, models, file, rounds, schedules, name) for key in models.values}
     architectures, contexts = file.table("architectures", None), file.table("context", None)
     context = {key: read_training.context(contexts.table(key, None)) for key in rows}
     evaluation = _evaluation(file.table("evaluation", EVALUATION, {}), path.parent)
