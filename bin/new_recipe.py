@@ -22,7 +22,9 @@ HEAD = """# A recipe of one's own, which began as a copy of {name}. What each ta
 def main(name: str | None, **words: str | bool) -> None:
     """Write NAME.toml where the command is given; a file that is there already stays."""
     if not name or not re.fullmatch(reader.NAME, name) or name in recipe.SHIPPED:
-        raise RequestError(f"NAME={name or ''} names no recipe; write small letters, digits and _, as NAME=mine")
+        raise RequestError(
+            f"NAME={name or ''} names no recipe; write small letters, digits and _, as NAME=mine"
+        )
     source, target = lookup.path_of(words["from"]), Path(f"{name}.toml")
     if target.exists():
         raise RequestError(f"{target.absolute()}: is there already; edit it, or give another NAME")
@@ -32,7 +34,9 @@ def main(name: str | None, **words: str | bool) -> None:
         text = re.sub(r"^prompts = .*?\".*?\"", lambda _: f'prompts = "{folder}"', text, flags=re.MULTILINE)
     if not words["dry_run"]:
         write_text(target, HEAD.format(name=found.name, target=target) + text)
-    click.echo(f"{target.absolute()}: a copy of {found.name}; change it, then make check-recipe RECIPE={target}")
+    click.echo(
+        f"{target.absolute()}: a copy of {found.name}; change it, then make check-recipe RECIPE={target}"
+    )
 
 
 if __name__ == "__main__":

@@ -61,6 +61,14 @@ def write(corpus: Corpus, folder: Path) -> None:
     files.write_json(folder / NOTE, now)
 
 
+def rows(corpus: Corpus, split: str) -> Iterator[Json]:
+    """The rows of a split, from its files."""
+    for path in sources(corpus)[split]:
+        read = _json_lines if path.suffix == ".jsonl" else _parquet
+        for batch in read(path, corpus.columns):
+            yield from batch
+
+
 def _json_lines(path: Path, columns: Columns) -> Iterator[list[Json]]:
     files.refuse_lfs_pointer(path, "bring the file itself")
     rows: list[Json] = []
