@@ -188,6 +188,9 @@ def _contradictions(files: _Files, facts: Entries, model: Model) -> list[Fault]:
     ):
         same = facts[entry] == wanted and not isinstance(facts[entry], bool)
         need(entry, facts[entry] is None or same, wanted, CONFIG if wanted is ends else TOKENS)
+    if MESSAGE_END not in vocabulary:
+        breaks = "trained answers would have no end; choose a base whose tokenizer has it"
+        faults.append(Fault(folder / "tokenizer.json", MESSAGE_END, "absent", "a token", "training", breaks))
     need("pad_token", pad is not None and facts["pad_token"] != MESSAGE_END, "a token of its own", "training")
     return faults
 
