@@ -65,7 +65,7 @@ def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission
             " both rounds first, then make pipeline with that NAME"
         )
     first = requests[0].run
-    if how.evaluate and recipe.of_model(first.model).corpus.source and not settings.get("PROBLEMS"):
+    if how.evaluate and not recipe.of_model(first.model).evaluation.own and not settings.get("PROBLEMS"):
         say("note: nothing is evaluated, because PROBLEMS is not set")
         how = replace(how, evaluate=False)
     todo = parts(requests, workspace, how.evaluate)

@@ -147,7 +147,7 @@ def check_request(run: recipe.Run, evaluate: bool, say: Say) -> None:
 def _check_problems(run: recipe.Run) -> None:
     """A RequestError where an evaluation at the end of the chain would have no problems to ask."""
     file = settings.get("PROBLEMS")
-    if file is None and recipe.of_model(run.model).corpus.source:
+    if file is None and not recipe.of_model(run.model).evaluation.own:
         raise RequestError(
             f"EVAL=1: {run.model.name} has no held-out problems of its own; set PROBLEMS=… to a file of them"
         )

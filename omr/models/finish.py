@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from omr import recipe
-from omr.errors import OmrError
+from omr.errors import OmrError, listing
 from omr.files import Json, write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
 from omr.models.passport import MESSAGE_END
@@ -179,14 +179,18 @@ def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = 
         "language": ["en"],
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["math", "sft"],
+        "tags": ["math", "sft"] if corpus.name in recipe.SHIPPED else ["sft"],
     }
     start = began.base
-    base = f"{model.base.repo} at {model.base.revision}" if model.base else "a random tiny Qwen2"
-    corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else "the tiny corpus"
-    patch = "max_position_embeddings 131,072, rope_theta 500,000" if model.patched else "as published"
+    folder = recipe.of_model(model).folders.get(model.name)
+    made = str(folder or f"a random tiny {architecture.family(model).loader.removesuffix('ForCausalLM')}")
+    base = f"{model.base.repo} at {model.base.revision}" if model.base else made
+    own = listing(map(str, corpus.files.values()), "and") or f"the {corpus.name} corpus"
+    corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else own
+    trained = ", ".join(f"{key} {new:,.0f}" for key, (_, new) in recipe.context(model).items())
+    patch = trained if model.patched else "as published"
     facts = {
-        "Recipe": f"OpenMathReasoning SFT, {run.title}",
+        "Recipe": f"{'OpenMathReasoning' if corpus.name in recipe.SHIPPED else corpus.name} SFT, {run.title}",
         "Base": base,
         "Context": patch,
         "Started from": f"`{start.path.name}`, identity `{start.identity[:16]}`",

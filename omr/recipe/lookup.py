@@ -74,7 +74,10 @@ def paths_of(word: str) -> list[Path]:
 
 def words(row: Model) -> str:
     """The settings that name a model on a command line: `MODEL=7b`, or `RECIPE=mine.toml MODEL=7b`."""
-    return f"MODEL={row.name}" if row.corpus in SHIPPED else f"RECIPE={of_model(row).path} MODEL={row.name}"
+    if row.corpus in SHIPPED:
+        return f"MODEL={row.name}"
+    paths = [str(found.path) for found in in_force() if found.name == row.corpus]
+    return f"RECIPE={paths[0] if paths else f'{row.corpus}.toml'} MODEL={row.name}"
 
 
 def shipped(name: str) -> Recipe:

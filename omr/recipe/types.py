@@ -187,6 +187,11 @@ class Evaluation:
     max_tokens: int  # of an answer
     problems: int | None = None  # so many of the benchmark's
 
+    @property
+    def own(self) -> bool:
+        """Whether the problems come with the recipe, and not with nemo-skills."""
+        return self.benchmark == "tiny" or self.benchmark.endswith(".jsonl")
+
 
 @dataclass(frozen=True)
 class Recipe:
