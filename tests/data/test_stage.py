@@ -586,6 +586,7 @@ def test_scratch_that_a_crash_has_torn_is_made_again(small, done, tmp_path, how)
 
 STAND_IN = '''
 """A stand-in for nemo-skills: the tiny prompts under the names that the recipe asks for."""
+from omr import recipe
 from omr.data import prompts
 
 
