@@ -11,7 +11,7 @@ export PYTHONUTF8 := 1
 unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
-WORDS := MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
+WORDS := RECIPE FROM MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
 	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE NEMO_RL_SOURCE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
@@ -32,7 +32,7 @@ endif
 
 RUN := @docker/run
 
-.PHONY: image image-check shell help recipes demo doctor completion data data-report model passport plan train average eval serve ask report \
+.PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
 	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
 
 ##@ Start
@@ -50,6 +50,12 @@ completion: ## bash completes targets and settings after: source <(make -s compl
 
 recipes: ## the recipe table: models, rounds, rates, parallel sizes
 	$(RUN) cli bin/recipes.py
+
+new-recipe: ## NAME= [FROM=]: a recipe file of one's own, a commented copy of another
+	$(RUN) cli bin/new_recipe.py
+
+check-recipe: ## RECIPE=: what can be wrong with a recipe, a line each, before anything is made
+	$(RUN) data bin/check_recipe.py
 
 ##@ Stages
 data: ## DATASET= ROUND= [VARIANT= MODES= RAW=]: parquet to the shuffled SFT file

@@ -142,9 +142,9 @@ def generate(folder: Path, size: int, seed: int = 0, shards: int = 12) -> int:
 
 
 def _columns() -> tuple[str, ...]:
-    from omr.data.rows import COLUMNS
+    from omr import recipe
 
-    return COLUMNS
+    return recipe.CORPORA["openmathreasoning"].columns.names
 
 
 TEMPLATE = (

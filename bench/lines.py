@@ -22,10 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import corpus  # noqa: E402
+from omr import recipe  # noqa: E402
 from omr.data.json_lines import Template, dump  # noqa: E402
 from omr.data.prompts import Compiled  # noqa: E402
-from omr.data.rows import COLUMNS, FLAG, PROBLEM, SOLUTION  # noqa: E402
 
+SCHEMA = recipe.CORPORA["openmathreasoning"].columns
+COLUMNS, PROBLEM, SOLUTION = SCHEMA.names, SCHEMA.problem, SCHEMA.solution
 NAMES = {PROBLEM: "input", SOLUTION: "output"}
 BATCH = 100  # rows at a time, about 2 MB, as the data stage takes them
 ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t"), (b"\r", b"\\r"))
@@ -33,8 +35,8 @@ ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t"), (
 
 def compiled(batches: list[pa.RecordBatch]) -> list[bytes]:
     """The data stage's own loop."""
-    template = Template(Compiled(("", ""), (PROBLEM,), "", ""))
-    return [bytes(line) for batch in batches for line in template.lines(batch, None)]
+    template = Template(Compiled(("", ""), (PROBLEM,), "", ""), SCHEMA, {PROBLEM: PROBLEM})
+    return [bytes(line) for batch in batches for line in template.lines(batch)]
 
 
 def replaced(batches: list[pa.RecordBatch]) -> list[bytes]:
@@ -45,7 +47,7 @@ def replaced(batches: list[pa.RecordBatch]) -> list[bytes]:
 def _replaced(row: dict[str, str | bool]) -> bytes:
     fields = []
     for name in COLUMNS:
-        if name == FLAG:
+        if name in SCHEMA.flags:
             value = b"true" if row[name] else b"false"
         else:
             value = row[name].encode()

@@ -48,7 +48,8 @@ complete -F _omr_make make
 
 def choices(setting: Setting) -> list[str]:
     """The values that a setting can have, by its row or the recipe; 1 for a switch, none for text."""
-    tables = {"MODEL": recipe.MODELS, "DATASET": recipe.CORPORA}
+    variants = [row.variant for row in recipe.ROUNDS.values() if row.variant]
+    tables = {"MODEL": recipe.MODELS, "DATASET": recipe.CORPORA, "VARIANT": variants}
     return ["1"] if setting.kind == "switch" else list(tables.get(setting.name, setting.choices))
 
 

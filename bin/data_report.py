@@ -13,15 +13,17 @@ from omr.reports import data_report
 
 
 @click.command()
-@cli.options("DATASET", "ROUND", "VARIANT", "MODES", "NAME", "MODEL", "STATS", "WORKERS", "LENGTH_TOKENIZER")
+@cli.options(
+    "RECIPE", "DATASET", "ROUND", "VARIANT", "MODES", "NAME", "MODEL", "STATS", "WORKERS", "LENGTH_TOKENIZER"
+)
 @cli.options("JSON", "DRY_RUN", "FORCE")
 def main(json: bool, dry_run: bool, force: bool, **words: str | int | None) -> None:
     """Measure a finished SFT file."""
     workspace, corpus = cli.workspace(), recipe.corpus(words["dataset"])
-    asked = recipe.round_(words["round"], words["variant"])
+    asked = recipe.round_(words["round"], words["variant"], corpus.name)
     stats = choose("STATS", words["stats"], ("full", "sample"))
     model = _model(words["model"], corpus.name)
-    name, splits = words["name"], recipe.modes(words["modes"])
+    name, splits = words["name"], recipe.modes(words["modes"], corpus.name)
     path = workspace.data(corpus.name, asked.key, splits, name)
     origin = manifest.read(path)
     if origin is None:

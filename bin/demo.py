@@ -57,7 +57,7 @@ def clock(seconds: float) -> str:
 
 
 @click.command()
-@cli.options("MODEL", "DRY_RUN")
+@cli.options("RECIPE", "MODEL", "DRY_RUN")
 def demo(model: str | None, dry_run: bool) -> None:
     """Run every stage of a model's rounds on this machine."""
     begin, row = time.monotonic(), recipe.model(model)

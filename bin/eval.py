@@ -62,11 +62,17 @@ def main(
         "top_p": float(top_p) if top_p else None,
         "max_tokens": max_tokens,
     }
-    drawn, modes = sampling_of(run, **sampling), jobs.modes(mode)
+    drawn, modes = sampling_of(run, **sampling), recipe.asked_modes(mode, run.model.corpus)
     if launcher == "ns":
         ns.refuse(run, _given())
         asked = ns.NsEvaluation(
-            *(modes, benchmark or checks.BENCHMARK, drawn.samples, drawn.temperature, drawn.top_p),
+            *(
+                modes,
+                benchmark or recipe.of_model(run.model).evaluation.benchmark,
+                drawn.samples,
+                drawn.temperature,
+                drawn.top_p,
+            ),
             *(drawn.max_tokens, solutions, shards),
         )
         ns.evaluate(run, workspace, asked, click.echo, dry_run)

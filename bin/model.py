@@ -10,7 +10,7 @@ from omr.models import base_model, hub
 
 
 @click.command()
-@cli.options("MODEL", "BASE", "DRY_RUN", "FORCE")
+@cli.options("RECIPE", "MODEL", "BASE", "DRY_RUN", "FORCE")
 def main(**words: str | bool | None) -> None:
     """Bring, patch and verify the base model of a recipe row."""
     row, workspace = recipe.model(words["model"]), cli.workspace()
@@ -21,7 +21,7 @@ def main(**words: str | bool | None) -> None:
     there = base_model.finished(row, workspace, base, words["force"])
     made = there or base_model.make(row, workspace, hub.download, base=base, force=words["force"])
     click.echo(
-        f"{workspace.model(row.name)}: {base_model.summary(made)}{' (finished already)' if there else ''}"
+        f"{workspace.model(row.folder)}: {base_model.summary(made)}{' (finished already)' if there else ''}"
     )
 
 

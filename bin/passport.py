@@ -22,7 +22,7 @@ def main(run: recipe.Run, json: bool) -> None:
         told = {"stations": stations, "faults": [str(fault) for fault in faults], "departures": known}
         click.echo(json_.dumps(told, indent=2))
     elif not stations:
-        raise RequestError(f"{run.title} has no station yet; run make model MODEL={run.model.name} first")
+        raise RequestError(f"{run.title} has no station yet; run make model {recipe.words(run.model)} first")
     else:
         notes = [f"known departure: {line} (docs/recipes.md)" for line in known]
         click.echo("\n".join([*journey.table(stations), *(f"FAULT {fault}" for fault in faults), *notes]))

@@ -13,7 +13,7 @@ def table() -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for model in recipe.MODELS.values():
-        for row in recipe.ROUNDS.values():
+        for row in recipe.of_model(model).rounds.values():
             if row.number in model.rounds:
                 plan = recipe.run(model.name, row.number, row.variant).schedule
                 cells = [
@@ -28,6 +28,7 @@ def table() -> str:
 
 
 @click.command()
+@cli.options("RECIPE")
 def recipes() -> None:
     """Print the recipe table."""
     click.echo(table())

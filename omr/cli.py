@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from omr import processes, recipe, settings
 from omr.errors import OmrError, RequestError, output_never_fails
 from omr.files import writable
 from omr.request import TrainRequest
+from omr.runner import argument
 from omr.setting_table import Setting
 from omr.workspace import Workspace
 
@@ -32,6 +34,7 @@ def option(name: str) -> Callable:
         type=None if switch else _Value(setting),
         help=setting.text,
         show_default=not switch and setting.default is not None,
+        expose_value=name != "RECIPE",  # in force already, see `main`
     )
 
 
@@ -67,7 +70,7 @@ def workspace() -> Workspace:
 
 
 def run_options(function: Callable | None = None, *, optional: bool = False) -> Callable:
-    """The five words that name a run; the command gets `run`, a recipe.Run (None: no MODEL)."""
+    """The words that name a run; the command gets `run`, a recipe.Run (None: no MODEL)."""
     if function is None:
         return functools.partial(run_options, optional=optional)
 
@@ -77,7 +80,7 @@ def run_options(function: Callable | None = None, *, optional: bool = False) -> 
         run = None if optional and not words["model"] else _run(**words)
         return function(run=run, **given)
 
-    return options(*RUN)(command)
+    return options("RECIPE", *RUN)(command)
 
 
 def train_options(function: Callable) -> Callable:
@@ -88,7 +91,7 @@ def train_options(function: Callable) -> Callable:
         words = {name.lower(): given.pop(name.lower()) for name in (*RUN, *TRAINING)}
         return function(request=train_request(**words), **given)
 
-    return options(*RUN, *TRAINING)(command)
+    return options("RECIPE", *RUN, *TRAINING)(command)
 
 
 def train_request(
@@ -138,6 +141,7 @@ def main(command: click.Command) -> None:
     output_never_fails()
     try:
         settings.load()
+        recipe.use(argument("RECIPE", sys.argv[1:], os.environ))
         processes.no_advice()
         command.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -1,5 +1,6 @@
 """What a training is asked with: checked once, at the door, and handed whole from there on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class TrainRequest:
 
     run: recipe.Run
     engine: str  # one of ENGINES
-    modes: tuple[str, ...] = recipe.SPLITS  # splits of the corpus
+    modes: tuple[str, ...]  # splits of the corpus
     limit: int | None = None  # at most so many rows of the SFT file
     overrides: str | None = None  # NeMo-RL's keys: a.b=c d.e=f
     nodes: int | None = None  # None: the recipe's
@@ -35,10 +36,15 @@ class TrainRequest:
 
         Only words that were typed are refused: an ENGINE that is the recipe row's own needs no NAME.
         """
-        request = cls(run, choose("ENGINE", engine or run.model.engine, ENGINES), recipe.modes(modes), **more)
+        request = cls(
+            run,
+            choose("ENGINE", engine or run.model.engine, ENGINES),
+            recipe.modes(modes, run.model.corpus),
+            **more,
+        )
         changing = {
             "LIMIT": request.limit,
-            "MODES": modes if request.modes != recipe.SPLITS else None,
+            "MODES": modes if request.modes != recipe.modes(None, run.model.corpus) else None,
             "ENGINE": engine if request.engine != run.model.engine else None,
             "OVERRIDES": request.overrides,
         }
@@ -72,6 +78,7 @@ class TrainRequest:
         run = self.run
         published = recipe.run(run.model.name, run.round.number, run.round.variant).schedule
         named = {
+            "RECIPE": os.environ.get("RECIPE"),
             "MODEL": run.model.name,
             "ROUND": str(run.round.number),
             "VARIANT": run.round.variant,

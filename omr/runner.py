@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from omr import settings
+from omr import recipe, settings
 from omr.errors import OmrError, choose
 
 RUNNERS = settings.SETTINGS["RUNNER"].choices
@@ -28,8 +28,16 @@ def argument(name: str, args: Sequence[str], environ: Mapping[str, str]) -> str 
 
 
 def is_tiny(args: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether a stage is asked for the tiny recipe: by MODEL, or where no model is named by DATASET."""
-    return (argument("MODEL", args, environ) or argument("DATASET", args, environ)) == "tiny"
+    """Whether a stage is asked for the tiny recipe, or another that trains without a GPU on this machine.
+
+    That is said by MODEL, or where no model is named by DATASET.
+    """
+    word = argument("RECIPE", args, environ)
+    if not word:
+        return (argument("MODEL", args, environ) or argument("DATASET", args, environ)) == "tiny"
+    recipe.use(word)
+    [found] = recipe.in_force()
+    return all(row.engine == "trl" and not row.gpus for row in found.models.values())
 
 
 def decide(args: Sequence[str]) -> tuple[str, bool]:

@@ -147,17 +147,22 @@ def _secret(name: str, text: str) -> Setting:
 SETTINGS = {
     s.name: s
     for s in (
+        _request(
+            "RECIPE",
+            "a recipe file, or the name of one in omr/recipes (default: the published one, and tiny)",
+            path="input",
+            of_run=True,
+        ),
+        _request("FROM", "new-recipe: the recipe that is copied", "openmathreasoning", for_jobs=False),
         _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b", of_run=True),
         _request("ROUND", "SFT round: 1, 2", "1", of_run=True, choices=("1", "2")),
         _request(
             "VARIANT",
-            "filter of round 2: recommended (all splits), paper (CoT only)",
-            "recommended",
+            "filter of round 2: recommended (the default: all splits), paper (CoT only)",
             of_run=True,
-            choices=("recommended", "paper"),
         ),
-        _request("DATASET", "row of the corpus table: openmathreasoning, tiny", "openmathreasoning"),
-        _request("MODES", "splits to use", "cot,tir,genselect", of_run=True),
+        _request("DATASET", "row of the corpus table: openmathreasoning, tiny (default: the recipe's first)"),
+        _request("MODES", "splits to use, with commas (default: all of the corpus)", of_run=True),
         _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded", path="input"),
         _request("BASE", "local copy of the base model: nothing is downloaded", path="input"),
         _number("SEED", "seed of the mix", "0", least=0, of_run=True),
@@ -195,7 +200,7 @@ SETTINGS = {
         ),
         _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
-        _request("MODE", "how a model is asked: cot, tir, genselect, or several with commas", "cot"),
+        _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
         _request(
             "PROBLEMS",

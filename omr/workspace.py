@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr.recipe import SPLITS, Run
+from omr import recipe
+from omr.recipe import Run
 
 
 def manifest_of(path: Path) -> Path:
@@ -101,10 +102,10 @@ class Workspace:
         return self.root / "raw" / dataset
 
     def data(
-        self, dataset: str, round_key: str, modes: tuple[str, ...] = SPLITS, name: str | None = None
+        self, dataset: str, round_key: str, modes: tuple[str, ...] | None = None, name: str | None = None
     ) -> Path:
         """The mixed SFT file; a subset of MODES and a NAME are part of the file name."""
-        subset = "" if modes == SPLITS else "-" + "+".join(modes)
+        subset = "" if modes in (None, recipe.modes(None, dataset)) else "-" + "+".join(modes)
         return self.root / "data" / f"{dataset}-{round_key}{subset}{f'-{name}' if name else ''}.jsonl"
 
     def model(self, model: str) -> Path:
@@ -123,4 +124,4 @@ class Workspace:
 
     def run(self, run: Run) -> RunFolder:
         """The run's own folder."""
-        return RunFolder(self.root / "runs" / run.model.name / run.key)
+        return RunFolder(self.root / "runs" / run.model.folder / run.key)

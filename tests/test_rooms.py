@@ -35,9 +35,10 @@ ROOMS = sorted((ROOT / "omr").rglob("*.py"))
 
 
 def wing(module):
-    """`omr.data.rows` -> data; a module of omr/ itself belongs to the core."""
+    """`omr.data.rows` -> data; a module of omr/ itself belongs to the core, and so does omr/recipe."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and (ROOT / "omr" / parts[1]).is_dir() else "core"
+    outside = len(parts) > 1 and (ROOT / "omr" / parts[1]).is_dir() and parts[1] != "recipe"
+    return parts[1] if outside else "core"
 
 
 def imports(text):

@@ -10,6 +10,7 @@ from omr.errors import OmrError
 from omr.models import rope
 
 # As the Math models' repositories have it.
+SEVEN = recipe.model("7b")
 PUBLISHED = """{
   "architectures": [
     "Qwen2ForCausalLM"
@@ -223,9 +224,9 @@ def test_patch(tmp_path, name):
     before, after, report = TAKEN[name]
     path = tmp_path / "config.json"
     path.write_bytes(before.encode())
-    assert rope.patch(path) == report
+    assert rope.patch(path, SEVEN) == report
     assert path.read_bytes() == after.encode(), "only the two numbers may change"
-    assert rope.patch(path) == [], "a second time changes nothing"
+    assert rope.patch(path, SEVEN) == [], "a second time changes nothing"
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
     found = rope.places(rope.parse(path))
     assert {v for k, v in found.items() if k.endswith("theta")} == {500000.0}
@@ -239,7 +240,7 @@ def test_refused(tmp_path, name):
     path = tmp_path / "config.json"
     path.write_bytes(text.encode())
     with pytest.raises(OmrError) as error:
-        rope.patch(path)
+        rope.patch(path, SEVEN)
     assert line in str(error.value) and str(path) in str(error.value)
     assert path.read_bytes() == text.encode()
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
@@ -247,7 +248,7 @@ def test_refused(tmp_path, name):
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(OmrError, match=r"config\.json: is missing"):
-        rope.patch(tmp_path / "config.json")
+        rope.patch(tmp_path / "config.json", SEVEN)
 
 
 def test_the_recipes_own_commands_give_the_same_bytes(tmp_path):
@@ -330,5 +331,5 @@ def test_the_installed_transformers_reads_the_patch(tmp_path):
     (tmp_path / "config.json").write_text(PUBLISHED)
     with pytest.raises(OmrError, match="7b needs 131072"):
         rope.prove(tmp_path, recipe.model("7b"))
-    rope.patch(tmp_path / "config.json")
+    rope.patch(tmp_path / "config.json", SEVEN)
     rope.prove(tmp_path, recipe.model("7b"))

@@ -150,15 +150,16 @@ def test_every_row_of_the_table_is_sound():
 
 def test_what_the_table_says_of_paths_and_jobs():
     assert set(settings.paths("input")) == {
-        *("RAW", "BASE", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
+        *("RECIPE", "RAW", "BASE", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
     }
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
         *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL"),
-        *("Q", "NEMO_RL_SOURCE"),
+        *("Q", "NEMO_RL_SOURCE", "FROM"),
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
-        *("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES", "ENGINE", "OVERRIDES", "SEED")
+        *("RECIPE", "MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES"),
+        *("ENGINE", "OVERRIDES", "SEED"),
     }
 
 

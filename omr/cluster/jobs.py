@@ -95,7 +95,7 @@ class Job:
 
 def job_name(run: recipe.Run, stage: str = "") -> str:
     """What squeue shows: `omr-7b-round1` for every link of a run, the stage behind it for its other jobs."""
-    return "-".join(filter(None, ("omr", run.model.name, run.key, stage)))
+    return "-".join(filter(None, ("omr", run.model.folder, run.key, stage)))
 
 
 def log_pattern(logs: Path, array: bool) -> Path:

@@ -66,7 +66,7 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
     command = [
         *("ns", "nemo_rl", "sft"),
         f"--cluster={CLUSTER}",
-        f"--expname=openmathreasoning-repro-{model.name}{own_name}",
+        f"--expname=openmathreasoning-repro-{model.folder}{own_name}",
         f"--output_dir={workspace.run(run).checkpoints}",
         f"--hf_model={base_of(run, workspace)}",
         f"--num_nodes={request.job_nodes}",
@@ -132,7 +132,7 @@ def _freeze(request: TrainRequest, workspace: Workspace, say: Say) -> None:
     if manifest.read(base) is not None:
         frozen.freeze(workspace.run(request.run), frozen.inputs(request, workspace))
     else:
-        words = f"MODEL={request.run.model.name} ROUND=1"
+        words = f"{recipe.words(request.run.model)} ROUND=1"
         say(
             f"note: {base} has no manifest.json, so make average cannot finish this run;"
             f" make average {words} makes a base that it can"

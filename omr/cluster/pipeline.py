@@ -47,12 +47,12 @@ def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool
     """What is left to do, in order: the model, then for each round its data, training, evaluation."""
     todo: list[Part] = []
     first = requests[0]
-    if manifest.read(workspace.model(first.run.model.name)) is None:
+    if manifest.read(workspace.model(first.run.model.folder)) is None:
         todo.append(Part("model", first))
     for request in requests:
         folder = workspace.run(request.run)
         if manifest.read(folder.final) is not None:
-            if evaluate and not _evaluated(folder):
+            if evaluate and not _evaluated(request.run, folder):
                 todo.append(Part("eval", request))
             continue
         if manifest.read(frozen.data_of(request.run, workspace, request.modes)) is None:
@@ -61,10 +61,10 @@ def parts(requests: Sequence[TrainRequest], workspace: Workspace, evaluate: bool
     return todo
 
 
-def _evaluated(folder: RunFolder) -> bool:
+def _evaluated(run: recipe.Run, folder: RunFolder) -> bool:
     """Whether a run's eval.json has every mode that is asked for."""
     found = files.read_json(folder.eval_json) if folder.eval_json.exists() else {}
-    return set(Evaluation.of_settings().modes) <= set(found)
+    return set(Evaluation.of_settings(run).modes) <= set(found)
 
 
 def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
@@ -76,7 +76,7 @@ def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission
         )
     first = requests[0].run
     todo = parts(requests, workspace, how.evaluate)
-    title = f"{first.model.name} {' and '.join(request.run.key for request in requests)}"
+    title = f"{first.model.folder} {' and '.join(request.run.key for request in requests)}"
     planner = _Planner(requests[0], workspace, how, todo)
     if not todo:
         say(f"{title}: everything is finished")
@@ -166,7 +166,9 @@ class _Planner:
             future = train.FutureInputs(self._base(part.run), data, after)
             return train.job_graph(part.request, self.workspace, self.how, future)
         if part.kind == "eval":
-            return submission.job_graph(part.run, self.workspace, Evaluation.of_settings(), part.request)
+            return submission.job_graph(
+                part.run, self.workspace, Evaluation.of_settings(part.run), part.request
+            )
         site = job_environment.site(self.workspace, part.request)
         logs = self.workspace.root / "logs"
         stage = Stage(
@@ -195,4 +197,4 @@ class _Planner:
 
 def _key(part: Part) -> str:
     """`data-7b-round1`: names the jobs and the record of a plain stage."""
-    return f"{part.kind}-{part.run.model.name}-{part.run.key}"
+    return f"{part.kind}-{part.run.model.folder}-{part.run.key}"

@@ -168,4 +168,4 @@ def smoke(run: recipe.Run) -> str:
     part = run.model.tensor_parallel * run.model.context_parallel
     nodes = max(2, -(-part // max(1, run.model.gpus)))
     round_ = f" ROUND={run.round.number}" if run.round.number != 1 else ""
-    return f"make train MODEL={run.model.name}{round_} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"
+    return f"make train {recipe.words(run.model)}{round_} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"

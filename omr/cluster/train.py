@@ -75,7 +75,8 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
         folder.logs.mkdir(exist_ok=True)
         ids = submit.submit(graph)
     say(f"{run.title}: submitted as {', '.join(f'{key} {number}' for key, number in ids.items())}")
-    say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+    words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+    say(f"make status {words} watches it; logs are in {folder.logs}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def job_graph(
         job_environment.site(workspace, request),
         engine=engine,
         links=how.links,
-        evaluation=Evaluation.of_settings() if how.evaluate else None,
+        evaluation=Evaluation.of_settings(run) if how.evaluate else None,
         prepare=engine == "nemo-rl" and not trained and not _prepared(request, workspace),
         trained=trained,
         after=future.after,

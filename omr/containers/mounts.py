@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import settings
+from omr import recipe, settings
 from omr.errors import RequestError
 
 INPUTS, OUTPUTS = settings.paths("input"), settings.paths("output")
@@ -33,6 +33,8 @@ def paths(environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: environ.get(name) for name in (*OUTPUTS, *INPUTS)}
     given["WORKSPACE"] = given["WORKSPACE"] or settings.SETTINGS["WORKSPACE"].default
     given["HF_HOME"] = given["HF_HOME"] or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    if not (given["RECIPE"] or "").endswith(".toml"):
+        del given["RECIPE"]  # a name in omr/recipes
     return {name: str(Path(path).expanduser().absolute()) for name, path in given.items() if path}
 
 
@@ -49,6 +51,9 @@ def mounts(environ: Mapping[str, str], env_file: Path | None = None) -> list[Mou
             _add(found, Mount(named[name], named[name]))
             for link in links_out(Path(named[name])):
                 _add(found, link)
+    if "RECIPE" in named:
+        for path in recipe.paths_of(named["RECIPE"]):
+            _add(found, Mount(str(path), str(path)))
     if env_file:
         _add(found, Mount(str(env_file.absolute()), str(env_file.absolute())))
     for extra in extras(environ.get("MOUNTS")):

@@ -153,7 +153,8 @@ def runs_models_code(script: str, args: Sequence[str], environ: Mapping[str, str
     An evaluation of genselect looks what the sandbox of the solutions was.
     """
     modes = argument("MODE", args, environ) or "cot"
-    return Path(script).name == "eval.py" and modes != "cot" and argument("SANDBOX", args, environ) != "none"
+    runs_code = {"tir", "genselect"} & {word.strip() for word in modes.split(",")}
+    return Path(script).name == "eval.py" and bool(runs_code) and argument("SANDBOX", args, environ) != "none"
 
 
 def names(given: Mapping[str, str], environ: Mapping[str, str], mounted: list[Mount]) -> list[str]:

@@ -13,6 +13,7 @@ from omr.data import rows
 from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
 from omr.manifest import fingerprint
+from omr.recipe import Columns
 
 ANEW = "put the published one there, or unset RAW: make data brings its own"
 
@@ -155,6 +156,7 @@ def hashes(found: list[Shard], known: dict[str, Json]) -> dict[str, Json]:
 
 def planned(
     found: list[Shard],
+    columns: Columns,
     limit: int | None,
     skip: bool = False,
     published: dict[str, int] | None = None,
@@ -165,7 +167,7 @@ def planned(
     A file of no use is an OmrError. With `skip` it has a fault, and the rows that it should have: its
     footer's, else those that are missing from the `published` count, else the largest other shard's.
     """
-    footers = {shard: footer(shard.path) for shard in found}
+    footers = {shard: footer(shard.path, columns) for shard in found}
     for shard, foot in footers.items():
         if foot.fault and not skip:
             raise OmrError(f"{shard.path}: {foot.fault}; {remedy}")
@@ -220,14 +222,14 @@ class Footer:
     left_out: tuple[str, ...] = ()  # columns that are no part of a row
 
 
-def footer(path: Path) -> Footer:
+def footer(path: Path, columns: Columns) -> Footer:
     """The footer of a file; what is wrong with the file is its `fault`, with the disk an OmrError."""
     import pyarrow.parquet as pq
 
     try:
         meta = pq.read_metadata(path)
         schema = meta.schema.to_arrow_schema()
-        fault, left_out = rows.schema_fault(schema), rows.index_columns(schema)
+        fault, left_out = rows.schema_fault(schema, columns), rows.index_columns(schema)
         groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
         counts, size = [g.num_rows for g in groups], sum(g.total_byte_size for g in groups)
     except rows.reading_errors() as error:
@@ -237,9 +239,9 @@ def footer(path: Path) -> Footer:
     return Footer(meta.num_rows, size, fault or "", left_out)
 
 
-def row_counts(paths: list[Path], remedy: str) -> list[int]:
+def row_counts(paths: list[Path], columns: Columns, remedy: str) -> list[int]:
     """Rows of each file."""
-    footers = {path: footer(path) for path in paths}
+    footers = {path: footer(path, columns) for path in paths}
     for path, foot in footers.items():
         if foot.fault:
             raise OmrError(f"{path}: {foot.fault}; {remedy}")

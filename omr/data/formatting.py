@@ -5,16 +5,18 @@ A worker needs neither transformers nor nemo-skills, unless a prompt could not b
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr import files, recipe
 from omr.data import corpus, json_lines, lengths, prompts, rows, scratch
+from omr.data.by_recipe import filters, formulas
 from omr.data.corpus import Shard
 from omr.data.prompts import Compiled
 from omr.data.rows import Reject, Result
 from omr.errors import OmrError
+from omr.recipe import Columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,23 +104,24 @@ class _Formatter:
     def __init__(self, job: Job, shard: Shard) -> None:
         self.job, self.shard, self.result = job, shard, Result()
         self.filtered = shard.split in job.round.filtered
-        self.counts_executions = job.corpus.prompts[shard.split].execution_count
+        self.columns, self.filters = job.corpus.columns, job.corpus.filters_of(shard.split)
         compiled = job.compiled[shard.split]
         prompt = None
         if not compiled.exact:
             tokenizer = prompts.tokenizer(job.corpus, job.slow)
             prompt = prompts.load(job.corpus, shard.split, tokenizer)
-        self.template, self.proved = json_lines.Template(compiled, prompt), not compiled.exact
-        # Genselect answers are short: the recipe filters them by source and pass rate alone.
-        self.counter = None
-        if self.filtered and shard.split != "genselect":
+        sources = job.corpus.sources(shard.split)
+        self.template = json_lines.Template(compiled, self.columns, sources, prompt)
+        self.proved = not compiled.exact
+        self.counter, self.min_tokens = None, job.corpus.min_tokens(shard.split)
+        if self.filtered and self.min_tokens:
             self.counter = _counter(job.tokenizer, job.tokenizer.stat().st_mtime_ns)
 
     def chunks(self, take: int) -> Iterator[Chunk]:
         """The first `take` rows of the shard, without those that the round's cheap columns leave out."""
         import pyarrow.parquet as pq
 
-        if fault := corpus.footer(self.shard.path).fault:
+        if fault := corpus.footer(self.shard.path, self.columns).fault:
             self.result.read += take
             self.reject(None, 0, take, fault)
             return
@@ -132,7 +135,7 @@ class _Formatter:
                 keep = None
                 try:
                     keep = self.wanted(file, group, first, count)
-                    yield from read(file, group, first, keep)
+                    yield from read(file, self.columns, group, first, keep)
                 except Damaged as damage:
                     corpus.refuse_disk_error(self.shard.path, damage.error)
                     gone = count if keep is None else int(keep[damage.row :].sum())
@@ -146,39 +149,36 @@ class _Formatter:
         """
         import numpy as np
 
-        if not self.filtered:
+        if not (self.filtered and self.filters):
             return np.ones(count, bool)
         try:
-            table = file.read_row_group(group, columns=[rows.SOURCE, rows.RATE], use_threads=False)
+            cheap = list(dict.fromkeys(f.column for f in self.filters))
+            table = file.read_row_group(group, columns=cheap, use_threads=False)
             if len(table) < count:
                 raise OSError(SHORT)
         except rows.reading_errors() as error:
             raise Damaged(0, error) from None
-        batch = rows.plain(table.slice(0, count).combine_chunks().to_batches()[0])
-        keep, bad = rows.candidates(self.job.corpus, batch, self.result)
+        batch = rows.plain(table.slice(0, count).combine_chunks().to_batches()[0], self.columns)
+        keep, bad = filters.candidates(self.filters, batch, self.result)
         for entry in bad:
             self.reject(group, first + entry.row, 1, entry.reason)
         return keep
 
     def take(self, chunk: Chunk) -> "tuple[Chunk, list[bytes | memoryview]]":
         """The rows that are kept, and the line of each."""
-        chunk = self.without(chunk, rows.unreadable(chunk.batch))
+        required = self.job.corpus.required(self.shard.split)
+        chunk = self.without(chunk, rows.unreadable(chunk.batch, self.columns, required))
         if self.counter:
-            texts = chunk.batch[rows.SOLUTION].to_pylist()
-            long = self.counter.at_least(texts, self.job.corpus.min_tokens)
+            texts = chunk.batch[self.columns.solution].to_pylist()
+            long = self.counter.at_least(texts, self.min_tokens)
             self.result.dropped["length"] += int((~long).sum())
             chunk = chunk.only(long)
-        counts = None
-        if self.counts_executions:
-            counts, bad, two_digits = rows.executions(chunk.batch[rows.SOLUTION])
-            chunk = self.without(chunk, bad)
-            counts = counts[counts > 0]
-            self.result.two_digits += two_digits
+        batch, bad = formulas.computed(self.job.corpus, self.shard.split, chunk.batch, self.result)
+        chunk = self.without(replace(chunk, batch=batch), bad)
         if len(chunk.batch) and not self.proved:
-            few = slice(SAMPLE)
-            self.template.prove(chunk.batch[few], None if counts is None else counts[few])
+            self.template.prove(chunk.batch[:SAMPLE])
             self.proved = True
-        return chunk, self.template.lines(chunk.batch, counts)
+        return chunk, self.template.lines(chunk.batch)
 
     def without(self, chunk: Chunk, bad: list[rows.Bad]) -> Chunk:
         """The chunk without its malformed rows, which are listed or stop the run."""
@@ -208,7 +208,9 @@ def _counter(path: Path, made: int) -> lengths.Counter:
     return lengths.Counter(path)
 
 
-def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> Iterator[Chunk]:
+def read(
+    file: "pq.ParquetFile", columns: Columns, group: int, first: int, keep: "np.ndarray"
+) -> Iterator[Chunk]:
     """The rows of a row group where the mask `keep` is true; its first row is row `first` of the file.
 
     Few rows of many batches come together, as each call for a chunk has a price. Damaged says where reading
@@ -219,7 +221,7 @@ def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> 
 
     if not keep.any():
         return
-    batches, held, start, damage = _batches(file, group, len(keep)), [], 0, None
+    batches, held, start, damage = _batches(file, columns, group, len(keep)), [], 0, None
     while True:
         try:  # around the reading alone: what fails elsewhere is no damage of the file
             batch = next(batches)
@@ -231,7 +233,7 @@ def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> 
             break
         wanted = np.flatnonzero(keep[start : start + len(batch)])
         if len(wanted):
-            kept = rows.plain(batch)
+            kept = rows.plain(batch, columns)
             kept = kept if len(wanted) == len(batch) else kept.take(pa.array(wanted))
             held.append(Chunk(group, wanted + (first + start), kept))
         start += len(batch)
@@ -244,12 +246,12 @@ def read(file: "pq.ParquetFile", group: int, first: int, keep: "np.ndarray") -> 
         raise damage
 
 
-def _batches(file: "pq.ParquetFile", group: int, count: int) -> "Iterator[pa.RecordBatch]":
+def _batches(file: "pq.ParquetFile", columns: Columns, group: int, count: int) -> "Iterator[pa.RecordBatch]":
     """The first `count` rows of a row group in batches of about BATCH bytes."""
     meta = file.metadata.row_group(group)
     each = max(1, min(count, int(BATCH * meta.num_rows / max(1, meta.total_byte_size))))
-    columns, left = list(rows.COLUMNS), count
-    for batch in file.iter_batches(each, row_groups=[group], columns=columns, use_threads=False):
+    names, left = list(columns.names), count
+    for batch in file.iter_batches(each, row_groups=[group], columns=names, use_threads=False):
         yield batch.slice(0, left)
         left -= len(batch)
         if left <= 0:

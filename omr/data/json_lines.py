@@ -8,33 +8,40 @@ it is worth beside orjson and bytes.replace. A row with a null is written by jso
 import functools
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omr.data.prompts import COUNT, Compiled, Prompt
-from omr.data.rows import COLUMNS, FLAG, PROBLEM, SOLUTION, TEXTS
+from omr.data.prompts import Compiled, Prompt
 from omr.errors import OmrError
+from omr.recipe import Columns
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-RENAMED = {PROBLEM: "input", SOLUTION: "output"}
 LONGEST = 6  # bytes that one byte of a text may become: \u001f
 
 
 class Template:
     """Lines of a split: its compiled prompt between the row's values."""
 
-    def __init__(self, compiled: Compiled, prompt: Prompt | None = None) -> None:
-        self.compiled, self.prompt = compiled, prompt
-        self.values: list[str] = []  # what stands between the pieces of a line, in its order
+    def __init__(
+        self,
+        compiled: Compiled,
+        columns: Columns,
+        sources: Mapping[str, str],
+        prompt: Prompt | None = None,
+    ) -> None:
+        """`sources`: the column that each field of the prompt is filled from (Corpus.sources)."""
+        self.compiled, self.columns, self.sources, self.prompt = compiled, columns, sources, prompt
+        self.values: list[str] = []  # the columns between the pieces of a line, in its order
         pieces = ["{"]
-        for number, name in enumerate(COLUMNS):
-            quote = "" if name == FLAG else '"'
+        for number, name in enumerate(columns.names):
+            quote = "" if name in columns.flags else '"'
             before, *after = self._around(name)
-            pieces[-1] += f"{',' if number else ''}{json.dumps(RENAMED.get(name, name))}:{quote}{before}"
+            key = json.dumps(columns.renamed(name), ensure_ascii=False)
+            pieces[-1] += f"{',' if number else ''}{key}:{quote}{before}"
             pieces += after
             pieces[-1] += quote
         pieces[-1] += "}\n"
@@ -42,59 +49,56 @@ class Template:
 
     def _around(self, name: str) -> list[str]:
         """The constant pieces around the values of a column of the line, which are noted in `values`."""
-        if name == PROBLEM:
-            self.values += self.compiled.fields
+        if name == self.columns.problem:
+            self.values += [self.sources[field] for field in self.compiled.fields]
             return [_escape(piece) for piece in self.compiled.pieces]
         self.values.append(name)
-        if name == SOLUTION:
+        if name == self.columns.solution:
             return [_escape(self.compiled.before), _escape(self.compiled.after)]
         return ["", ""]
 
-    def lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes | memoryview]:
-        """The line of each row of a batch without faults; `counts` are the rows' execution counts."""
+    def lines(self, batch: "pa.RecordBatch") -> list[bytes | memoryview]:
+        """The line of each row of a batch without faults, which has the formulas' columns, too."""
         if not self.compiled.exact:
-            return self._slow_lines(batch, counts)
+            return self._slow_lines(batch)
         found, start = [], 0
-        for row in [*_with_nulls(batch), len(batch)]:
+        for row in [*_with_nulls(batch, self.columns), len(batch)]:
             if start < row:
-                found += self._fast_lines(*_rows(batch, counts, start, row))
+                found += self._fast_lines(batch.slice(start, row - start))
             if row < len(batch):
-                found += self._slow_lines(*_rows(batch, counts, row, row + 1))
+                found += self._slow_lines(batch.slice(row, 1))
             start = row + 1
         return found
 
-    def _fast_lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[memoryview]:
-        return lines([Column.of(self._values(batch, name, counts)) for name in self.values], self.pieces)
+    def _fast_lines(self, batch: "pa.RecordBatch") -> list[memoryview]:
+        return lines([Column.of(self._values(batch, name)) for name in self.values], self.pieces)
 
-    def _slow_lines(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> list[bytes]:
+    def _slow_lines(self, batch: "pa.RecordBatch") -> list[bytes]:
         """By the plainest way: for rows with nulls, and to prove the others by."""
-        numbers = [None] * len(batch) if counts is None else counts.tolist()
-        return [self._line(row, n) for row, n in zip(batch.to_pylist(), numbers, strict=True)]
+        return [self._line(row) for row in batch.to_pylist()]
 
-    def prove(self, batch: "pa.RecordBatch", counts: "np.ndarray | None") -> None:
+    def prove(self, batch: "pa.RecordBatch") -> None:
         """The lines of these rows against the plainest way's; an OmrError where they differ."""
-        if self.lines(batch, counts) != self._slow_lines(batch, counts):
+        if self.lines(batch) != self._slow_lines(batch):
             raise OmrError("lines are not what json.dumps writes; reinstall numba (rm -rf .venv)")
 
-    def _values(self, batch: "pa.RecordBatch", name: str, counts: "np.ndarray | None") -> "pa.StringArray":
-        import pyarrow as pa
+    def _values(self, batch: "pa.RecordBatch", name: str) -> "pa.StringArray":
         import pyarrow.compute as pc
 
-        if name == COUNT:
-            return pa.array(counts).cast(pa.string())
-        return pc.if_else(batch[name], "true", "false").fill_null("null") if name == FLAG else batch[name]
+        if name in self.columns.flags:
+            return pc.if_else(batch[name], "true", "false").fill_null("null")
+        return batch[name]
 
-    def _line(self, row: dict[str, str | bool | None], count: int | None) -> bytes:
+    def _line(self, row: dict[str, str | bool | None]) -> bytes:
         """The line of one raw row."""
-        values = {PROBLEM: row[PROBLEM], COUNT: count}
+        columns, solution = self.columns, row[self.columns.solution]
+        values = {field: row[source] for field, source in self.sources.items()}
         if self.compiled.exact:
-            given, answer = self.compiled.input(values), self.compiled.output(row[SOLUTION])
+            given, answer = self.compiled.input(values), self.compiled.output(solution)
         else:
-            if count is None:
-                del values[COUNT]
-            given, answer = self.prompt.fill(values), self.prompt.format_assistant_response(row[SOLUTION])
-        row = {RENAMED.get(name, name): row[name] for name in COLUMNS} | {"input": given, "output": answer}
-        return dump(row)
+            given, answer = self.prompt.fill(values), self.prompt.format_assistant_response(solution)
+        kept = {columns.renamed(name): row[name] for name in columns.names}
+        return dump(kept | {"input": given, "output": answer})
 
 
 def dump(row: dict[str, str | bool | None]) -> bytes:
@@ -107,19 +111,13 @@ def _escape(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _rows(
-    batch: "pa.RecordBatch", counts: "np.ndarray | None", start: int, end: int
-) -> "tuple[pa.RecordBatch, np.ndarray | None]":
-    return batch.slice(start, end - start), None if counts is None else counts[start:end]
-
-
-def _with_nulls(batch: "pa.RecordBatch") -> list[int]:
+def _with_nulls(batch: "pa.RecordBatch", columns: Columns) -> list[int]:
     """Rows with a null text, whose line is no filling of the template."""
     import numpy as np
     import pyarrow.compute as pc
 
     rows = set()
-    for name in TEXTS:
+    for name in columns.texts:
         if batch[name].null_count:
             rows |= set(np.flatnonzero(pc.is_null(batch[name]).to_numpy(zero_copy_only=False)).tolist())
     return sorted(rows)

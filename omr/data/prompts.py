@@ -12,19 +12,19 @@ import hashlib
 import importlib.util
 import json
 import string
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from omr import files, recipe, settings
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROBLEM, COUNT = "problem", "total_code_executions"
-TINY = Path(__file__).parents[1] / "tiny" / "prompts"
+PROBLEM = "problem"
 # Texts that a template which looks into them may change: known ones cut thoughts, tool calls and blanks.
 EXAMPLES = (
     *("", " ", " blanks around it \n", "two\n\n\nlines", "no", "# {problem} {{ x }} {% y %}"),
@@ -119,9 +119,13 @@ def load(
     index): a RequestError that says how to get it.
     """
     prompt = corpus.prompts[split]
-    config = config or prompt.config or {"user": "{problem}"}
-    if corpus.name == "tiny":
-        return TinyPrompt(config, tokenizer)
+    config = config or prompt.config
+    if config is None:
+        config = {"user": "{problem}"}
+    elif corpus.prompt_folder:
+        config = read_yaml(config_file(corpus, config))
+    if corpus.prompt_folder:
+        return YamlPrompt(config, tokenizer)
     try:
         from nemo_skills.prompt.utils import get_prompt
     except ImportError as error:
@@ -139,10 +143,19 @@ def code_tags_file(corpus: recipe.Corpus, name: str) -> Path:
     return _folder(corpus) / "code_tags" / f"{name}.yaml"
 
 
+def digest(corpus: recipe.Corpus, splits: Iterable[str]) -> str | None:
+    """Hex digest of a recipe's own prompt files; None for those of nemo-skills, which its commit tells."""
+    if corpus.prompt_folder is None:
+        return None
+    named = [corpus.prompts[split].config for split in splits]
+    texts = [json.dumps(read_yaml(config_file(corpus, name))) for name in named if name]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
 def _folder(corpus: recipe.Corpus) -> Path:
-    """The folder of a corpus's prompts: tiny's own, or that of the installed nemo-skills."""
-    if corpus.name == "tiny":
-        return TINY
+    """The folder of a corpus's prompts: the recipe's own, or that of the installed nemo-skills."""
+    if corpus.prompt_folder:
+        return corpus.prompt_folder
     found = importlib.util.find_spec("nemo_skills")
     if found is None or not found.submodule_search_locations:
         raise RequestError(missing())
@@ -159,17 +172,29 @@ def missing(error: ImportError | None = None) -> str:
     )
 
 
-class TinyPrompt:
-    """The part of NeMo-Skills' YAML prompts that the recipe uses, for the tiny corpus."""
+def read_yaml(path: Path) -> Json:
+    """A prompt's YAML file; a RequestError where it is none, or has no user message."""
+    import yaml
 
-    def __init__(
-        self, config: str | Json, tokenizer: "PreTrainedTokenizerBase", system: str | None = ""
-    ) -> None:
-        import yaml
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(
+            f"{path}: {error.strerror}; write this prompt, or name another in [splits]"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: is not YAML ({' '.join(str(error).split())[:100]}); mend it") from None
+    if not isinstance(config, dict) or not isinstance(config.get("user"), str):
+        raise RequestError(
+            f"{path}: has no user message; write `user: |-` and the text with {{problem}} below it"
+        )
+    return config
 
-        if isinstance(config, str):
-            path = config_file(recipe.CORPORA["tiny"], config)
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+class YamlPrompt:
+    """The part of NeMo-Skills' YAML prompts that recipes with prompts of their own use."""
+
+    def __init__(self, config: Json, tokenizer: "PreTrainedTokenizerBase", system: str | None = "") -> None:
         self.user: str = config["user"]
         self.system, self.tokenizer = system, tokenizer
 
@@ -199,10 +224,21 @@ def _answer(tokenizer: "PreTrainedTokenizerBase", content: str) -> str:
     return whole[len(before) :]
 
 
-def compile(prompt: Prompt) -> Compiled:
-    """The constant pieces of a prompt, `exact` when it fills the EXAMPLES so, too."""
-    marks = {field: f"\ue000{field}\ue001" for field in (PROBLEM, COUNT)}
-    filled = prompt.fill(marks)
+def compile(prompt: Prompt, sources: Mapping[str, str]) -> Compiled:
+    """The constant pieces of a prompt, `exact` when it fills the EXAMPLES so, too.
+
+    `sources` has the fields that it is filled with (Corpus.sources). A RequestError for a prompt that needs
+    others, or is no text of str.format.
+    """
+    marks = {field: f"\ue000{field}\ue001" for field in sources}
+    try:
+        filled = prompt.fill(marks)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        told = f"needs the field {error}" if isinstance(error, KeyError) else f"cannot be filled ({error})"
+        raise RequestError(
+            f"the prompt {told}, and the recipe fills {listing(sources, 'and')}; write fields in [splits], or"
+            " double a brace that is text"
+        ) from None
     if not isinstance(filled, str):
         # Later releases answer with messages; the recipe belongs to the pinned commit.
         raise OmrError(f"nemo-skills fills a prompt to a {type(filled).__name__}, not to text; {missing()}")
@@ -214,12 +250,17 @@ def compile(prompt: Prompt) -> Compiled:
     before, mark, after = prompt.format_assistant_response(marks[PROBLEM]).partition(marks[PROBLEM])
     once = all(filled.count(marks[f]) == 1 for f in fields) and mark and PROBLEM in fields
     compiled = Compiled((*pieces, rest), tuple(fields), before, after)
-    rows = [({PROBLEM: text, COUNT: "7"}, text) for text in EXAMPLES]
-    exact = bool(once) and _plain_user(prompt) and all(_fault(compiled, prompt, *row) is None for row in rows)
+    numbers = {field for field, source in sources.items() if source.endswith("()")}
+    rows = [({field: "7" if field in numbers else text for field in sources}, text) for text in EXAMPLES]
+    exact = (
+        bool(once)
+        and _plain_user(prompt, sources)
+        and all(_fault(compiled, prompt, *row) is None for row in rows)
+    )
     return replace(compiled, exact=exact)
 
 
-def _plain_user(prompt: Prompt) -> bool:
+def _plain_user(prompt: Prompt, fields: Iterable[str]) -> bool:
     """Whether the user message is one str.format of plain fields, without examples that depend on the row."""
     config = getattr(prompt, "config", None)
     if config is not None:
@@ -227,7 +268,7 @@ def _plain_user(prompt: Prompt) -> bool:
         if shots.examples_type is not None or shots.retriever is not None:
             return False
     user = config.user if config is not None else prompt.user
-    plain = {"examples", PROBLEM, COUNT}
+    plain = {"examples", *fields}
     return all(
         field is None or (field in plain and not spec and conversion is None)
         for _, field, spec, conversion in string.Formatter().parse(user)

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe
 from omr.data import corpus, mixing, prompts
+from omr.data.by_recipe import local
 from omr.data.corpus import PlannedShard
 from omr.data.prompts import TokenizerSource
 from omr.errors import RequestError, choose, listing
@@ -65,7 +65,8 @@ class DataRequest:
 
     def unlike_published(self, counts: dict[str, int]) -> dict[str, dict[str, int]]:
         """The splits that have not the published count of rows; none under a LIMIT, which asks for less."""
-        pairs = {} if self.limit else {s: (n, self.corpus.rows[s]) for s, n in counts.items()}
+        known = self.corpus.rows
+        pairs = {} if self.limit else {s: (n, known[s]) for s, n in counts.items() if s in known}
         return {s: {"rows": n, "published": known} for s, (n, known) in pairs.items() if n != known}
 
     def refuse_other_rows(self, counts: dict[str, int]) -> None:
@@ -81,7 +82,7 @@ class DataRequest:
     @property
     def counts_tokens(self) -> bool:
         """Whether the round's filter needs the length tokenizer."""
-        return any(split != "genselect" and split in self.round.filtered for split in self.modes)
+        return any(self.corpus.min_tokens(split) and split in self.round.filtered for split in self.modes)
 
     @property
     def tokenizers(self) -> "dict[str, TokenizerSource]":
@@ -91,7 +92,9 @@ class DataRequest:
             words["length"] = ("LENGTH_TOKENIZER", self.length_tokenizer, self.corpus.length_tokenizer)
         found = {}
         for word, (setting, folder, pin) in words.items():
-            if pin and not folder:
+            if isinstance(pin, Path) and not folder:
+                found[word] = TokenizerSource(setting, pin, None)
+            elif pin and not folder:
                 home = self.workspace.raw("tokenizers") / pin.repo.split("/")[-1]
                 found[word] = TokenizerSource(setting, home, pin)
             else:
@@ -176,7 +179,7 @@ def request(
     (omr/settings.py); one that a caller leaves out has the setting's default.
     """
     row = recipe.corpus(dataset)
-    round_ = recipe.round_(round, variant)
+    round_ = recipe.round_(round, variant, row.name)
     if (seed or limit) and not name:
         word = f"SEED={seed}" if seed else f"LIMIT={limit}"
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
@@ -188,7 +191,7 @@ def request(
         "tokenizer": _folder("TOKENIZER", tokenizer if row.prompt_tokenizer else None),
         "length_tokenizer": _folder("LENGTH_TOKENIZER", length_tokenizer if row.length_tokenizer else None),
     }
-    splits = recipe.modes(modes)
+    splits = recipe.modes(modes, row.name)
     means = mixing.means(workers, memory)
     mixing.need_shuf()
     words = {"skip": skip, "allow_rows": allow_rows, "means": means}
@@ -207,19 +210,16 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
     """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
     row = request.corpus
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
-    rule = {
-        "sources": row.olympiad_sources,
-        "pass rate": row.max_pass_rate,
-        "tokens": row.min_tokens,
-    }
     value = {
         "corpus": row.name,
         "raw": digest,
         "round": request.round.key,
-        "filter": rule if request.round.filtered else None,
+        "filter": [asdict(each) for each in row.filters] if request.round.filtered else None,
         "modes": request.modes,
+        "columns": asdict(row.columns),
         "prompts": {split: asdict(row.prompts[split]) for split in request.modes},
-        "nemo_skills": None if row.name == "tiny" else pins()["NEMO_SKILLS_COMMIT"],
+        "prompt_files": prompts.digest(row, request.modes),
+        "nemo_skills": None if row.prompt_folder else pins()["NEMO_SKILLS_COMMIT"],
         "tokenizers": tokenizers,
         "seed": request.seed,
         "limit": request.limit,
@@ -242,6 +242,10 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
     made = None if force else manifest.read(request.output)
     if made is None:
         return None
+    if request.raw is None and request.corpus.files and not local.made(request.corpus, request.folder):
+        raise RequestError(
+            f"{request.output}: was made from other files than are now there; FORCE=1 makes it anew"
+        )
     known = made["shards"]
     if request.raw and any(path.suffix == ".parquet" for path in corpus.below(request.raw)):
         found = corpus.shards(request.raw, request.modes, bool(request.limit), request.remedy)
@@ -267,24 +271,6 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
         files.write_json(manifest_of(request.output), made)
     shutil.rmtree(request.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
-
-
-def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
-    """What `make` would do; `command` is omr.hub's."""
-    lines = []
-    if request.raw is None and request.corpus.source:
-        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
-        lines.append(command(request.corpus.source, "dataset", wanted, request.folder))
-    elif request.raw is None:
-        lines.append(f"# omr/tiny/corpus.py writes {request.folder}")
-    for source in request.tokenizers.values():
-        if source.pin:
-            lines.append(command(source.pin, "model", prompts.TOKENIZER_FILES, source.folder))
-    kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
-    lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
-    means = request.means
-    lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
-    return lines
 
 
 def summary(path: Path, made: Json) -> str:

@@ -2,34 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr import recipe
 from omr.files import Json
+from omr.recipe import Columns
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-TEXTS = (
-    "expected_answer",
-    "problem_type",
-    "problem_source",
-    "generation_model",
-    "pass_rate_72b_tir",
-    "problem",
-    "generated_solution",
-    "inference_mode",
-)
-FLAG = "used_in_kaggle"
-COLUMNS = (*TEXTS, FLAG)
-SOURCE, RATE = "problem_source", "pass_rate_72b_tir"
-PROBLEM, SOLUTION = "problem", "generated_solution"  # required: null elsewhere is JSON's null
 INDEX = re.compile(r"__index_level_[0-9]+__")  # how pandas calls an index that has no name
-LEFT, SPENT = b"Remaining code executions: ", b"You have run out of code executions!"
 
 
 @dataclass
@@ -98,8 +81,8 @@ class Bad:
     reason: str
 
 
-def schema_fault(schema: "pa.Schema") -> str | None:
-    """Why a file is not of the published schema, or None.
+def schema_fault(schema: "pa.Schema", columns: Columns) -> str | None:
+    """Why a file is not of the recipe's schema, or None.
 
     Text is text however Arrow stores it. A column of type null has nulls, so it cannot be a required one.
     """
@@ -108,16 +91,17 @@ def schema_fault(schema: "pa.Schema") -> str | None:
     names = [name for name in schema.names if not INDEX.fullmatch(name)]
     if not names:
         return "has no columns"
-    for name in COLUMNS:
+    for name in columns.names:
         if (count := names.count(name)) != 1:
             return f"column {name} is there {count} times" if count else f"column {name} is missing"
         kind = _stored(schema.field(name).type)
         if pa.types.is_null(kind):
-            if name in (PROBLEM, SOLUTION):
+            if name in (columns.problem, columns.solution):
                 return f"column {name} is null in every row"
-        elif not (_is_text(kind) if name in TEXTS else pa.types.is_boolean(kind)):
-            return f"column {name} is {_shown(kind)}, not {'text' if name in TEXTS else 'true or false'}"
-    if extra := [name for name in names if name not in COLUMNS]:
+        elif not (pa.types.is_boolean(kind) if name in columns.flags else _is_text(kind)):
+            wanted = "true or false" if name in columns.flags else "text"
+            return f"column {name} is {_shown(kind)}, not {wanted}"
+    if extra := [name for name in names if name not in columns.names]:
         return f"column {_shown(extra[0])} is not in the published schema"
     return None
 
@@ -159,67 +143,23 @@ def reading_errors() -> tuple[type[Exception], ...]:
     return pa.ArrowException, OSError, UnicodeError
 
 
-def plain(batch: "pa.RecordBatch") -> "pa.RecordBatch":
-    """The batch with every text as Arrow's `string` and the flag as `bool`, however the file stores them."""
+def plain(batch: "pa.RecordBatch", columns: Columns) -> "pa.RecordBatch":
+    """The batch with every text as Arrow's `string` and each flag as `bool`, however the file stores them."""
     import pyarrow as pa
 
-    kinds = [pa.bool_() if name == FLAG else pa.string() for name in batch.schema.names]
-    columns = [c if c.type == k else c.cast(k) for c, k in zip(batch.columns, kinds, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    kinds = [pa.bool_() if name in columns.flags else pa.string() for name in batch.schema.names]
+    arrays = [c if c.type == k else c.cast(k) for c, k in zip(batch.columns, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
-def candidates(
-    corpus: recipe.Corpus, batch: "pa.RecordBatch", tally: Tally
-) -> "tuple[np.ndarray, list[Bad]]":
-    """Which rows pass the round's cheap filter (source and pass rate), as a mask; the others are tallied.
-
-    The pass rate is read as float() does, and only where the source is an olympiad's: `nan` stays.
-    """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    olympiad = pc.is_in(batch[SOURCE], pa.array(corpus.olympiad_sources, batch[SOURCE].type))
-    mask = olympiad.to_numpy(zero_copy_only=False)
-    tally.dropped["source"] += int(len(mask) - mask.sum())
-    encoded = batch[RATE].dictionary_encode()
-    verdicts = [_verdict(corpus, rate) for rate in (*encoded.dictionary.cast(pa.binary()).to_pylist(), None)]
-    codes = encoded.indices.fill_null(len(verdicts) - 1).to_numpy(zero_copy_only=False)
-    bad = []
-    for code, verdict in enumerate(verdicts):
-        if verdict is None:
-            continue
-        hit = mask & (codes == code)
-        if verdict.startswith("pass rate is"):
-            bad += [Bad(int(row), verdict) for row in np.flatnonzero(hit)]
-        else:
-            tally.dropped[verdict] += int(hit.sum())
-        mask = mask & ~hit
-    return mask, sorted(bad, key=lambda b: b.row)
-
-
-def _verdict(corpus: recipe.Corpus, stored: bytes | None) -> str | None:
-    """Why the filter drops an olympiad row of this pass rate, or None when it stays."""
-    if stored is None:
-        return "pass rate is null, no number"
-    try:
-        if (rate := stored.decode()) == "n/a":
-            return "pass rate n/a"
-        return "pass rate" if float(rate) > corpus.max_pass_rate else None
-    except UnicodeDecodeError:
-        return "pass rate is not UTF-8"
-    except ValueError:
-        return f"pass rate is {rate[:40]!r}, no number"
-
-
-def unreadable(batch: "pa.RecordBatch") -> list[Bad]:
-    """Rows without a problem or a solution, or with text that is no UTF-8."""
+def unreadable(batch: "pa.RecordBatch", columns: Columns, required: Collection[str]) -> list[Bad]:
+    """Rows with a null in a `required` column, or with text that is no UTF-8."""
     import numpy as np
     import pyarrow.compute as pc
 
     bad: dict[int, str] = {}
-    for name in TEXTS:
-        if name in (PROBLEM, SOLUTION) and batch[name].null_count:
+    for name in columns.texts:
+        if name in required and batch[name].null_count:
             for row in np.flatnonzero(pc.is_null(batch[name]).to_numpy(zero_copy_only=False)):
                 bad.setdefault(int(row), f"{name} is null")
         for row in _undecodable(batch[name]):
@@ -238,61 +178,3 @@ def _undecodable(column: "pa.Array") -> Iterator[int]:
                 (value.as_py() or b"").decode()
             except UnicodeDecodeError:
                 yield row
-
-
-def executions(solutions: "pa.StringArray") -> "tuple[np.ndarray, list[Bad], int]":
-    """The prompt's execution count of each solution, 0 where it has none and so is malformed.
-
-    Beside the counts: the malformed rows, and how many counts of two digits the recipe reads by their first.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    found = [_execution_count(text) for text in solutions.cast(pa.binary()).to_pylist()]
-    bad = [
-        Bad(row, "the solution has neither ending of tool use") for row, (n, _) in enumerate(found) if not n
-    ]
-    return np.array([n for n, _ in found], np.int64), bad, sum(longer for _, longer in found)
-
-
-def _execution_count(solution: bytes) -> tuple[int, bool]:
-    """The recipe's reading of a solution: its count, 0 if there is none; whether a second digit is lost.
-
-    The recipe takes the one character that begins the first word after the first marker (so 12 counts
-    as 1), and adds one; without a marker the executions must have run out, which counts as 1.
-    """
-    before, marker, rest = solution.partition(LEFT)
-    if not marker:
-        return int(SPENT in before), False
-    if rest[:1].isdigit():
-        return int(rest[:1]) + 1, rest[1:2].isdigit()
-    # A space or an exotic digit after the marker, or no number at all.
-    words = rest.partition(LEFT)[0].decode().split()
-    try:
-        return int(words[0][0]) + 1, words[0][1:2].isdigit()
-    except (IndexError, ValueError):
-        return 0, False
-
-
-def first(path: Path, most: int, counted: bool) -> "Iterator[tuple[dict, int | None]]":
-    """The good rows among the first `most` of a file, each with its execution count where that is `counted`.
-
-    A file that cannot be read has none here; its formatting says so.
-    """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            if schema_fault(file.schema_arrow):
-                return
-            batch = plain(next(file.iter_batches(most, columns=list(COLUMNS), use_threads=False)))
-    except (*reading_errors(), StopIteration):
-        return
-    bad = [entry.row for entry in unreadable(batch)]
-    batch = batch.filter(pa.array(~np.isin(np.arange(len(batch)), bad)))
-    counts = executions(batch[SOLUTION])[0].tolist() if counted else [None] * len(batch)
-    for row, count in zip(batch.to_pylist(), counts, strict=True):
-        if count != 0:
-            yield row, count

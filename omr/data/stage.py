@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import importlib.util
 import json
-import operator
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,11 +12,11 @@ from dataclasses import asdict
 
 from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
+from omr.data.by_recipe import bring, formulas
 from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
-from omr.tiny import corpus as tiny
 from omr.workspace import manifest_of
 
 SCRATCH = 1.3  # bytes of disk for a byte of text: the lines go as the mixed file grows
@@ -37,7 +36,7 @@ def make(request: DataRequest, download: Download, force: bool = False) -> files
         if made := finished(request, force):
             return made
         with _one_plans(request):
-            bring(request, download, force)
+            bring.bring(request, download, force)
             plan, hashes = prepare(request)
         with process_pool.workers(request.means.workers) as workers:
             format_part(request, plan, workers, hashes)
@@ -56,7 +55,7 @@ def part(request: DataRequest, download: Download, word: str, force: bool = Fals
         return
     _need_prompts(request)
     with _one_plans(request):
-        bring(request, download, force and word == "plan")
+        bring.bring(request, download, force and word == "plan")
         plan, hashes = prepare(request)
     if word != "plan":
         lock = request.work / f".part-{number}-of-{parts}.lock"
@@ -78,42 +77,8 @@ def _one_plans(request: DataRequest) -> Iterator[None]:
 
 def _need_prompts(request: DataRequest) -> None:
     """Said before the first byte is downloaded."""
-    if request.corpus.name != "tiny" and importlib.util.find_spec("nemo_skills") is None:
+    if request.corpus.prompt_folder is None and importlib.util.find_spec("nemo_skills") is None:
         raise RequestError(prompts.missing())
-
-
-def bring(request: DataRequest, download: Download, force: bool) -> None:
-    """Raw files and tokenizers, where nobody has named a folder of them."""
-    source = request.corpus.source
-    if request.raw is None and source is None:
-        if force or not request.folder.exists():
-            with files.building(request.folder) as aside:
-                process_pool.Child(tiny.write_corpus, aside, 0).result()
-    elif request.raw is None:
-        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
-        if request.limit:
-            _bring_some(request, download)
-        else:
-            download(source, "dataset", wanted, request.folder, advice="set RAW= to a local copy")
-    for tokenizer in request.tokenizers.values():
-        if tokenizer.pin:
-            advice = f"set {tokenizer.setting}= to a local copy"
-            download(tokenizer.pin, "model", prompts.TOKENIZER_FILES, tokenizer.folder, advice=advice)
-
-
-def _bring_some(request: DataRequest, download: Download) -> None:
-    """As many shards of each split as LIMIT needs."""
-    source, folder = request.corpus.source, request.folder
-    for split in request.modes:
-        have, count = 0, 0
-        while have < request.limit:
-            count += 1
-            first = operator.itemgetter(slice(count))
-            got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
-            if len(got) < count:
-                break
-            paths = [folder / name for name in got]
-            have = sum(process_pool.Child(corpus.row_counts, paths, request.remedy).result())
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -151,24 +116,22 @@ def _survey(
     request: DataRequest, found: list[Shard]
 ) -> tuple[dict[str, prompts.Compiled], list[PlannedShard]]:
     """Compiled prompts by split, and the shards with their rows; writes the length tokenizer's engine."""
-    known = None if request.limit or request.allow_rows else request.corpus.rows
-    shards = corpus.planned(found, request.limit, request.skip, known, request.remedy)
-    sources = request.tokenizers
-    tokenizer = prompts.tokenizer(request.corpus, sources["prompt"].folder)
+    row, tokenizers = request.corpus, request.tokenizers
+    known = None if request.limit or request.allow_rows else row.rows
+    shards = corpus.planned(found, row.columns, request.limit, request.skip, known, request.remedy)
+    tokenizer = prompts.tokenizer(row, tokenizers["prompt"].folder)
     compiled = {}
     for split in dict.fromkeys(shard.split for shard in found):
-        prompt = prompts.load(request.corpus, split, tokenizer)
-        compiled[split] = prompts.compile(prompt)
+        prompt = prompts.load(row, split, tokenizer)
+        compiled[split] = prompts.compile(prompt, sources := row.sources(split))
         whole = [shard for shard in shards if shard.split == split and shard.rows and not shard.fault]
         if compiled[split].exact:
-            counted = request.corpus.prompts[split].execution_count
             for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
-                for row, count in rows.first(shard.path, SAMPLE, counted):
-                    values = {prompts.PROBLEM: row[rows.PROBLEM]}
-                    values |= {prompts.COUNT: count} if counted else {}
-                    prompts.prove(compiled[split], prompt, [(values, row[rows.SOLUTION])])
-    if "length" in sources:
-        counting = prompts.tokenizer(request.corpus, sources["length"].folder)
+                for values_of in formulas.first(shard.path, SAMPLE, row, split):
+                    values = {field: values_of[source] for field, source in sources.items()}
+                    prompts.prove(compiled[split], prompt, [(values, values_of[row.columns.solution])])
+    if "length" in tokenizers:
+        counting = prompts.tokenizer(row, tokenizers["length"].folder)
         lengths.export(counting, request.work / LENGTH)
     return compiled, shards
 
@@ -282,7 +245,8 @@ def _write(
         request.rejects.unlink(missing_ok=True)
     known = {s.name: {**s.facts, "rows": s.rows, "sha256": results[s.name].sha256} for s in plan.shards}
     published = request.corpus.source
-    brought = f"{published.repo}@{published.revision}" if published else "omr/tiny/corpus.py"
+    files_ = ", ".join(map(str, request.corpus.files.values()))
+    brought = f"{published.repo}@{published.revision}" if published else files_ or "omr/tiny/corpus.py"
     pins = {word: source.pin for word, source in request.tokenizers.items() if source.pin}
     manifest.write(
         request.output,

@@ -1,6 +1,7 @@
 """Which problems are asked: a benchmark out of the installed nemo-skills, tiny's own, or a user's file."""
 
 import importlib.util
+import itertools
 import shutil
 import subprocess
 import sys
@@ -8,12 +9,10 @@ from pathlib import Path
 
 from omr import recipe
 from omr.errors import OmrError, RequestError, nearest, shown
-from omr.evaluation import published
 from omr.evaluation.problems import Problem, ProblemSet, read
 from omr.files import building, lock
 
 TINY = "tiny"
-TINY_PROBLEMS = 20
 
 
 def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> ProblemSet:
@@ -26,12 +25,15 @@ def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> 
         if name:
             raise RequestError(f"BENCHMARK={name} and PROBLEMS={file} are both set; leave one out")
         return ProblemSet(str(file), tuple(read(file)))
-    name = name or (TINY if run.model.corpus == "tiny" else published.BENCHMARK)
+    evaluation = recipe.of_model(run.model).evaluation
+    most = evaluation.problems if name in (None, evaluation.benchmark) else None
+    name = name or evaluation.benchmark
     if name == TINY:
         from omr.tiny import corpus
 
-        return ProblemSet(TINY, tuple(Problem(**row) for row in corpus.held_out(TINY_PROBLEMS)))
-    return ProblemSet(name, tuple(read(_file(name, folder))))
+        return ProblemSet(TINY, tuple(Problem(**row) for row in corpus.held_out(*[most] * bool(most))))
+    path = Path(name) if name == evaluation.benchmark and name.endswith(".jsonl") else _file(name, folder)
+    return ProblemSet(name, tuple(itertools.islice(read(path), most)))
 
 
 def _file(name: str, folder: Path) -> Path:

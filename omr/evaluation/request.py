@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import manifest, recipe
-from omr.errors import RequestError, listing
+from omr.errors import RequestError
 from omr.evaluation import benchmarks
 from omr.evaluation.problems import ProblemSet
 from omr.files import read_json
-from omr.recipe import SPLITS
 from omr.workspace import RunFolder, Workspace
-
-MODES = SPLITS  # a model is asked as it was trained: cot, tir, genselect
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,8 @@ class Sampling:
     max_tokens: int  # of an answer
 
 
-# NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit; top_p is its default.
-PUBLISHED = Sampling(64, 0.6, 0.95, 32_768)
-# As many answers as a laptop gives in seconds; the longest of tiny's ordinary solutions has 64 tokens.
-TINY = Sampling(3, 0.6, 0.95, 96)
-EXECUTIONS = 8  # of code in an answer; same source
+# Of code in an answer; NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit.
+EXECUTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,8 @@ class EvalRequest:
         """A user's words as a request, with fields of Sampling. A RequestError says what cannot be."""
         asked = benchmarks.load(run, benchmark, problems, workspace.benchmarks)
         models = {"alone": folder} if folder else models_of(run, workspace.run(run), before)
-        return cls(run, asked, _modes(mode), sampling_of(run, **sampling), models, means)
+        modes = recipe.asked_modes(mode, run.model.corpus)
+        return cls(run, asked, modes, sampling_of(run, **sampling), models, means)
 
     @property
     def of_the_run(self) -> bool:
@@ -89,18 +84,11 @@ class EvalRequest:
         ]
 
 
-def _modes(text: str | None) -> tuple[str, ...]:
-    """`cot,tir` as modes in the recipe's order."""
-    words = [word.strip() for word in (text or "cot").split(",")]
-    for word in words:
-        if word not in MODES:
-            raise RequestError(f"MODE={word} is unknown; choose {listing(MODES)}, or several with commas")
-    return tuple(mode for mode in MODES if mode in words)
-
-
 def sampling_of(run: recipe.Run, **given: int | float | None) -> Sampling:
-    """The sampling of a run's evaluation: the published one, or tiny's, with what a user gave."""
-    defaults = TINY if run.model.corpus == "tiny" else PUBLISHED
+    """The sampling of a run's evaluation: the recipe's, with what a user gave."""
+    evaluation = recipe.of_model(run.model).evaluation
+    names = [field.name for field in dataclasses.fields(Sampling)]
+    defaults = Sampling(**{name: getattr(evaluation, name) for name in names})
     asked = dataclasses.replace(defaults, **{name: v for name, v in given.items() if v is not None})
     if asked.temperature == 0 and asked.samples > 1:
         if given.get("samples"):
@@ -117,7 +105,7 @@ def models_of(run: recipe.Run, folder: RunFolder, before: bool) -> dict[str, Pat
     A RequestError if the run has not ended.
     """
     if manifest.read(folder.final) is None:
-        words = f"MODEL={run.model.name} ROUND={run.round.number}"
+        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
         raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
     start = {"before": Path(read_json(folder.run_json)["request"]["base"]["path"])} if before else {}
     return {**start, "after": folder.final}

@@ -146,7 +146,7 @@ class Evaluator:
         request = self.request
         return Evaluation.of(
             self.workspace,
-            f"{request.run.model.name}-{mode}",
+            f"{request.run.model.folder}-{mode}",
             model,
             choose.mode_of(mode, request, self._tokenizer, lambda: self._solutions(model)),
             request.problems.problems,
@@ -184,7 +184,7 @@ def context(request: EvalRequest) -> int:
         "tir": EXECUTIONS * Limits().characters,
         "genselect": genselect.MOST_SOLUTIONS * genselect.LONGEST_SUMMARY // 2,
     }
-    needed = longest + 2_048 + request.sampling.max_tokens + max(extra[mode] for mode in request.modes)
+    needed = longest + 2_048 + request.sampling.max_tokens + max(extra.get(mode, 0) for mode in request.modes)
     config = [rope.parse(path / "config.json") for path in request.models.values()]
     most = min(one.get("max_position_embeddings") or needed for one in config)
     return min(-(-needed // 1_024) * 1_024, most)

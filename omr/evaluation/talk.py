@@ -31,7 +31,12 @@ def request_of(
     asked = Problem("", problem or EXAMPLE.get(run.model.corpus, FOR_OTHERS))
     models = models_of(run, workspace.run(run), before=False)
     return EvalRequest(
-        run, ProblemSet("one", (asked,)), ("cot",), replace(sampling, samples=1), models, means
+        run,
+        ProblemSet("one", (asked,)),
+        recipe.modes(None, run.model.corpus)[:1],
+        replace(sampling, samples=1),
+        models,
+        means,
     )
 
 
@@ -77,7 +82,7 @@ def _serving(
     run, model = request.run, request.models["after"]
     evaluation.prove(model, run, "after")
     prompt = Prompts(recipe.CORPORA[run.model.corpus], tokenizer_of(model)).of(
-        "cot", request.problems.problems[0]
+        request.modes[0], request.problems.problems[0]
     )
     server = server_for(run.model, request.means, context(request), workspace.run(run).logs)
     with server:

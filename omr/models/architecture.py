@@ -2,8 +2,7 @@
 
 Weights and config.json are held to the published architecture of their row, not to each other alone: a loader
 fills a layer that config.json has and the weights have not with random numbers, and says so in a log at most.
-All rows are Qwen2 so far. Another family has another `tensors` and other SETTINGS; which one a row belongs to
-would be said by its recipe.Architecture.
+Which of FAMILIES a row belongs to is said by its recipe.Architecture.
 """
 
 from collections import Counter
@@ -16,9 +15,8 @@ from omr.models import rope, weights
 from omr.models.rope import Config
 from omr.models.weights import Tensor
 from omr.recipe import Architecture, Model
-from omr.tiny import model as tiny_model
+from omr.recipe.families import EMBEDDING, FAMILIES, HEAD, Family, head_width, tensors
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Keys of config.json, and which number of the architecture each is.
 SHAPE = {
     "hidden_size": "hidden",
@@ -30,9 +28,9 @@ SHAPE = {
     "rms_norm_eps": "norm_epsilon",
     "tie_word_embeddings": "tied",
 }
-# Further keys that change what is computed, with the value that they have in a Qwen2 of the recipe. An absent
-# key has it, too: it is the default of transformers 4 and 5. sliding_window and max_window_layers are free:
-# without use_sliding_window nobody reads them, and transformers 5 writes null for the window.
+# Further keys that change what is computed, with the value that they have in every family. An absent key has
+# it, too: it is the default of transformers 4 and 5. sliding_window and max_window_layers are free: without
+# use_sliding_window nobody reads them, and transformers 5 writes null for the window.
 SETTINGS = {
     "hidden_act": "silu",
     "attention_dropout": 0.0,
@@ -44,13 +42,14 @@ SETTINGS = {
     "pruned_heads": {},
 }
 DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, **SETTINGS}
+
+
 # Keys that no published file has, and what each would change.
 COMPUTED = "another model is computed than the published one"
 FOREIGN = {
     "auto_map": "code that came with the model would run",
     "quantization_config": "the recipe trains plain weights",
     "compression_config": "the recipe trains plain weights",
-    "attention_bias": COMPUTED,
     "qkv_bias": COMPUTED,
 }
 FULL = "full_attention"
@@ -74,7 +73,7 @@ class Difference:
 
 def of(model: Model) -> Architecture:
     """The architecture of a row's published base."""
-    return recipe.ARCHITECTURES[model.name] if model.base else tiny_model.ARCHITECTURE
+    return recipe.ARCHITECTURES[model.name]
 
 
 def trained_epsilon(model: Model) -> float:
@@ -90,32 +89,9 @@ def source(model: Model) -> str:
     return model.base.repo if model.base else "omr/tiny/model.py"
 
 
-def tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a Qwen2, as transformers' Qwen2ForCausalLM names them.
-
-    A tied output head is not among them.
-    """
-    width, inner = architecture.hidden, architecture.inner
-    keys = width // architecture.heads * architecture.kv_heads  # rows of the keys' and values' projections
-    layer = {
-        "input_layernorm.weight": (width,),
-        "self_attn.q_proj.weight": (width, width),
-        "self_attn.q_proj.bias": (width,),
-        "self_attn.k_proj.weight": (keys, width),
-        "self_attn.k_proj.bias": (keys,),
-        "self_attn.v_proj.weight": (keys, width),
-        "self_attn.v_proj.bias": (keys,),
-        "self_attn.o_proj.weight": (width, width),
-        "post_attention_layernorm.weight": (width,),
-        "mlp.gate_proj.weight": (inner, width),
-        "mlp.up_proj.weight": (inner, width),
-        "mlp.down_proj.weight": (width, inner),
-    }
-    found = {EMBEDDING: (architecture.vocabulary, width)}
-    for number in range(architecture.layers):
-        found |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}
-    found["model.norm.weight"] = (width,)
-    return found if architecture.tied else {**found, HEAD: found[EMBEDDING]}
+def family(model: Model) -> Family:
+    """The family of a row's model."""
+    return FAMILIES[of(model).family]
 
 
 def tensor_differences(found: dict[str, Tensor], architecture: Architecture) -> list[Difference]:
@@ -160,15 +136,21 @@ def setting_differences(config: Config, architecture: Architecture) -> list[Diff
     What the versions of transformers spell otherwise (layer_types, head_dim, a window of null) is no
     difference. Context and rope base are compared elsewhere: the recipe's patch changes them.
     """
-    wanted = {"model_type": "qwen2", **{key: getattr(architecture, field) for key, field in SHAPE.items()}}
+    kind = FAMILIES[architecture.family]
+    wanted = {"model_type": kind.model_type} | {key: getattr(architecture, f) for key, f in SHAPE.items()}
     differences = []
     for key, value in {**wanted, **SETTINGS}.items():
         found = config.get(key, DEFAULTS.get(key, ABSENT))
         if not _same(found, value):
             differences.append(Difference(key, found, value, COMPUTED))
-    width = architecture.hidden // architecture.heads
-    if config.get("head_dim") is not None and not _same(config["head_dim"], width):
-        differences.append(Difference("head_dim", config["head_dim"], width, COMPUTED))
+    if config.get("attention_bias") not in ((None,) if kind.biased else (None, False)):
+        wrong = "none" if kind.biased else False
+        differences.append(Difference("attention_bias", config["attention_bias"], wrong, COMPUTED))
+    width = head_width(architecture)
+    found = config.get("head_dim")
+    found = kind.head if found is None else found  # what the family takes where nothing is said
+    if found is not None and not _same(found, width):
+        differences.append(Difference("head_dim", found, width, COMPUTED))
     kinds = config.get("layer_types")
     if kinds is not None and kinds != [FULL] * architecture.layers:
         differences.append(

@@ -1,5 +1,6 @@
 """The base model of a recipe row: brought, patched for long context if the recipe says so, and verified."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Callable
@@ -7,13 +8,13 @@ from math import prod
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest
+from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.manifest import FileEntry
 from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Entries, Station
 from omr.progress import Progress
-from omr.recipe import LONG_CONTEXT, Model
+from omr.recipe import Model
 from omr.tiny import model as tiny_model
 from omr.workspace import Workspace
 
@@ -44,13 +45,15 @@ class Manifest(TypedDict):
 
 def inputs(model: Model, base: Path | None) -> Inputs:
     """What decides the folder's content, for its manifest; `base` is the local copy that BASE names."""
+    base = base or recipe.of_model(model).folders.get(model.name)
     if base:
         source = {"copy": str(base.absolute())}
     elif model.base:
         source = {"repo": model.base.repo, "revision": model.base.revision}
     else:
         source = {"made by": "omr/tiny/model.py", "seed": 0}
-    return {"model": model.name, "source": source, "patched": model.patched}
+    own = {} if model.corpus in recipe.SHIPPED else {"context": recipe.context(model)}
+    return json.loads(json.dumps({"model": model.name, "source": source, "patched": model.patched, **own}))
 
 
 def finished(model: Model, workspace: Workspace, base: Path | None, force: bool = False) -> Manifest | None:
@@ -59,7 +62,7 @@ def finished(model: Model, workspace: Workspace, base: Path | None, force: bool 
     A model that was copied from BASE stays finished when BASE is not given again. A RequestError where it is
     given, and another model stands there now.
     """
-    folder, wanted = workspace.model(model.name), inputs(model, base)
+    folder, wanted = workspace.model(model.folder), inputs(model, base)
     made = None if force else manifest.read(folder)
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
@@ -79,7 +82,7 @@ def make(
     """
     if made := finished(model, workspace, base, force):
         return made
-    folder = workspace.model(model.name)
+    folder = workspace.model(model.folder)
     aside = folder.with_name(f".{folder.name}.partial")
     with files.lock(folder.with_name(f".{folder.name}.lock"), str(folder)):
         aside.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,7 @@ def make(
                 name: {**manifest.fingerprint(base / name).as_json(), "sha256": entry["sha256"]}
                 for name, entry in known.items()
             }
-        changes = rope.patch(aside / "config.json") if model.patched else []
+        changes = rope.patch(aside / "config.json", model) if model.patched else []
         known.pop("config.json", None)
         if weights.complete_index(aside, parts):
             known.pop(weights.INDEX, None)
@@ -136,7 +139,7 @@ def plan(
     model: Model, workspace: Workspace, command: Callable[..., str], base: Path | None = None
 ) -> list[str]:
     """The shell commands that do the same by hand; `command` is omr.models.hub's."""
-    folder = workspace.model(model.name)
+    folder = workspace.model(model.folder)
     if base:
         lines = [shlex.join(["cp", "-r", str(base), str(folder)])]
     elif model.base:
@@ -144,8 +147,8 @@ def plan(
     else:
         lines = [f"# omr/tiny/model.py writes {folder}"]
     if model.patched:
-        published = {key: float(old) for key, (old, _) in LONG_CONTEXT.items()}
-        words = [word for expression in rope.sed(published) for word in ("-e", expression)]
+        published = {key: float(old) for key, (old, _) in recipe.context(model).items()}
+        words = [word for expression in rope.sed(published, model) for word in ("-e", expression)]
         lines.append(shlex.join(["sed", "-i", "-E", "-z", *words, str(folder / "config.json")]))
     return lines
 
@@ -162,13 +165,14 @@ def summary(made: Manifest) -> str:
 
 def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, FileEntry]:
     """Put the published files into `aside`; returns the sizes and hashes that are known already."""
+    base = base or recipe.of_model(model).folders.get(model.name)
     if base:
         _copy(model, base, aside)
         return {}
     if model.base:
         return download(model.base, "model", PATTERNS, aside, advice="set BASE= to a local copy")
     shutil.rmtree(aside)
-    tiny_model.write_base(aside)
+    tiny_model.write_base(aside, made=recipe.of_model(model), name=model.name)
     return {}
 
 
@@ -205,7 +209,7 @@ def _copy(model: Model, base: Path, aside: Path) -> None:
     _check_size(base, parts, model)
     passport.check(base, model, "published")
     if model.patched:
-        rope.patchable(config, settings)
+        rope.patchable(config, settings, model)
     else:
         rope.check(base, model)
     shutil.rmtree(aside)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from omr import recipe
 from omr.errors import OmrError, shown
 from omr.files import refuse_lfs_pointer
 from omr.models import architecture, rope, tokens, weights
@@ -17,7 +18,6 @@ from omr.models.weights import Tensor
 from omr.recipe import Model
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", tokens.SETTINGS
-ARCHITECTURE = "Qwen2ForCausalLM"
 MESSAGE_END = "<|im_end|>"  # what every trained answer ends with
 _SHAPE = (
     "hidden_size",
@@ -154,7 +154,7 @@ def _entries(files: _Files) -> Entries:
     }
 
 
-def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
+def _contradictions(files: _Files, facts: Entries, model: Model) -> list[Fault]:
     """Entries of one folder that contradict each other."""
     folder, faults = files.folder, []
 
@@ -162,7 +162,8 @@ def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
         if not holds:
             faults.append(_fault(folder, entry, facts.get(entry), wanted, source))
 
-    need("architecture", facts["architecture"] == ARCHITECTURE, ARCHITECTURE, "the recipe")
+    loader = architecture.family(model).loader
+    need("architecture", facts["architecture"] == loader, loader, "the recipe")
     shape = facts["embedding"] or [0]
     rows = shape[0] if shape else 0
     need("embedding", shape == [facts["vocab_size"], facts["shape"][0]], facts["vocab_size"], CONFIG)
@@ -187,6 +188,9 @@ def _contradictions(files: _Files, facts: Entries) -> list[Fault]:
     ):
         same = facts[entry] == wanted and not isinstance(facts[entry], bool)
         need(entry, facts[entry] is None or same, wanted, CONFIG if wanted is ends else TOKENS)
+    if MESSAGE_END not in vocabulary:
+        breaks = "trained answers would have no end; choose a base whose tokenizer has it"
+        faults.append(Fault(folder / "tokenizer.json", MESSAGE_END, "absent", "a token", "training", breaks))
     need("pad_token", pad is not None and facts["pad_token"] != MESSAGE_END, "a token of its own", "training")
     return faults
 
@@ -261,7 +265,7 @@ def faults(
     facts = _entries(files)
     found = [
         *_against_architecture(files, facts, model),
-        *_contradictions(files, facts),
+        *_contradictions(files, facts, model),
         *_against_recipe(folder, facts, model, stage),
     ]
     published = architecture.of(model).dtype
@@ -280,8 +284,8 @@ def check(folder: Path, model: Model, stage: Stage, before: Station | None = Non
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         if stage == "published":
-            advice = f"bring the published model: make model MODEL={model.name} FORCE=1"
+            advice = f"bring the published model: make model {recipe.words(model)} FORCE=1"
         else:
-            advice = f"make passport MODEL={model.name} shows every station"
+            advice = f"make passport {recipe.words(model)} shows every station"
         raise OmrError(f"{found[0]}{more}; {advice}")
     return facts

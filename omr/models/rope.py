@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from omr import recipe
 from omr.errors import OmrError, listing, shown
 from omr.files import refuse_lfs_pointer, twice, write_json, writing
-from omr.recipe import LONG_CONTEXT, SHIPPED_CONTEXT, Model
+from omr.recipe import Model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -28,9 +29,8 @@ _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
 def expected(model: Model) -> dict[str, float]:
     """What a model's config must have: context in tokens (an int), rope base (a float)."""
-    if model.patched:
-        return {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
-    return dict(SHIPPED_CONTEXT)
+    context = recipe.context(model)
+    return {CONTEXT: int(context[CONTEXT][1]), THETA: float(context[THETA][1])}
 
 
 def parse(path: Path) -> Config:
@@ -69,7 +69,7 @@ def places(config: Config) -> dict[str, float]:
     return found
 
 
-def sed(config: Config) -> list[str]:
+def sed(config: Config, model: Model) -> list[str]:
     """The sed expressions that patch this config.json (read with `sed -E -z`); empty when it is patched.
 
     Call `patchable` first: it refuses a config with other values. Any white space and any spelling of the
@@ -77,24 +77,25 @@ def sed(config: Config) -> list[str]:
     quote before the key.
     """
     expressions = []
-    for key, (_, new) in LONG_CONTEXT.items():
+    context = recipe.context(model)
+    for key, (_, new) in context.items():
         if any(value != float(new) for name, value in places(config).items() if name.endswith(key)):
             expressions.append(rf's/("{key}"[[:space:]]*:[[:space:]]*){_NUMBER}/\1{new}/g')
     if THETA not in config:  # saved by transformers 5; 4.5x needs it at the top level
         homes = "|".join(f'"{home}"' for home in HOMES)
-        expressions.append(rf's/([[:space:]]*)({homes})/\1"{THETA}": {LONG_CONTEXT[THETA][1]},\1\2/')
+        expressions.append(rf's/([[:space:]]*)({homes})/\1"{THETA}": {context[THETA][1]},\1\2/')
     return expressions
 
 
-def patch(path: Path) -> list[str]:
-    """Patch a config.json in place; returns what changed (`rope_theta 10000 -> 500000.0`), if anything.
+def patch(path: Path, model: Model) -> list[str]:
+    """Patch a model's config.json in place; returns what changed: `rope_theta 10000 -> 500000.0`.
 
     All other bytes stay as they are, and the file is replaced as a whole. On an OmrError it is untouched: a
     value is neither the published nor the patched one, rope is of another kind, or a key is there twice.
     """
     config = parse(path)
-    patchable(path, config)
-    expressions = sed(config)
+    patchable(path, config, model)
+    expressions = sed(config, model)
     if not expressions:
         return []
     with writing(path) as aside:
@@ -104,7 +105,7 @@ def patch(path: Path) -> list[str]:
         if done.returncode:
             raise OmrError(f"{path}: sed failed: {done.stderr.strip()}; GNU sed is needed")
         patched = parse(aside)
-        wanted = _with(config)
+        wanted = _with(config, model)
         if patched != wanted or [k for k in patched if k in config] != list(config):
             wrong = sorted(k for k in {**patched, **wanted} if patched.get(k) != wanted.get(k))
             beside = listing(wrong or ["the order"], "and")
@@ -116,18 +117,18 @@ def patch(path: Path) -> list[str]:
     return [f"{name} {old.get(name, 'absent')} -> {new[name]}" for name in new if old.get(name) != new[name]]
 
 
-def _with(config: Config) -> Config:
+def _with(config: Config, model: Model) -> Config:
     """The config with the patched values in every place: what sed must have made of it."""
-    new = {CONTEXT: int(LONG_CONTEXT[CONTEXT][1]), THETA: float(LONG_CONTEXT[THETA][1])}
+    new = expected(model)
     homes = {h: {**config[h], THETA: new[THETA]} for h in HOMES if f"{h}.{THETA}" in places(config)}
     return {**config, **new, **homes}
 
 
-def patchable(path: Path, config: Config) -> None:
+def patchable(path: Path, config: Config, model: Model) -> None:
     """An OmrError for a config that the recipe's patch is not meant for: other values, or another rope."""
     found = places(config)
     bring = f"bring the published file ({BRING})"
-    for key, (published, new) in LONG_CONTEXT.items():
+    for key, (published, new) in recipe.context(model).items():
         if not any(name.endswith(key) for name in found):
             raise OmrError(f"{path}: has no {key}, so there is nothing to patch; {bring}")
         whole = key == CONTEXT
@@ -169,7 +170,7 @@ def check(folder: Path, model: Model) -> None:
     """An OmrError unless config.json has what the recipe's row needs, in each place that is there."""
     path = folder / "config.json"
     config, wanted = parse(path), expected(model)
-    bring = f"run make model MODEL={model.name} FORCE=1"
+    bring = f"run make model {recipe.words(model)} FORCE=1"
     found = places(config)
     if CONTEXT not in found or THETA not in found:
         raise OmrError(
@@ -178,7 +179,7 @@ def check(folder: Path, model: Model) -> None:
     for name, value in found.items():
         right = wanted[CONTEXT if name == CONTEXT else THETA]
         if not is_number(value, name == CONTEXT) or value != right:
-            note = "" if model.patched else f" ({model.name} is not to be patched, only the Math models are)"
+            note = "" if model.patched else f" ({model.name} is not to be patched)"
             wrong = f"{name} is {shown(str(value))}, {model.name} needs {right}"
             raise OmrError(f"{path}: {wrong}{note}; {bring}")
     _plain(path, config, bring)

@@ -72,9 +72,9 @@ def count(path: Path, tokenizer: Path, share: float, start: int, end: int) -> Pi
         if digest < share * 2**64:
             try:
                 row = json.loads(line)
-                splits.append(row["inference_mode"])
+                splits.append(row.get("inference_mode"))
                 texts += [row["input"], row["output"]]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise OmrError(f"{path}: a line near byte {start} is no SFT row; make data FORCE=1") from None
     tokens = counter.count(texts).reshape(-1, 2).sum(axis=1) if texts else np.zeros(0, np.int64)
     return Piece(splits, tokens, np.array(hashes, np.uint64))
@@ -99,6 +99,10 @@ def measure(
         raise OmrError(
             f"{path}: has {len(hashes):,} rows, its manifest says {origin['rows']:,}; make data FORCE=1"
         )
+    rows = {split: facts["kept"] for split, facts in origin["splits"].items()}
+    if not set(splits.tolist()) <= set(rows):  # a corpus whose rows do not say which split they are of
+        rows = {next(iter(rows)) if len(rows) == 1 else "all": sum(rows.values())}
+        splits = np.array([*rows] * len(splits))
     edges = [0, *(2**n for n in range(4, 16)), max(2**16, int(tokens.max(initial=0)) + 1)]
     return Lengths(
         data=origin["sha256"],
@@ -108,8 +112,8 @@ def measure(
         duplicates=int(len(hashes) - len(np.unique(hashes))),
         edges=edges,
         splits={
-            split: _split_lengths(tokens[splits == split], facts["kept"], longest, edges)
-            for split, facts in origin["splits"].items()
+            split: _split_lengths(tokens[splits == split], kept, longest, edges)
+            for split, kept in rows.items()
         },
     )
 
@@ -160,7 +164,9 @@ def write_tokenizer(corpus: Corpus, given: Path | None, home: Path, out: Path) -
     from omr.models import hub
 
     folder = given
-    if folder is None and (pin := corpus.length_tokenizer):
+    if folder is None and isinstance(corpus.length_tokenizer, Path):
+        folder = corpus.length_tokenizer
+    elif folder is None and (pin := corpus.length_tokenizer):
         folder = home / pin.repo.split("/")[-1]
         hub.download(pin, "model", TOKENIZER_FILES, folder, advice="set LENGTH_TOKENIZER= to a local copy")
     lengths.export(prompts.tokenizer(corpus, folder), out)

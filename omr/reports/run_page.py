@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omr import manifest
+from omr import manifest, recipe
 from omr.data import statistics
 from omr.errors import RequestError
 from omr.evaluation import results
@@ -23,7 +23,7 @@ def write(run: Run, folder: RunFolder, force: bool = False) -> bool:
     """Write report.html; False when the one that is there was made from the same files."""
     began = frozen.read(folder)
     if began is None:
-        words = f"MODEL={run.model.name} ROUND={run.round.number}"
+        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
         raise RequestError(f"{folder.root}: there is no such run yet; run make train {words} first")
     mark = f"sources {_fingerprint(folder, began)}"
     if not force and folder.report.exists() and mark in folder.report.read_text(encoding="utf-8")[-200:]:

@@ -43,6 +43,7 @@ class FrozenRun:
     overrides: str | None  # keys of NeMo-RL that the user set
     code: str = ""  # the commit of this toolkit
     command: str = ""
+    recipe_file: Json | None = None  # all that the recipe file said, of a recipe that is not shipped
 
     def request_json(self) -> Json:
         """What decides the result, as plain JSON values: the `request` of run.json."""
@@ -58,6 +59,7 @@ class FrozenRun:
             },
             "limit": self.limit,
             "overrides": self.overrides,
+            **({"recipe_file": self.recipe_file} if self.recipe_file else {}),
         }
         return json.loads(json.dumps(values))  # tuples are lists, as they are when read back
 
@@ -73,13 +75,13 @@ def base_of(run: recipe.Run, workspace: Workspace) -> Path:
     A named round 2 starts from the round 1 of the same NAME where there is one, else from the plain one.
     """
     if run.round.number == 1:
-        return workspace.model(run.model.name)
+        return workspace.model(run.model.folder)
     first = recipe.run(run.model.name, 1, steps=run.schedule.steps if run.name else None, name=run.name)
     named = workspace.run(first).final
     return named if named.exists() else workspace.run(recipe.run(run.model.name, 1)).final
 
 
-def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] = recipe.SPLITS) -> Path:
+def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] | None = None) -> Path:
     """The SFT file a run trains on: the one of its NAME where there is one, else the plain one."""
     named = workspace.data(run.model.corpus, run.round.key, modes, run.name)
     return named if named.exists() else workspace.data(run.model.corpus, run.round.key, modes)
@@ -97,7 +99,7 @@ def identity(model: Path) -> str:
 def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     """What the request would train with now; a RequestError names what is missing and how to make it."""
     run = request.run
-    words = f"MODEL={run.model.name}"
+    words = f"{recipe.words(run.model)}"
     base, data = base_of(run, workspace), data_of(run, workspace, request.modes)
     if manifest.read(base) is None:
         if run.round.number == 2:
@@ -117,6 +119,7 @@ def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
         TrainingData(data, origin["sha256"], origin["size"], origin["rows"]),
         request.limit,
         request.overrides,
+        recipe_file=recipe.of_model(run.model).values if run.model.corpus not in recipe.SHIPPED else None,
     )
 
 
@@ -136,6 +139,7 @@ def read(folder: RunFolder) -> FrozenRun | None:
             request.get("overrides"),
             values["code"],
             values["command"],
+            recipe_file=request.get("recipe_file"),
         )
     except (KeyError, TypeError) as error:
         raise OmrError(
@@ -147,7 +151,7 @@ def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
     """What the run was trained with; a RequestError where it was not trained."""
     frozen = read(folder)
     if frozen is None:
-        raise RequestError(f"{folder.root}: was not trained; run make train MODEL={run.model.name} first")
+        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.words(run.model)} first")
     return frozen
 
 

@@ -27,11 +27,8 @@ TEXT_COLUMNS = (
 SHARDS = {"cot": 3, "tir": 2, "genselect": 1, "additional_problems": 1}
 ROW_GROUP = 500  # rows; several groups a shard, as in the published files
 
+_OTHER_SOURCES = ("aops_c4_high_school_math", "aops_c7_college_math", "MATH_training_set")
 # Olympiad sources and low pass rates more often than in the real corpus: round 2 keeps a quarter of the rows.
-_SOURCES = (
-    *("aops_c4_high_school_math", "aops_c7_college_math", "MATH_training_set"),
-    *2 * recipe.CORPORA["tiny"].olympiad_sources,
-)
 _PASS_RATES = ("n/a", "0.34375", "0.90625", "1.0", "0.0", "0.0625", "0.125", "0.1875", "0.25", "0.3")
 _NAMES = ("Ann", "Bob", "Zoë", "Łukasz", "Søren", "Đặng", "小明", "José", "Ольга")
 _PROBLEMS = (
@@ -129,6 +126,8 @@ def _genselect(rng: random.Random, a: int, b: int) -> tuple[str, str, int]:
 
 def split_rows(split: str, count: int, seed: int = 0) -> Iterator[dict[str, str | bool]]:
     """The first `count` rows of a split, in the published columns; a larger count adds rows at the end."""
+    [olympiads] = (f.one_of for f in recipe.shipped("tiny").corpus.filters if f.name == "source")
+    sources = (*_OTHER_SOURCES, *2 * olympiads)
     rng = random.Random(f"{seed} {split}")  # a string gives the same numbers in every process
     for number in range(count):
         a, b = _pair(rng)
@@ -143,11 +142,11 @@ def split_rows(split: str, count: int, seed: int = 0) -> Iterator[dict[str, str 
         elif split == "genselect":
             problem, solution, right = _genselect(rng, a, b)
             answer = str(right)
-        with_solution = split in recipe.SPLITS
+        with_solution = split != "additional_problems"
         values = (
             answer,
             "has_answer_extracted" if rng.random() < 0.8 else "converted_proof",
-            rng.choice(_SOURCES),
+            rng.choice(sources),
             "written by rule" if with_solution else "n/a",
             rng.choice(_PASS_RATES),
             problem,
@@ -166,7 +165,7 @@ def write_corpus(folder: Path, seed: int = 0, rows: dict[str, int] | None = None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    counts = {"additional_problems": 100, **(rows or recipe.CORPORA["tiny"].rows)}
+    counts = {"additional_problems": 100, **(rows or recipe.shipped("tiny").corpus.rows)}
     schema = pa.schema([(name, pa.string()) for name in TEXT_COLUMNS] + [("used_in_kaggle", pa.bool_())])
     target = Path(folder, "data")
     target.mkdir(parents=True, exist_ok=True)

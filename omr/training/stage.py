@@ -33,7 +33,7 @@ def runner(run: recipe.Run) -> str:
     chosen = settings.get("RUNNER")
     if chosen:
         return choose("RUNNER", chosen, RUNNERS)
-    if run.model.corpus == "tiny":
+    if run.model.engine == "trl" and not run.model.gpus:
         return "host"
     raise RequestError(
         f"RUNNER is not set, {run.model.name} needs it: choose RUNNER=slurm (a chain of jobs), RUNNER=docker"

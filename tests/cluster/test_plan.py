@@ -18,7 +18,7 @@ from omr.workspace import Workspace
 def numbers(run, space, **words):
     """What a plan says; `words` are of the request, but for what is known of the speed."""
     known = {key: words.pop(key) for key in ("step_seconds", "limit_seconds") if key in words}
-    return plan.numbers(TrainRequest(run, "nemo-rl", **words), space, **known)
+    return plan.numbers(TrainRequest(run, "nemo-rl", recipe.SPLITS, **words), space, **known)
 
 
 def test_plan_counts(tmp_path):

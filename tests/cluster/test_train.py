@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from omr import manifest
+from omr import manifest, recipe
 from omr.cluster import slurm, submit, train
 from omr.cluster.evaluation import checks
 from omr.errors import RequestError
@@ -119,7 +119,7 @@ def test_wandb_is_on_where_the_jobs_have_its_key(ready, tmp_path, monkeypatch):
 
 
 def test_launchers_do_not_mix(ready, space, cluster, monkeypatch):
-    limited = TrainRequest(ready.run, "nemo-rl", limit=5)
+    limited = TrainRequest(ready.run, "nemo-rl", recipe.SPLITS, limit=5)
     with pytest.raises(RequestError, match="LIMIT: LAUNCHER=ns knows no such thing"):
         train.train(limited, space, submit.Submission(1, launcher="ns"), print)
     (ready.folder.root / "ns").mkdir(parents=True)

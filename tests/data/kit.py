@@ -11,10 +11,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from unittest import mock
 
-from omr import cli
+from omr import cli, recipe
 from omr.data import process_pool
 from omr.settings import ROOT
 
+COLUMNS = recipe.CORPORA["tiny"].columns
 OURS = (
     "RAW",
     "TOKENIZER",

@@ -16,14 +16,14 @@ from omr import files, recipe
 from omr.data import corpus, rows
 from omr.errors import OmrError
 from omr.tiny import corpus as tiny
-from tests.data.kit import make
+from tests.data.kit import COLUMNS, make
 from tests.data.test_same_rows import lines
 
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
     "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
 )
-SCHEMA = pa.schema([(name, pa.string()) for name in rows.TEXTS] + [(rows.FLAG, pa.bool_())])
+SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS.texts] + [("used_in_kaggle", pa.bool_())])
 
 
 def table(split="cot", count=5, seed=0):
@@ -109,17 +109,17 @@ def test_one_content_under_two_names(tmp_path):
     shutil.copy(first, second)
     found = corpus.shards(tmp_path, ("cot",))
     assert f"{second}: has the very content of {first}; keep the right one" in refusal(
-        corpus.planned, found, None
+        corpus.planned, found, COLUMNS, None
     )
     # The same size, and one byte of the text differs.
     data = bytearray(second.read_bytes())
     data[data.index(b"Find the sum")] ^= 1
     second.write_bytes(data)
-    assert len(corpus.planned(corpus.shards(tmp_path, ("cot",)), None)) == 2
+    assert len(corpus.planned(corpus.shards(tmp_path, ("cot",)), COLUMNS, None)) == 2
     # Two shards without a row are alike, and double nothing.
     for path in (first, second):
         shard(path, count=0)
-    assert [s.rows for s in corpus.planned(corpus.shards(tmp_path, ("cot",)), None)] == [0, 0]
+    assert [s.rows for s in corpus.planned(corpus.shards(tmp_path, ("cot",)), COLUMNS, None)] == [0, 0]
 
 
 # Footers -----------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_a_file_of_no_use_is_one_line(tmp_path, name):
     path = tmp_path / THREE[0]
     write, said = WRONG[name]
     write(path)
-    line = refusal(corpus.planned, corpus.shards(tmp_path, ("cot",), partial=True), None)
+    line = refusal(corpus.planned, corpus.shards(tmp_path, ("cot",), partial=True), COLUMNS, None)
     assert line.startswith(f"{path}: {said}") and line.endswith("or unset RAW: make data brings its own")
     assert "BAD_ROWS" not in line and len(line) < 400 + len(str(path))
 
@@ -189,7 +189,7 @@ def test_a_pointer_in_a_clone_names_the_command(tmp_path):
     path.write_text(POINTER)
     assert (
         f"is a git-lfs pointer, not the file itself (git -C '{path.parent}' lfs pull brings it);"
-        in refusal(corpus.planned, corpus.shards(tmp_path, ("cot",), partial=True), None)
+        in refusal(corpus.planned, corpus.shards(tmp_path, ("cot",), partial=True), COLUMNS, None)
     )
 
 
@@ -199,7 +199,7 @@ def test_an_error_of_the_disk_is_none_of_the_file(tmp_path, monkeypatch):
 
     path = shard(tmp_path / "cot-a.parquet")
     monkeypatch.setattr(pq, "read_metadata", fail)
-    said = refusal(corpus.planned, corpus.shards(tmp_path, ("cot",)), None, True)
+    said = refusal(corpus.planned, corpus.shards(tmp_path, ("cot",)), COLUMNS, None, True)
     assert said == f"{path}: Input/output error; make it readable, then run again"
 
 
@@ -216,22 +216,22 @@ KINDS = st.sampled_from(
     )
 )
 NAMES = st.one_of(
-    st.sampled_from([*rows.COLUMNS, "__index_level_0__", "__index_level_12__", "index", "problem.a", ""]),
+    st.sampled_from([*COLUMNS.names, "__index_level_0__", "__index_level_12__", "index", "problem.a", ""]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
 )
 
 
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(
-    st.dictionaries(st.sampled_from(rows.COLUMNS), KINDS, max_size=3),
-    st.sets(st.sampled_from(rows.COLUMNS), max_size=1),
+    st.dictionaries(st.sampled_from(COLUMNS.names), KINDS, max_size=3),
+    st.sets(st.sampled_from(COLUMNS.names), max_size=1),
     st.lists(st.tuples(NAMES, KINDS), max_size=2),
     st.randoms(use_true_random=False),
 )
 def test_any_schema_is_read_or_one_line(tmp_path_factory, other, missing, more, dice):
     """Columns of any type, missing, doubled, surplus, in any order."""
     columns = [
-        (name, other.get(name, SCHEMA.field(name).type)) for name in rows.COLUMNS if name not in missing
+        (name, other.get(name, SCHEMA.field(name).type)) for name in COLUMNS.names if name not in missing
     ]
     columns += more
     dice.shuffle(columns)
@@ -240,17 +240,17 @@ def test_any_schema_is_read_or_one_line(tmp_path_factory, other, missing, more, 
     pq.write_table(pa.Table.from_arrays(arrays, names=[name for name, _ in columns]), path)
     names, given_kinds = [name for name, _ in columns], dict(columns)
     index = [name for name in names if rows.INDEX.fullmatch(name)]
-    good = sorted(set(names) - set(index)) == sorted(rows.COLUMNS) and len(names) - len(index) == 9
+    good = sorted(set(names) - set(index)) == sorted(COLUMNS.names) and len(names) - len(index) == 9
     text = (*TEXT, pa.json_())
-    good = good and all(given_kinds[name] in text for name in rows.TEXTS)
-    good = good and given_kinds[rows.FLAG] in (pa.bool_(), pa.null())
-    good = good and pa.null() not in (given_kinds[rows.PROBLEM], given_kinds[rows.SOLUTION])
-    foot = corpus.footer(path)
+    good = good and all(given_kinds[name] in text for name in COLUMNS.texts)
+    good = good and given_kinds["used_in_kaggle"] in (pa.bool_(), pa.null())
+    good = good and pa.null() not in (given_kinds["problem"], given_kinds["generated_solution"])
+    foot = corpus.footer(path, COLUMNS)
     assert bool(foot.fault) != good, foot
     assert foot.fault.isprintable() and len(foot.fault) < 150
     if good:
         assert (foot.rows, sorted(foot.left_out)) == (2, sorted(index))
-        batch = rows.plain(pq.read_table(path, columns=list(rows.COLUMNS)).to_batches()[0])
+        batch = rows.plain(pq.read_table(path, columns=list(COLUMNS.names)).to_batches()[0], COLUMNS)
         assert {str(kind) for kind in batch.schema.types} == {"string", "bool"}
 
 
@@ -264,7 +264,7 @@ def plan_of(folder, counts, published=None, limit=None):
         path.write_text(POINTER) if count is None else shard(path, count, seed=number)
     found = corpus.shards(folder, ("cot",))
     wanted = {"cot": published} if published else None
-    return [(s.rows, s.take, bool(s.fault)) for s in corpus.planned(found, limit, True, wanted)]
+    return [(s.rows, s.take, bool(s.fault)) for s in corpus.planned(found, COLUMNS, limit, True, wanted)]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_the_published_counts_are_the_recipes(tmp_path):
     tiny.write_corpus(tmp_path)
     found = corpus.shards(tmp_path, recipe.SPLITS)
     counts = dict.fromkeys(recipe.SPLITS, 0)
-    for planned in corpus.planned(found, None):
+    for planned in corpus.planned(found, COLUMNS, None):
         counts[planned.split] += planned.rows
     assert counts == recipe.CORPORA["tiny"].rows
 
@@ -406,7 +406,7 @@ def test_a_small_loss_is_counted(tmp_path):
 
 def texts_of(kind):
     """The published schema with another type of text."""
-    return pa.schema([*((name, kind) for name in rows.TEXTS), (rows.FLAG, pa.bool_())])
+    return pa.schema([*((name, kind) for name in COLUMNS.texts), ("used_in_kaggle", pa.bool_())])
 
 
 SPELLINGS = {
@@ -455,11 +455,11 @@ def test_the_same_rows_however_they_are_stored(usual, tmp_path, name):
 
 def test_a_column_of_nulls(tmp_path):
     """Of type null, as pandas writes what has no value: nulls, like those of a text column."""
-    nulls = ("expected_answer", "problem_type", rows.FLAG)
+    nulls = ("expected_answer", "problem_type", "used_in_kaggle")
     for folder, kind in (("typed", pa.string()), ("raw", pa.null())):
         made = table(count=40)
         for name in nulls:
-            column = pa.nulls(40, pa.bool_() if name == rows.FLAG and folder == "typed" else kind)
+            column = pa.nulls(40, pa.bool_() if name == "used_in_kaggle" and folder == "typed" else kind)
             made = made.set_column(made.schema.get_field_index(name), name, column)
         (tmp_path / folder).mkdir()
         pq.write_table(made, tmp_path / folder / "cot-a.parquet")

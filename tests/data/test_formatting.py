@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omr import recipe
-from omr.data import corpus, formatting, rows, scratch
+from omr.data import corpus, formatting, scratch
 from omr.errors import OmrError
+from tests.data.kit import COLUMNS
 from tests.data.test_corpus import shard
 from tests.data.test_mixing import COMPILED, a_job
 
@@ -33,7 +34,9 @@ def outcome(folder, skip, round_key):
     round_ = recipe.ROUNDS[round_key]
     job = a_job(folder / "work", corpus=recipe.CORPORA["tiny"], round=round_, skip=skip, compiled=COMPILED)
     try:
-        (planned,) = corpus.planned(corpus.shards(folder, ("genselect",)), None, skip, {"genselect": ROWS})
+        (planned,) = corpus.planned(
+            corpus.shards(folder, ("genselect",)), COLUMNS, None, skip, {"genselect": ROWS}
+        )
         result = formatting.run(job, planned, planned.take)
     except OmrError as error:
         line = str(error)
@@ -47,7 +50,7 @@ def outcome(folder, skip, round_key):
 
 def whole_lines(found):
     """That each line is a row's."""
-    keys = {*rows.COLUMNS, "input", "output"} - {"problem", "generated_solution"}
+    keys = {*COLUMNS.names, "input", "output"} - {"problem", "generated_solution"}
     assert all(set(json.loads(line)) == keys and line.endswith(b"\n") for line in found)
 
 
@@ -106,7 +109,7 @@ def test_what_cannot_be_read_counts_whole_where_the_filter_would_keep_little(tmp
     """Round 2 keeps some of the rows: those are rejected, and all hundred count against BAD_ROWS' limit."""
     path = tmp_path / "genselect-a.parquet"
     path.write_bytes(whole[0])
-    at = pq.read_metadata(path).row_group(2).column(rows.COLUMNS.index("problem")).data_page_offset
+    at = pq.read_metadata(path).row_group(2).column(COLUMNS.names.index("problem")).data_page_offset
     path.write_bytes(whole[0][:at] + bytes(40) + whole[0][at + 40 :])
     result, _ = outcome(tmp_path, True, "round2")
     (reject,) = result.rejected
@@ -117,7 +120,7 @@ def test_what_cannot_be_read_counts_whole_where_the_filter_would_keep_little(tmp
 def test_fewer_rows_than_the_footer_says(tmp_path):
     path, found = shard(tmp_path / "cot-a.parquet", 30, row_group_size=10), []
     with pq.ParquetFile(path) as file, pytest.raises(formatting.Damaged, match="fewer rows") as error:
-        found += formatting.read(file, 1, 10, np.ones(15, bool))
+        found += formatting.read(file, COLUMNS, 1, 10, np.ones(15, bool))
     assert error.value.row == 10
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from omr.data import json_lines, prompts, rows
+from omr.data import json_lines, prompts
 from omr.errors import OmrError
+from tests.data.kit import COLUMNS
 
 PLAIN = prompts.Compiled(("<", ">"), (prompts.PROBLEM,), "", "")
+SOURCES = {"problem": "problem"}
 ALPHABETS = {
     "plain": "abc XYZ019",
     "to escape": '"\\\n',
@@ -30,26 +32,26 @@ def texts(alphabet, dice):
 
 def batch(problems):
     """Rows with these problems, and with the same backwards as solutions."""
-    columns = {name: ["a"] * len(problems) for name in rows.TEXTS}
+    columns = {name: ["a"] * len(problems) for name in COLUMNS.texts}
     columns |= {"problem": problems, "generated_solution": problems[::-1]}
     arrays = [pa.array(column, pa.string()) for column in columns.values()]
-    return pa.RecordBatch.from_arrays([*arrays, pa.array([True] * len(problems))], names=list(rows.COLUMNS))
+    return pa.RecordBatch.from_arrays([*arrays, pa.array([True] * len(problems))], names=list(COLUMNS.names))
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS.values(), ids=ALPHABETS)
 def test_lines_are_what_json_dumps_writes(alphabet):
     problems = list(texts(alphabet, random.Random(1)))
-    table, template = batch(problems), json_lines.Template(PLAIN)
-    lines = template.lines(table, None)
+    table, template = batch(problems), json_lines.Template(PLAIN, COLUMNS, SOURCES)
+    lines = template.lines(table)
     assert all(isinstance(line, memoryview) for line in lines)
     assert lines == [json_lines.dump(row) for row in plain(table)]
-    template.prove(table, None)
+    template.prove(table)
 
 
 def plain(table):
     for row in table.to_pylist():
         problem, solution = row["problem"], row["generated_solution"]
-        yield {json_lines.RENAMED.get(name, name): row[name] for name in rows.COLUMNS} | {
+        yield {COLUMNS.renamed(name): row[name] for name in COLUMNS.names} | {
             "input": f"<{problem}>",
             "output": solution,
         }
@@ -64,20 +66,20 @@ def test_a_loop_that_writes_otherwise_is_noticed(monkeypatch):
 
     monkeypatch.setattr(json_lines, "compiled", lambda: spoiled)
     with pytest.raises(OmrError, match=r"not what json.dumps writes"):
-        json_lines.Template(PLAIN).prove(batch(["a"]), None)
+        json_lines.Template(PLAIN, COLUMNS, SOURCES).prove(batch(["a"]))
 
 
 def test_controls_as_json_writes_them():
-    [line] = json_lines.Template(PLAIN).lines(batch(["".join(map(chr, range(33)))]), None)
+    [line] = json_lines.Template(PLAIN, COLUMNS, SOURCES).lines(batch(["".join(map(chr, range(33)))]))
     line = bytes(line)
     assert json.dumps("".join(map(chr, range(33))))[1:-1].encode() in line
 
 
 def test_lines_of_a_view_into_a_longer_batch():
     """A slice has places of its own, and text before and behind it."""
-    table, template = batch([f'{n} "' for n in range(20)]), json_lines.Template(PLAIN)
-    assert template.lines(table.slice(5, 7), None) == template.lines(table, None)[5:12]
-    assert template.lines(table.slice(5, 0), None) == []
+    table, template = batch([f'{n} "' for n in range(20)]), json_lines.Template(PLAIN, COLUMNS, SOURCES)
+    assert template.lines(table.slice(5, 7)) == template.lines(table)[5:12]
+    assert template.lines(table.slice(5, 0)) == []
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import pytest
 
 from omr import files, recipe
 from omr.data import corpus as shards
-from omr.data import formatting, mixing, process_pool, prompts, rows, scratch
+from omr.data import formatting, mixing, process_pool, prompts, scratch
 from omr.errors import OmrError, RequestError
 from omr.settings import ROOT
-from tests.data.kit import Inline, heed_interrupts
+from tests.data.kit import COLUMNS, Inline, heed_interrupts
 
 SPLITS = {"cot": 900, "tir": 500, "genselect": 100}
 
@@ -28,7 +28,7 @@ def write_rows(folder):
     (folder / "data").mkdir(parents=True)
     for split, count in SPLITS.items():
         table = [
-            {name: f"{name} {n}" for name in rows.TEXTS}
+            {name: f"{name} {n}" for name in COLUMNS.texts}
             | {
                 "problem": f'{split} problem {n} é \\ "{"p" * (n % 37)}"',
                 "generated_solution": f"line {n}\n{'s' * (n * 7 % 301)} Remaining code executions: {n % 15}",

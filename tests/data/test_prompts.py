@@ -11,6 +11,8 @@ from tests.data.awkward import TEXTS
 from tests.data.opaque import only_concatenates
 
 TINY = recipe.CORPORA["tiny"]
+COT = TINY.sources("cot")
+MATH = prompts.read_yaml(prompts.config_file(TINY, "tiny/math"))
 
 
 def with_template(old, new):
@@ -23,7 +25,7 @@ def with_template(old, new):
 @pytest.mark.parametrize("split", recipe.SPLITS)
 def test_compiled_equals_filled(split):
     prompt = prompts.load(TINY, split, tiny_tokenizer())
-    compiled = prompts.compile(prompt)
+    compiled = prompts.compile(prompt, TINY.sources(split))
     assert compiled.exact
     for text in TEXTS:
         values = {"problem": text} | ({"total_code_executions": 7} if split == "tir" else {})
@@ -68,7 +70,7 @@ def test_a_template_that_looks_into_the_text_is_not_compiled(template, exact):
     assert only_concatenates(tokenizer.chat_template, tokenizer.special_tokens_map) is exact
     # The two that look and change nothing are right, compiled.
     exact = exact or template in ("(message['content'] or '') +", "message['content'][0:] +")
-    assert prompts.compile(prompts.load(TINY, "cot", tokenizer)).exact is exact
+    assert prompts.compile(prompts.load(TINY, "cot", tokenizer), COT).exact is exact
 
 
 def test_a_template_of_the_published_form_only_concatenates():
@@ -76,26 +78,26 @@ def test_a_template_of_the_published_form_only_concatenates():
 
 
 def test_a_prompt_that_does_not_only_fill():
-    class Shouting(prompts.TinyPrompt):
+    class Shouting(prompts.YamlPrompt):
         def fill(self, values):
             return super().fill({k: v.upper() for k, v in values.items()})
 
-    shouting = Shouting("tiny/math", tiny_tokenizer())
-    compiled = prompts.compile(shouting)
+    shouting = Shouting(MATH, tiny_tokenizer())
+    compiled = prompts.compile(shouting, COT)
     with pytest.raises(OmrError, match=r"differs from its own filling of 'what'"):
         prompts.prove(compiled, shouting, [({"problem": "what"}, "answer")])
     formatted = prompts.load(TINY, "cot", tiny_tokenizer())
     formatted.user = "{problem!r}"
-    assert not prompts.compile(formatted).exact
+    assert not prompts.compile(formatted, COT).exact
 
 
 def test_messages_instead_of_text_are_refused():
-    class Later(prompts.TinyPrompt):
+    class Later(prompts.YamlPrompt):
         def fill(self, values):
             return [{"role": "user", "content": values["problem"]}]
 
     with pytest.raises(OmrError, match=r"to a list, not to text.*make nemo"):
-        prompts.compile(Later("tiny/math", tiny_tokenizer()))
+        prompts.compile(Later(MATH, tiny_tokenizer()), COT)
 
 
 def test_without_nemo_skills(monkeypatch):
@@ -118,7 +120,7 @@ def test_without_nemo_skills(monkeypatch):
 def test_the_real_prompts_compile(split):
     pytest.importorskip("nemo_skills")
     prompt = prompts.load(recipe.CORPORA["openmathreasoning"], split, tiny_tokenizer())
-    compiled = prompts.compile(prompt)
+    compiled = prompts.compile(prompt, TINY.sources(split))
     assert compiled.exact
     assert compiled.fields == (("total_code_executions",) if split == "tir" else ()) + ("problem",)
     for text in TEXTS:

@@ -2,25 +2,29 @@
 
 import json
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from omr import recipe
 from omr.data import json_lines, prompts, rows
+from omr.data.by_recipe import filters, formulas
+from omr.recipe import formulas as known
 from tests.data.awkward import ENDINGS, NO_RATES, RATES, TEXTS
+from tests.data.kit import COLUMNS
 
 CORPUS = recipe.CORPORA["openmathreasoning"]
-OLYMPIADS = CORPUS.olympiad_sources
+FILTERS = CORPUS.filters_of("cot")
+REQUIRED, COUNT = CORPUS.required("cot"), "total_code_executions"
+OLYMPIADS = FILTERS[0].one_of
 
 
 def batch(**columns):
     """A batch of the published columns; those not given are all alike."""
     size = len(next(iter(columns.values())))
-    given = {name: columns.get(name, [name] * size) for name in rows.TEXTS}
+    given = {name: columns.get(name, [name] * size) for name in COLUMNS.texts}
     arrays = [v if isinstance(v, pa.Array) else pa.array(v, pa.string()) for v in given.values()]
     flags = pa.array(columns.get("used_in_kaggle", [True] * size), pa.bool_())
-    return pa.RecordBatch.from_arrays([*arrays, flags], names=list(rows.COLUMNS))
+    return pa.RecordBatch.from_arrays([*arrays, flags], names=list(COLUMNS.names))
 
 
 def rename(schema, old, new):
@@ -28,7 +32,7 @@ def rename(schema, old, new):
     return schema.set(index, schema.field(index).with_name(new))
 
 
-SCHEMA = pa.schema([(name, pa.string()) for name in rows.TEXTS] + [("used_in_kaggle", pa.bool_())])
+SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS.texts] + [("used_in_kaggle", pa.bool_())])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ SCHEMA = pa.schema([(name, pa.string()) for name in rows.TEXTS] + [("used_in_kag
     ],
 )
 def test_schema(schema, fault):
-    said = rows.schema_fault(schema)
+    said = rows.schema_fault(schema, COLUMNS)
     assert said is None if fault is None else said.startswith(fault)
 
 
@@ -69,8 +73,8 @@ def test_the_filter_reads_pass_rates_as_float_does():
     sources = [*OLYMPIADS, "MATH_training_set", None]
     table = [(source, rate) for source in sources for rate in (*RATES, *NO_RATES)]
     tally = rows.Tally()
-    mask, bad = rows.candidates(
-        CORPUS, batch(problem_source=[s for s, _ in table], pass_rate_72b_tir=[r for _, r in table]), tally
+    mask, bad = filters.candidates(
+        FILTERS, batch(problem_source=[s for s, _ in table], pass_rate_72b_tir=[r for _, r in table]), tally
     )
     expected = [source in OLYMPIADS and RATES.get(rate, False) for source, rate in table]
     assert mask.tolist() == expected
@@ -89,14 +93,16 @@ def test_the_filter_reads_pass_rates_as_float_does():
 def test_a_pass_rate_that_is_no_text_is_malformed():
     rates = pa.array([b"0.1", b"\xff", "\u0660.\u0662".encode()], pa.binary()).view(pa.string())
     sources = [OLYMPIADS[0]] * 3
-    mask, bad = rows.candidates(CORPUS, batch(problem_source=sources, pass_rate_72b_tir=rates), rows.Tally())
+    mask, bad = filters.candidates(
+        FILTERS, batch(problem_source=sources, pass_rate_72b_tir=rates), rows.Tally()
+    )
     assert mask.tolist() == [True, False, True]  # float() reads the digits of any script
     assert bad == [rows.Bad(1, "pass rate is not UTF-8")]
 
 
 def test_executions_as_the_recipe_reads_them():
     solutions = [f"text {ending}" for ending in ENDINGS]
-    counts, bad, two_digits = rows.executions(pa.array(solutions))
+    counts, bad, two_digits = formulas.executions(pa.array(solutions))
     expected = list(ENDINGS.values())
     assert [entry.row for entry in bad] == [n for n, count in enumerate(expected) if count is None]
     assert {entry.reason for entry in bad} == {"the solution has neither ending of tool use"}
@@ -124,7 +130,7 @@ def test_executions_of_a_slice():
     column = pa.array(["Remaining code executions: 9", "Remaining code executions: 3 x", "no", None]).slice(
         1, 1
     )
-    counts, bad, _ = rows.executions(column)
+    counts, bad, _ = formulas.executions(column)
     assert counts.tolist() == [4] and not bad
 
 
@@ -132,35 +138,47 @@ def test_unreadable_rows():
     broken = pa.array([b"good", b"\xff\xfe", b"caf\xc3\xa9", b"cut \xe2\x82", None], pa.binary()).view(
         pa.string()
     )
-    found = rows.unreadable(batch(problem=broken, expected_answer=["1", "2", "3", "4", "5"]))
+    found = rows.unreadable(
+        batch(problem=broken, expected_answer=["1", "2", "3", "4", "5"]), COLUMNS, REQUIRED
+    )
     assert [(entry.row, entry.reason) for entry in found] == [
         (1, "problem is not UTF-8"),
         (3, "problem is not UTF-8"),
         (4, "problem is null"),
     ]
-    found = rows.unreadable(batch(generated_solution=["a", None], problem_type=[None, "b"]))
+    found = rows.unreadable(
+        batch(generated_solution=["a", None], problem_type=[None, "b"]), COLUMNS, REQUIRED
+    )
     assert [(entry.row, entry.reason) for entry in found] == [(1, "generated_solution is null")]
     surrogate = pa.array([b"\xed\xa0\x80"], pa.binary()).view(pa.string())
-    assert [entry.reason for entry in rows.unreadable(batch(inference_mode=surrogate))] == [
-        "inference_mode is not UTF-8"
-    ]
+    assert [
+        entry.reason for entry in rows.unreadable(batch(inference_mode=surrogate), COLUMNS, REQUIRED)
+    ] == ["inference_mode is not UTF-8"]
 
 
 COMPILED = prompts.Compiled(
     ('<|user|>\n"say" \\boxed{} 100% %b up to ', " calls\n\n", "<|end|>\n"),
-    (prompts.COUNT, prompts.PROBLEM),
+    (COUNT, prompts.PROBLEM),
     "%s>",
     '<|im_end|>\n"\\',
 )
+SOURCES = {"problem": "problem"}
+
+
+def with_counts(table, counts):
+    """The batch with the column that the formula makes."""
+    return table.append_column("execution_count()", pa.array(map(str, counts)))
+
+
 SIMPLE = prompts.Compiled(("<", ">"), (prompts.PROBLEM,), "", "!")
 
 
 def expected_rows(table, compiled, counts):
     """The same in plain Python."""
     for number, row in enumerate(table.to_pylist()):
-        values = {prompts.PROBLEM: row["problem"], prompts.COUNT: None if counts is None else counts[number]}
+        values = {prompts.PROBLEM: row["problem"], COUNT: None if counts is None else counts[number]}
         yield {
-            **{name: row[name] for name in rows.COLUMNS[:5]},
+            **{name: row[name] for name in COLUMNS.names[:5]},
             "input": compiled.input(values),
             "output": compiled.output(row["generated_solution"]),
             "inference_mode": row["inference_mode"],
@@ -180,43 +198,42 @@ def test_lines_are_what_json_writes(compiled, counts):
         generated_solution=texts[5:] + texts[:5],
         used_in_kaggle=[True, False, None] * 4,
     )
-    template = json_lines.Template(compiled)
-    made = b"".join(template.lines(table, None if counts is None else np.array(counts)))
+    sources = {field: {COUNT: "execution_count()"}.get(field, field) for field in compiled.fields}
+    template = json_lines.Template(compiled, COLUMNS, sources)
+    made = b"".join(template.lines(table if counts is None else with_counts(table, counts)))
     expected = list(expected_rows(table, compiled, counts))
     assert made == b"".join(json_lines.dump(row) for row in expected)
     lines = made.split(b"\n")[:-1]
     assert [json.loads(line) for line in lines] == expected
-    keys = (*rows.COLUMNS[:5], "input", "output", "inference_mode", "used_in_kaggle")
+    keys = (*COLUMNS.names[:5], "input", "output", "inference_mode", "used_in_kaggle")
     assert all(tuple(json.loads(line)) == keys for line in lines)
     assert len(lines) == len(texts) and not any(b"\r" in line for line in lines)
 
 
 def test_lines_without_nulls_take_the_fast_way():
     table = batch(problem=list(TEXTS), generated_solution=list(TEXTS))
-    template = json_lines.Template(SIMPLE)
-    taken = template.lines(table, None)
+    template = json_lines.Template(SIMPLE, COLUMNS, SOURCES)
+    taken = template.lines(table)
     assert all(isinstance(line, memoryview) for line in taken)
     expected = [json_lines.dump(row) for row in expected_rows(table, SIMPLE, None)]
     assert taken == expected
-    assert template.lines(table.slice(0, 0), None) == []
-    assert b"".join(template.lines(table.slice(2, 3), None)) == b"".join(expected[2:5])
+    assert template.lines(table.slice(0, 0)) == []
+    assert b"".join(template.lines(table.slice(2, 3))) == b"".join(expected[2:5])
 
 
 def test_a_prompt_that_is_not_exact_fills_every_row_itself():
     class Shouting:
         def fill(self, values):
-            return f"{values['problem'].upper()} {values.get(prompts.COUNT)}"
+            return f"{values['problem'].upper()} {values.get(COUNT)}"
 
         def format_assistant_response(self, content):
             return content[::-1]
 
     inexact = prompts.Compiled(("never",), (), "", "", exact=False)
-    template = json_lines.Template(inexact, Shouting())
+    template = json_lines.Template(inexact, COLUMNS, SOURCES | {COUNT: "execution_count()"}, Shouting())
     table = batch(problem=["a", "b"], generated_solution=["xy", "zw"])
-    made = [json.loads(line) for line in b"".join(template.lines(table, np.array([3, 4]))).splitlines()]
+    made = [json.loads(line) for line in b"".join(template.lines(with_counts(table, [3, 4]))).splitlines()]
     assert [(row["input"], row["output"]) for row in made] == [("A 3", "yx"), ("B 4", "wz")]
-    made = [json.loads(line) for line in b"".join(template.lines(table, None)).splitlines()]
-    assert [row["input"] for row in made] == ["A None", "B None"]
 
 
 def test_texts_however_they_are_stored():
@@ -227,13 +244,17 @@ def test_texts_however_they_are_stored():
             "categories": pa.array(["x", "x"]).dictionary_encode(),
             "json": pa.array(["1", None], pa.json_(pa.string())),
             "nulls": pa.nulls(2),
-            rows.FLAG: pa.nulls(2),
+            "used_in_kaggle": pa.nulls(2),
         }
     )
-    plain = rows.plain(stored)
+    plain = rows.plain(stored, COLUMNS)
     assert plain.to_pydict() == {**stored.to_pydict(), "json": ["1", None]}
     assert [str(kind) for kind in plain.schema.types] == [*5 * ["string"], "bool"]
 
 
 def test_the_prompt_table_asks_for_counts_of_tir_alone():
-    assert [prompt.execution_count for prompt in CORPUS.prompts.values()] == [False, True, False]
+    assert [CORPUS.formulas(split) for split in CORPUS.splits] == [(), ("execution_count()",), ()]
+
+
+def test_every_formula_that_a_recipe_may_name_is_there():
+    assert set(formulas.FORMULAS) == set(known.FORMULAS)

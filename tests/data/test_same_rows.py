@@ -60,7 +60,9 @@ def stays(row, split, tokenizer):
     """The recipe's filter, said again."""
     olympiad = row["problem_source"].startswith(("aops_c5_contests_amp", "aops_c6_high_school_olymp"))
     easy = row["pass_rate_72b_tir"] == "n/a" or not float(row["pass_rate_72b_tir"]) <= 0.3
-    long = split == "genselect" or len(tokenizer.encode(row["output"])) >= recipe.CORPORA["tiny"].min_tokens
+    long = split == "genselect" or len(tokenizer.encode(row["output"])) >= recipe.CORPORA["tiny"].min_tokens(
+        "cot"
+    )
     return olympiad and not easy and long
 
 
@@ -75,7 +77,7 @@ def test_the_tiny_corpus_row_by_row(workspace, round_key, tmp_path, monkeypatch)
     for split in recipe.SPLITS:
         name = recipe.CORPORA["tiny"].prompts[split].config
         prompt = (
-            yaml.safe_load((prompts.TINY / "config" / f"{name}.yaml").read_text())["user"]
+            yaml.safe_load((prompts.config_file(recipe.CORPORA["tiny"], name)).read_text())["user"]
             if name
             else "{problem}"
         )

@@ -22,7 +22,7 @@ from omr.data import formatting, rows
 from omr.settings import ROOT
 from omr.tiny import corpus as tiny
 from omr.tiny.tokenizer import tiny_tokenizer
-from tests.data.kit import environment, heed_interrupts, make, process
+from tests.data.kit import COLUMNS, environment, heed_interrupts, make, process
 from tests.data.test_same_rows import lines
 from tests.models.hub.loopback import Hub
 
@@ -252,7 +252,7 @@ def a_split(folder, split="cot", count=400, change=None, schema=None):
     return path
 
 
-SCHEMA = {**dict.fromkeys(rows.TEXTS, pa.string()), "used_in_kaggle": pa.bool_()}
+SCHEMA = {**dict.fromkeys(COLUMNS.texts, pa.string()), "used_in_kaggle": pa.bool_()}
 
 
 def setting(row, **values):
@@ -374,7 +374,7 @@ def test_a_damaged_page(tmp_path):
     """The footer is whole, a row group is not: its rows are out, the other groups' stay."""
     path = a_split(tmp_path / "raw", count=2000)
     meta = pq.read_metadata(path)
-    column = meta.row_group(7).column(rows.COLUMNS.index("problem"))
+    column = meta.row_group(7).column(COLUMNS.names.index("problem"))
     data = bytearray(path.read_bytes())
     at = column.data_page_offset
     data[at : at + 40] = bytes(40)
@@ -391,8 +391,8 @@ def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fail
 
     real = formatting._batches
 
-    def batches(file, group, count):
-        for number, batch in enumerate(real(file, group, count)):
+    def batches(file, columns, group, count):
+        for number, batch in enumerate(real(file, columns, group, count)):
             if fails_at == number * 10:
                 raise pa.ArrowInvalid("a page is torn")
             assert len(batch) == 10
@@ -404,7 +404,7 @@ def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fail
         monkeypatch.setattr(formatting, "_batches", batches)
         keep = np.arange(100) % 5 == 0
         try:
-            found += formatting.read(file, 1, 100, keep)
+            found += formatting.read(file, COLUMNS, 1, 100, keep)
         except formatting.Damaged as error:
             torn = error
     whole = fails_at or 100
@@ -586,13 +586,16 @@ def test_scratch_that_a_crash_has_torn_is_made_again(small, done, tmp_path, how)
 
 STAND_IN = '''
 """A stand-in for nemo-skills: the tiny prompts under the names that the recipe asks for."""
+from omr import recipe
 from omr.data import prompts
 
 
 def get_prompt(config, tokenizer, code_tags, system_message):
     names = {"generic/math": "tiny/math", "openmath/tir": "tiny/tir"}
     assert (code_tags, system_message) == ("openmath" if config == "openmath/tir" else None, "")
-    return prompts.TinyPrompt(config if isinstance(config, dict) else names[config], tokenizer)
+    if not isinstance(config, dict):
+        config = prompts.read_yaml(prompts.config_file(recipe.shipped("tiny").corpus, names[config]))
+    return prompts.YamlPrompt(config, tokenizer)
 '''
 
 

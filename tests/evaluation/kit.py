@@ -10,7 +10,7 @@ from pathlib import Path
 from omr import files, manifest, recipe
 from omr.evaluation.metrics import Graded
 from omr.evaluation.problems import Problem, ProblemSet
-from omr.evaluation.request import PUBLISHED, EvalRequest, Means, Sampling
+from omr.evaluation.request import EvalRequest, Means, Sampling, sampling_of
 from omr.evaluation.results import EvalInputs, EvalResult, model_result
 from omr.evaluation.servers.base import Engine
 from omr.evaluation.servers.client import Endpoint
@@ -162,7 +162,11 @@ def graded(right, given="7"):
 
 
 def found(
-    benchmark="comp-math-24-25", subsets=("aime24", "aime25"), differences=(), sampling=PUBLISHED, mode="cot"
+    benchmark="comp-math-24-25",
+    subsets=("aime24", "aime25"),
+    differences=(),
+    sampling=sampling_of(recipe.run("7b")),
+    mode="cot",
 ):
     """Two problems of each subset, two samples each, of which one and both are right."""
     problems = [Problem("7", f"{subset} {n}", subset=subset) for subset in subsets for n in range(2)]

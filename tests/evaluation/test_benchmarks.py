@@ -8,10 +8,11 @@ import pytest
 from omr import recipe
 from omr.errors import OmrError, RequestError
 from omr.evaluation import benchmarks
-from omr.evaluation.benchmarks import TINY_PROBLEMS, load
-from omr.evaluation.published import SUBSETS, published
+from omr.evaluation.benchmarks import load
+from omr.evaluation.published import published
 from omr.tiny import corpus
 
+SUBSETS = recipe.shipped("openmathreasoning").evaluation.subsets
 TINY, REAL = recipe.run("tiny"), recipe.run("7b")
 ROW = {"id": "a-0", "subset_for_metrics": "aime24", "problem": "1+1?", "expected_answer": "2"}
 MAKES = f"from pathlib import Path\nPath('test.jsonl').write_text({json.dumps(ROW)!r})\n"
@@ -41,7 +42,7 @@ def test_tiny_asks_its_held_out_problems(tmp_path):
     asked = load(TINY, None, None, tmp_path)
     assert asked.source == "tiny"
     assert [(p.problem, p.expected_answer) for p in asked.problems] == [
-        (row["problem"], row["expected_answer"]) for row in corpus.held_out(TINY_PROBLEMS)
+        (row["problem"], row["expected_answer"]) for row in corpus.held_out(20)
     ]
 
 

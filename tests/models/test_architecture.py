@@ -100,8 +100,8 @@ def test_the_table_is_transformers_own(name):
 def test_the_tiny_model_is_of_its_own_architecture():
     found = {name: array.shape for name, array in tiny_model.random_weights(0).items()}
     assert found == architecture.tensors(architecture.of(recipe.model("tiny")))
-    assert architecture.of(recipe.model("micro")) is tiny_model.ARCHITECTURE
-    assert set(recipe.ARCHITECTURES) == {name for name, row in recipe.MODELS.items() if row.base}
+    assert architecture.of(recipe.model("micro")) == recipe.shipped("tiny").architectures["tiny"]
+    assert set(recipe.ARCHITECTURES) == {*recipe.MODELS, "micro"}
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -211,7 +211,7 @@ TENSORS = [
     ("change", "difference"), TENSORS, ids=lambda value: str(value)[:40] if isinstance(value, tuple) else None
 )
 def test_a_tensor_that_differs_is_named(change, difference):
-    row = tiny_model.ARCHITECTURE
+    row = recipe.shipped("tiny").architectures["tiny"]
     shapes = architecture.tensors(row)
     change(shapes)
     (found,) = architecture.tensor_differences(tensors(shapes), row)
@@ -221,7 +221,7 @@ def test_a_tensor_that_differs_is_named(change, difference):
 
 
 def test_a_layer_too_few_names_each_of_its_tensors():
-    row = tiny_model.ARCHITECTURE
+    row = recipe.shipped("tiny").architectures["tiny"]
     found = architecture.tensor_differences(tensors(architecture.tensors(row)), replace(row, layers=3))
     assert len(found) == 12 and found[0].what == "model.layers.2.input_layernorm.weight"
 

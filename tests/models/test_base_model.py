@@ -281,7 +281,7 @@ def refused_or_read(folder):
     """All that `make model` does with a folder's files; whether they were refused, in one line."""
     try:
         passport.check(folder, TINY, "published")
-        rope.patch(folder / CONFIG)
+        rope.patch(folder / CONFIG, TINY)
         rope.prove(folder, TINY)
         passport.check(folder, TINY, "patched")
         rope.write_both(folder)

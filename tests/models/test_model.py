@@ -24,7 +24,7 @@ SMALL = """
 import dataclasses, runpy, sys
 from omr import recipe
 from omr.tiny import model
-recipe.ARCHITECTURES["7b"] = model.ARCHITECTURE
+recipe.ARCHITECTURES["7b"] = recipe.shipped("tiny").architectures["tiny"]
 recipe.MODELS["7b"] = dataclasses.replace(recipe.MODELS["7b"], parameters=recipe.MODELS["tiny"].parameters)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -39,7 +39,7 @@ def row(name):
 def of_tiny_architecture(monkeypatch):
     """7b and 14b are of the tiny model's architecture, too."""
     for name in ("7b", "14b"):
-        monkeypatch.setitem(recipe.ARCHITECTURES, name, tiny_model.ARCHITECTURE)
+        monkeypatch.setitem(recipe.ARCHITECTURES, name, recipe.shipped("tiny").architectures["tiny"])
 
 
 def bin_model(workspace, *words, small=False, **environ):

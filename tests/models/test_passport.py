@@ -28,10 +28,10 @@ def one_end(folder):
 
 def numbers(folder):
     """What the lines below leave open: ids and sizes of the tiny model."""
-    from omr.tiny import model
 
     known = tokens.token_ids(folder)
-    rows, width = model.ARCHITECTURE.vocabulary, model.ARCHITECTURE.hidden
+    architecture = recipe.ARCHITECTURES["tiny"]
+    rows, width = architecture.vocabulary, architecture.hidden
     ends = {"end": known["<|endoftext|>"], "message_end": known["<|im_end|>"]}
     return {**ends, "rows": rows, "less": rows - 1, "width": width}
 

@@ -13,6 +13,7 @@ from omr.tiny import corpus as tiny
 from omr.tiny.tokenizer import tiny_tokenizer
 
 CORPUS = recipe.CORPORA["tiny"]
+SOURCE, RATE = CORPUS.filters_of("cot")
 PUBLISHED = [
     *("expected_answer", "problem_type", "problem_source", "generation_model", "pass_rate_72b_tir"),
     *("problem", "generated_solution", "inference_mode", "used_in_kaggle"),
@@ -46,7 +47,7 @@ def test_each_split_has_the_recipe_s_rows(corpus, split):
     found = split_of(corpus, split)
     assert len(found) == CORPUS.rows[split]
     assert {row["inference_mode"] for row in found} == {split}
-    assert set(CORPUS.olympiad_sources) < {row["problem_source"] for row in found}
+    assert set(SOURCE.one_of) < {row["problem_source"] for row in found}
     assert {"n/a", "0.3", "0.34375"} < {row["pass_rate_72b_tir"] for row in found}
 
 
@@ -78,12 +79,12 @@ def test_some_rows_are_longer_than_a_training_sequence_and_round_2_keeps_enough(
     hard = [
         lengths[row["generated_solution"]]
         for row in split_of(corpus, "cot")
-        if row["problem_source"] in CORPUS.olympiad_sources
+        if row["problem_source"] in SOURCE.one_of
         and row["pass_rate_72b_tir"] != "n/a"
-        and float(row["pass_rate_72b_tir"]) <= CORPUS.max_pass_rate
+        and float(row["pass_rate_72b_tir"]) <= RATE.at_most
     ]
-    assert 300 < sum(n >= CORPUS.min_tokens for n in hard) < len(hard) - 300
-    assert CORPUS.min_tokens in hard
+    assert 300 < sum(n >= CORPUS.min_tokens("cot") for n in hard) < len(hard) - 300
+    assert CORPUS.min_tokens("cot") in hard
 
 
 def test_the_answers_are_right(corpus):

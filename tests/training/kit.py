@@ -15,7 +15,7 @@ from omr.workspace import Workspace
 
 def sft_rows(count):
     """Rows of an SFT file, of written-out solutions."""
-    prompt = prompts.TinyPrompt("tiny/math", tiny_tokenizer())
+    prompt = prompts.load(recipe.CORPORA["tiny"], "cot", tiny_tokenizer())
     for row in corpus.split_rows("cot", count):
         given = prompt.fill({"problem": row["problem"]})
         yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}

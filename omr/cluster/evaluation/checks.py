@@ -7,7 +7,6 @@ from omr import recipe, settings
 from omr.data import prompts
 from omr.errors import RequestError, nearest
 
-BENCHMARK = "comp-math-24-25"  # the recipe's own
 JUDGED = ("hle",)  # whose answers a second model compares, because they are no numbers or formulas
 
 
@@ -21,9 +20,12 @@ def problems(run: recipe.Run) -> None:
         raise RequestError(f"PROBLEMS={file} is not there; correct it, or leave it out for the recipe's own")
     if file and benchmark:
         raise RequestError(f"BENCHMARK={benchmark} and PROBLEMS={file} are both set; leave one out")
+    found = recipe.of_model(run.model)
+    needs_prompts = found.corpus.prompt_folder is None
+    wanted = None if file or found.evaluation.own else found.evaluation.benchmark
     # What an image has of nemo-skills, a node finds out.
-    if run.model.corpus != "tiny" and not settings.get("CONTAINER"):
-        _nemo_skills_has(None if file else benchmark or BENCHMARK)
+    if (needs_prompts or benchmark or wanted) and not settings.get("CONTAINER"):
+        _nemo_skills_has(benchmark or wanted)
 
 
 def refuse_judged(benchmark: str | None) -> None:

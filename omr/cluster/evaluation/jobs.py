@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from omr import recipe, settings
 from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site, job_name, log_pattern
-from omr.errors import RequestError, listing
 from omr.workspace import RunFolder
 
 SCRIPT = "bin/eval.py"
@@ -28,10 +27,13 @@ class Evaluation:
     args: tuple[str, ...] = ()  # of the script
 
     @classmethod
-    def of_settings(cls) -> "Evaluation":
-        """By MODE, SHARDS and SERVER, for an evaluation at the end of a chain."""
-        shards = settings.number("SHARDS") or 1
-        return cls(modes(settings.get("MODE")), shards, settings.get("SERVER") is not None)
+    def of_settings(cls, run: recipe.Run) -> "Evaluation":
+        """By MODE, SHARDS and SERVER, for an evaluation at the end of a run's chain."""
+        shards, modes = (
+            settings.number("SHARDS") or 1,
+            recipe.asked_modes(settings.get("MODE"), run.model.corpus),
+        )
+        return cls(modes, shards, settings.get("SERVER") is not None)
 
     def jobs(
         self, run: recipe.Run, folder: RunFolder, site: Site, after: tuple[Dependency, ...] = ()
@@ -67,18 +69,6 @@ class Evaluation:
         # Which server answered is part of an evaluation's name, and is told by what a node has: one without a
         # GPU would look for the answers of another server.
         return [*listed, job("eval", self.modes, gpus=min(gpus, 1))]
-
-
-def modes(text: str | None) -> tuple[str, ...]:
-    """MODE=cot,tir as modes, in the recipe's order: genselect is after those whose solutions it compares.
-
-    A RequestError for any other word.
-    """
-    words = [word.strip() for word in (text or "cot").split(",")]
-    if unknown := [word for word in words if word not in recipe.SPLITS]:
-        choices = listing(recipe.SPLITS)
-        raise RequestError(f"MODE={unknown[0]} is unknown; choose {choices}, or several with commas")
-    return tuple(mode for mode in recipe.SPLITS if mode in words)
 
 
 def _options(site: Site, gpus: int, tasks: int) -> list[str]:

@@ -51,7 +51,7 @@ class NsEvaluation:
     """What is asked for, of what `ns eval` knows."""
 
     modes: tuple[str, ...]
-    benchmark: str = checks.BENCHMARK
+    benchmark: str
     samples: int = 64
     temperature: float = 0.6
     top_p: float = TOP_P
@@ -78,7 +78,7 @@ def evaluate(
 
 def refuse(run: recipe.Run, given: Mapping[str, str]) -> None:
     """A RequestError for settings that `ns eval` knows nothing of; `given` are a user's, by name."""
-    if run.model.corpus == "tiny":
+    if recipe.of_model(run.model).evaluation.own:
         raise RequestError(
             f"LAUNCHER=ns evaluates by NeMo-Skills, which has no problems for {run.model.name}; leave it out"
         )
@@ -151,4 +151,4 @@ def _eval(run: recipe.Run, workspace: Workspace, asked: NsEvaluation, mode: str)
 
 def _name(run: recipe.Run, mode: str) -> str:
     """Names an experiment: another one may wait for it."""
-    return f"openmathreasoning-eval-{run.model.name}-{run.key}-{mode}"
+    return f"openmathreasoning-eval-{run.model.folder}-{run.key}-{mode}"

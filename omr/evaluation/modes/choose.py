@@ -31,7 +31,7 @@ def mode_of(
     if name == "genselect":
         return _genselect(request, prompts, solutions())
     texts = {problem.id: prompts.of(name, problem) for problem in request.problems.problems}
-    if name == "cot":
+    if name != "tir":
         return Cot(texts, request.sampling)
     return Tir(texts, request.sampling, prompts.code_tags(), request.means.sandbox)
 

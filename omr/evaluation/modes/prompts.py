@@ -21,8 +21,6 @@ from omr.tiny import corpus as tiny
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GENSELECT = {"openmathreasoning": "openmath/genselect", "tiny": "tiny/genselect"}
-
 
 @dataclass(frozen=True)
 class CodeTags:
@@ -63,8 +61,7 @@ class Prompts:
         if problem.input is not None:
             return problem.input
         values: dict[str, str | int] = {prompts.PROBLEM: problem.problem}
-        if mode == "tir":
-            values[prompts.COUNT] = EXECUTIONS
+        values |= dict.fromkeys(self._corpus.prompts[mode].fields, EXECUTIONS)  # of execution_count()
         return self._prompt(mode).fill(values)
 
     def comparison(self, problem: Problem, solutions: Sequence[Candidate]) -> str:
@@ -94,7 +91,7 @@ class Prompts:
 
     def _prompt(self, mode: str) -> prompts.Prompt:
         if mode not in self._loaded:
-            config = GENSELECT[self._corpus.name] if mode == "genselect" else None
+            config = self._corpus.prompts[mode].asks
             self._loaded[mode] = prompts.load(self._corpus, mode, self._tokenizer, config)
         return self._loaded[mode]
 
@@ -112,7 +109,7 @@ def sources(corpus: recipe.Corpus, modes: Sequence[str]) -> str:
     """Hex digest of the files that the modes' prompts are made from, without a tokenizer's template."""
     texts = []
     for mode in modes:
-        config = GENSELECT[corpus.name] if mode == "genselect" else corpus.prompts[mode].config
+        config = corpus.prompts[mode].asks or corpus.prompts[mode].config
         texts.append(prompts.config_file(corpus, config).read_text(encoding="utf-8"))
         if tags := corpus.prompts[mode].code_tags:
             texts.append(prompts.code_tags_file(corpus, tags).read_text(encoding="utf-8"))

@@ -61,7 +61,7 @@ def values(inputs: Inputs) -> Values:
 def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
     """By key: what differs from run to run."""
     run, folder, model, schedule = inputs.run, inputs.folder, inputs.run.model, inputs.run.schedule
-    title = f"{model.name}-{run.key}"
+    title = f"{model.folder}-{run.key}"
     megatron = "policy.megatron_cfg"
     found = {
         "defaults": f"{inputs.engine_root}/{BASE_YAML}",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from omr import recipe
-from omr.cluster.evaluation.jobs import Evaluation, modes
+from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency, Site, picture
 from omr.errors import RequestError
 from omr.workspace import Workspace
@@ -104,7 +104,7 @@ def test_cores_where_there_is_no_gpu():
     ],
 )
 def test_modes(text, expected):
-    assert modes(text) == expected
+    assert recipe.asked_modes(text, "tiny") == expected
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_modes(text, expected):
 )
 def test_a_mode_that_is_none(text, unknown):
     with pytest.raises(RequestError, match=f"MODE={unknown} is unknown; choose cot, tir or genselect, or"):
-        modes(text)
+        recipe.asked_modes(text, "tiny")

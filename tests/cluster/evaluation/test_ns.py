@@ -69,6 +69,8 @@ HLE = """
 """
 ALL = ("cot", "tir", "genselect")
 
+BENCHMARK = recipe.of_model(recipe.model("7b")).evaluation.benchmark
+
 
 @pytest.fixture(autouse=True)
 def plain(space):
@@ -76,7 +78,7 @@ def plain(space):
 
 
 def commands(model="7b", space=WORKSPACE, modes=ALL, **more):
-    return ns.commands(recipe.run(model, 2), space, NsEvaluation(modes, **more))
+    return ns.commands(recipe.run(model, 2), space, NsEvaluation(modes, **{"benchmark": BENCHMARK, **more}))
 
 
 @pytest.mark.parametrize(("model", "gpus"), [("1.5b", 1), ("7b", 4), ("14b", 8)])
@@ -150,7 +152,7 @@ def test_what_is_refused(model, given, environ, says, monkeypatch):
 
 def test_a_dry_run_says_everything_and_writes_nothing(tmp_path):
     space, lines = Workspace(tmp_path), []
-    ns.evaluate(recipe.run("7b", 2), space, NsEvaluation(ALL), lines.append, dry_run=True)
+    ns.evaluate(recipe.run("7b", 2), space, NsEvaluation(ALL, BENCHMARK), lines.append, dry_run=True)
     assert lines[0] == ns.DIFFERENT and "\n" not in ns.DIFFERENT
     shown = "\n".join(lines)
     assert shown.count("NEMO_SKILLS_CONFIG_DIR=") == 4 and "sandbox: igitman/nemo-skills-sandbox" in shown
@@ -161,13 +163,13 @@ def test_it_runs_one_command_after_the_other(tmp_path, monkeypatch):
     tool, seen, space = tmp_path / "bin" / "ns", tmp_path / "seen", Workspace(tmp_path / "w")
     run = recipe.run("7b", 2)
     with pytest.raises(RequestError, match="is not finished; run make train MODEL=7b ROUND=2 first"):
-        ns.evaluate(run, space, NsEvaluation(("cot",)), print)
+        ns.evaluate(run, space, NsEvaluation(("cot",), BENCHMARK), print)
     done(space.run(run).final, files={})
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/sh\necho "$1 $NEMO_SKILLS_CONFIG_DIR" >> {seen}\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
-    ns.evaluate(run, space, NsEvaluation(("cot", "tir")), print)
+    ns.evaluate(run, space, NsEvaluation(("cot", "tir"), BENCHMARK), print)
     place = ns.outputs(space.run(run))
     assert seen.read_text().splitlines() == [f"{word} {place}" for word in ("prepare_data", "eval", "eval")]
     assert "sglang" in (place / "slurm.yaml").read_text()

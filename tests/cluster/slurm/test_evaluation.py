@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from omr.evaluation import benchmarks, samples
+from omr import recipe
+from omr.evaluation import samples
 from omr.settings import ROOT
 from omr.workspace import Workspace
 
 from .cluster import wait
 
-PROBLEMS = benchmarks.TINY_PROBLEMS
+PROBLEMS = recipe.of_model(recipe.model("micro")).evaluation.problems
 FIRST, MORE = 2, 6  # samples of each
 
 

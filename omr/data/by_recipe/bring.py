@@ -1,0 +1,76 @@
+"""Raw files and tokenizers into the workspace: downloaded, made, or read from a folder of one's own."""
+
+import operator
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from omr import files
+from omr.data import corpus, process_pool, prompts
+from omr.data.by_recipe import local
+from omr.data.request import DataRequest
+from omr.recipe import Corpus
+from omr.tiny import corpus as tiny
+
+Download = Callable[..., dict[str, files.Json]]  # omr.models.hub.download, or a test's
+
+
+def bring(request: DataRequest, download: Download, force: bool) -> None:
+    """Raw files and tokenizers, where nobody has named a folder of them."""
+    row, source = request.corpus, request.corpus.source
+    if request.raw is None and source is None:
+        there = local.made(row, request.folder) if row.files else request.folder.exists()
+        if force or not there:
+            shutil.rmtree(request.folder, ignore_errors=True)
+            with files.building(request.folder) as aside:
+                process_pool.Child(_write_raw, aside, row).result()
+    elif request.raw is None:
+        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
+        if request.limit:
+            _bring_some(request, download)
+        else:
+            download(source, "dataset", wanted, request.folder, advice="set RAW= to a local copy")
+    for tokenizer in request.tokenizers.values():
+        if tokenizer.pin:
+            advice = f"set {tokenizer.setting}= to a local copy"
+            download(tokenizer.pin, "model", prompts.TOKENIZER_FILES, tokenizer.folder, advice=advice)
+
+
+def _write_raw(folder: Path, row: Corpus) -> None:
+    local.write(row, folder) if row.files else tiny.write_corpus(folder, 0, row.rows)
+
+
+def _bring_some(request: DataRequest, download: Download) -> None:
+    """As many shards of each split as LIMIT needs."""
+    source, folder = request.corpus.source, request.folder
+    for split in request.modes:
+        have, count = 0, 0
+        while have < request.limit:
+            count += 1
+            first = operator.itemgetter(slice(count))
+            got = download(source, "dataset", corpus.patterns(split), folder, choose=first)
+            if len(got) < count:
+                break
+            paths = [folder / name for name in got]
+            have = sum(
+                process_pool.Child(corpus.row_counts, paths, request.corpus.columns, request.remedy).result()
+            )
+
+
+def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
+    """What `make` would do; `command` is omr.hub's."""
+    lines = []
+    if request.raw is None and request.corpus.source:
+        wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
+        lines.append(command(request.corpus.source, "dataset", wanted, request.folder))
+    elif request.raw is None:
+        named = ", ".join(map(str, request.corpus.files.values())) or "omr/tiny/corpus.py"
+        lines.append(f"# {named} -> {request.folder}")
+    for source in request.tokenizers.values():
+        if source.pin:
+            lines.append(command(source.pin, "model", prompts.TOKENIZER_FILES, source.folder))
+    kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
+    lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
+    means = request.means
+    lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
+    return lines
