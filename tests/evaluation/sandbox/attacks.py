@@ -115,10 +115,11 @@ ATTACKS = {
     ),
     # ---- the machine ----
     "writing into the checkout": (
-        # Where the environment lies in the checkout, there are empty folders on the way to it.
+        # Where the environment lies in the checkout, there are empty folders on the way to it; in the sandbox's
+        # own /tmp they may even be written, and nothing of that is seen outside (test_attacks.py looks).
         f"import os{TRIED}\nprint(os.path.exists('CHECKOUT/Makefile'), tried(open, 'CHECKOUT/planted', 'w'))",
         {},
-        r"False (FileNotFoundError|OSError)\n",
+        r"False (FileNotFoundError|PermissionError|OSError|<_io\.TextIOWrapper .*>)\n",
     ),
     "writing into the packages": (
         "import os, sys\nprint([os.access(path, os.W_OK) for path in sys.path if path and os.path.exists(path)])",

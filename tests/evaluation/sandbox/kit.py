@@ -48,6 +48,10 @@ def outputs(codes, way, limits=Limits(seconds=3), between=None):
     return asyncio.run(run())
 
 
+BEFORE = set()  # ids of processes that other tests left, such as a server of forks
+
+
 def processes():
-    """The processes that this one has started, and theirs."""
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    """The processes that this test has started, and theirs."""
+    found = psutil.Process().children(recursive=True)
+    return [p for p in found if p.pid not in BEFORE and p.status() != psutil.STATUS_ZOMBIE]
