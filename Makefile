@@ -39,7 +39,7 @@ RUN := @docker/run
 help: ## this page
 	@python="$(CURDIR)/.venv/bin/python"; [[ -x "$$python" ]] || python=python3; exec "$$python" bin/help.py
 
-demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 5 minutes)
+demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 6 minutes)
 	$(RUN) cli bin/demo.py --model tiny
 
 doctor: ## what this machine has, what is missing, and the next step
