@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from omr import recipe
 from omr.data import prompts
+from omr.errors import RequestError
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.problems import Problem
 from omr.evaluation.request import EXECUTIONS
@@ -20,6 +21,9 @@ from omr.tiny import corpus as tiny
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+COUNTED = "execution_count()"  # how a recipe calls the number of executions that a prompt allows
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,20 @@ class Prompts:
         self._loaded: dict[str, prompts.Prompt] = {}
 
     def of(self, mode: str, problem: Problem) -> str:
-        """What a problem is asked with in mode cot or tir; its own `input` stands as it is."""
+        """What a problem is asked with in mode cot or tir; its own `input` stands as it is.
+
+        A RequestError where the prompt is filled with more than a problem, which only the rows have.
+        """
         if problem.input is not None:
             return problem.input
         values: dict[str, str | int] = {prompts.PROBLEM: problem.problem}
-        values |= dict.fromkeys(self._corpus.prompts[mode].fields, EXECUTIONS)  # of execution_count()
+        for field, source in self._corpus.prompts[mode].fields.items():
+            if source != COUNTED:
+                raise RequestError(
+                    f"MODE={mode}: its prompt has {field} from {source} of a row, which problems have not;"
+                    " give PROBLEMS with `input`, the whole text"
+                )
+            values[field] = EXECUTIONS
         return self._prompt(mode).fill(values)
 
     def comparison(self, problem: Problem, solutions: Sequence[Candidate]) -> str:
@@ -109,8 +122,8 @@ def sources(corpus: recipe.Corpus, modes: Sequence[str]) -> str:
     """Hex digest of the files that the modes' prompts are made from, without a tokenizer's template."""
     texts = []
     for mode in modes:
-        config = corpus.prompts[mode].asks or corpus.prompts[mode].config
-        texts.append(prompts.config_file(corpus, config).read_text(encoding="utf-8"))
+        if config := corpus.prompts[mode].asks or corpus.prompts[mode].config:
+            texts.append(prompts.config_file(corpus, config).read_text(encoding="utf-8"))
         if tags := corpus.prompts[mode].code_tags:
             texts.append(prompts.code_tags_file(corpus, tags).read_text(encoding="utf-8"))
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The texts that models are asked with: those of training, to the letter."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from omr import recipe
+from omr.errors import RequestError
 from omr.evaluation import benchmarks
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.modes.prompts import CodeTags, Prompts, sources
@@ -46,6 +48,21 @@ def test_tiny_s_comparisons_are_those_of_its_rows(prompts):
 
 def test_an_input_is_asked_as_it_stands(prompts):
     assert prompts.of("cot", Problem("3", "1+2?", "1+2=")) == "1+2="
+
+
+def test_what_only_a_row_has_is_refused():
+    prompt = dataclasses.replace(TINY.prompts["cot"], fields={"hint": "problem_source"})
+    asked = Prompts(dataclasses.replace(TINY, prompts={"cot": prompt}), tiny_tokenizer())
+    with pytest.raises(
+        RequestError, match="MODE=cot: its prompt has hint from problem_source of a row, which"
+    ):
+        asked.of("cot", Problem("3", "1+2?"))
+    assert asked.of("cot", Problem("3", "1+2?", "1+2=")) == "1+2="
+
+
+def test_a_problem_that_is_the_whole_message_has_no_file():
+    plain = dataclasses.replace(TINY.prompts["cot"], config=None)
+    assert sources(dataclasses.replace(TINY, prompts={"cot": plain}), ["cot"]) != sources(TINY, ["cot"])
 
 
 def test_the_words_after_an_output(prompts):
