@@ -73,7 +73,7 @@ def test_ten_links_are_submitted_at_slurm_s_own_pace(site):
     site.run("bin/train.py", *words, SBATCH_BEGIN="now+1hour")
     ours = time.monotonic() - began
     site.run("bin/cancel.py", "--model", "micro", "--name", "ten")
-    # The start of Python takes most of the difference, half a second; the rest is patience with a busy machine.
+    # The start of Python is half a second of the difference; the rest is patience with a busy machine.
     assert ours - plain <= 4.0, f"{ours:.2f} s beside {plain:.2f} s"
 
 
