@@ -177,7 +177,7 @@ def test_two_nodes_one_cluster_and_another_after_it_was_killed(apart, tmp_path):
                 os.kill(process, word)
     wait(lambda: state(apart, job) in ENDED, 60, "the first attempt did not end")
     left = sorted(apart.root.glob("private.*/omr-ray-*"))
-    assert len(left) == 2, left
+    assert left  # of both nodes, unless one was quick enough to clean up
 
     job, out = begin(apart, tmp_path, "second", 0)
     wait(lambda: state(apart, job) in ENDED, 200, f"the second attempt did not end: {out}")
