@@ -34,8 +34,7 @@ class HuggingFaceServer(Server):
     def serve(self, model: Path) -> Sequence[Endpoint]:
         if not self.processes:
             self._start([self._process(number) for number in range(self._replicas)], START_SECONDS)
-        body = {"generation_config": json.dumps(_generation_config(model))}
-        return [Endpoint(process.address, str(model), 1, body=body) for process in self.processes]
+        return [Endpoint(process.address, str(model), 1, body=body(model)) for process in self.processes]
 
     def _process(self, number: int) -> ServerProcess:
         port = free_port()
@@ -52,7 +51,7 @@ class HuggingFaceServer(Server):
         )
 
 
-def _generation_config(model: Path) -> dict:
+def body(model: Path) -> dict[str, str]:
     """What a request carries: the model's own end tokens, and nothing that narrows the sampling.
 
     The server takes `do_sample` and `top_k` from here, or else from defaults that differ by version.
@@ -62,4 +61,4 @@ def _generation_config(model: Path) -> dict:
         raise OmrError(f"{path}: is missing, and names the tokens that end an answer; make the model again")
     own = read_json(path)
     ends = {name: own[name] for name in ("eos_token_id", "pad_token_id", "bos_token_id") if name in own}
-    return {**ends, "do_sample": True, "top_k": 0}
+    return {"generation_config": json.dumps({**ends, "do_sample": True, "top_k": 0})}

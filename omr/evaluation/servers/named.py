@@ -7,10 +7,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from omr import settings
 from omr.errors import OmrError, RequestError, listing, shown
+from omr.evaluation.servers import hugging_face
 from omr.evaluation.servers.base import Engine, Server
 from omr.evaluation.servers.client import Endpoint
 
@@ -28,9 +28,19 @@ class NamedServer(Server):
         told = self._get("/version", optional=True)
         version = told.get("version") if isinstance(told, dict) else None
         self.engine = Engine("server", str(version or "unknown"), "unknown", "unknown")
+        described = self._get("/openapi.json", optional=True)
+        paths = described.get("paths") if isinstance(described, dict) else None
+        # The server of transformers loads what a request names; no other has this path.
+        self._loads_by_name = isinstance(paths, dict) and "/load_model" in paths
 
     def serve(self, model: Path) -> Sequence[Endpoint]:
-        """The endpoint for `model`: the server must call it by its path, or say that the path is its root."""
+        """The endpoint for `model`: the server must call it by its path, or say that the path is its root.
+
+        One that `make serve` started for a small model is asked as hugging_face.py asks its own.
+        """
+        key = settings.get("OPENAI_API_KEY")
+        if self._loads_by_name:
+            return [Endpoint(self._address, str(model), 1, key, hugging_face.body(model))]
         listed = self._get("/v1/models")
         rows = listed.get("data") if isinstance(listed, dict) else None
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -42,7 +52,6 @@ class NamedServer(Server):
                 f"SERVER={self._address} serves {shown(listing(names, 'and'))}, and not {model}; start it on"
                 " that folder, or add ALLOW=server to take its word for it"
             )
-        key = settings.get("OPENAI_API_KEY")
         return [Endpoint(self._address, (own or names)[0], AT_ONCE, key)]
 
     def _get(self, path: str, optional: bool = False) -> Any:
@@ -50,7 +59,7 @@ class NamedServer(Server):
         request = urllib.request.Request(f"{self._address}{path}")
         if key := settings.get("OPENAI_API_KEY"):
             request.add_header("Authorization", f"Bearer {key}")
-        local = urlsplit(self._address).hostname in ("127.0.0.1", "localhost", "::1")
+        local = Endpoint(self._address, "", 1).is_local
         opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
         with contextlib.suppress(ValueError):
             try:

@@ -1,11 +1,13 @@
 """SERVER=: a server that runs already, and whether it serves the model that is asked for."""
 
+import json
+
 import pytest
 
 from omr import recipe
 from omr.errors import OmrError, RequestError
 from omr.evaluation.request import Means
-from omr.evaluation.servers import choose
+from omr.evaluation.servers import choose, hugging_face
 from omr.evaluation.servers.base import Engine
 from omr.evaluation.servers.choose import server_for
 from omr.evaluation.servers.hugging_face import HuggingFaceServer
@@ -33,6 +35,20 @@ def test_another_model_is_refused_unless_its_word_is_taken(tmp_path):
             NamedServer(server.address).serve(tmp_path)
         (endpoint,) = NamedServer(server.address, allow_unproved=True).serve(tmp_path)
         assert endpoint.model == "dummy"
+
+
+def test_a_server_of_transformers_is_asked_for_the_folder_one_request_at_a_time(tmp_path, monkeypatch):
+    """As `make serve` starts it: without this it would take none of the sampling."""
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7]}')
+    answers = {"/openapi.json": {"paths": {"/load_model": {}, "/v1/completions": {}}}}
+    monkeypatch.setattr(NamedServer, "_get", lambda self, path, optional=False: answers.get(path))
+    (endpoint,) = NamedServer("http://127.0.0.1:1").serve(tmp_path)
+    assert (endpoint.model, endpoint.at_once, endpoint.body) == (
+        str(tmp_path),
+        1,
+        hugging_face.body(tmp_path),
+    )
+    assert json.loads(endpoint.body["generation_config"])["do_sample"] is True
 
 
 def test_one_that_is_away_or_something_else_is_told(tmp_path, monkeypatch):
