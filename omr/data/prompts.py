@@ -9,7 +9,6 @@ shown in tests/data/test_prompts.py, with a text that refuses to be looked at.
 """
 
 import hashlib
-import importlib.util
 import json
 import string
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from omr import files, recipe, settings
+from omr import files, nemo_skills, recipe
 from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
 
@@ -129,7 +128,7 @@ def load(
     try:
         from nemo_skills.prompt.utils import get_prompt
     except ImportError as error:
-        raise RequestError(missing(error)) from None
+        raise RequestError(nemo_skills.missing(error)) from None
     return get_prompt(config, tokenizer=tokenizer, code_tags=prompt.code_tags, system_message="")
 
 
@@ -154,22 +153,7 @@ def digest(corpus: recipe.Corpus, splits: Iterable[str]) -> str | None:
 
 def _folder(corpus: recipe.Corpus) -> Path:
     """The folder of a corpus's prompts: the recipe's own, or that of the installed nemo-skills."""
-    if corpus.prompt_folder:
-        return corpus.prompt_folder
-    found = importlib.util.find_spec("nemo_skills")
-    if found is None or not found.submodule_search_locations:
-        raise RequestError(missing())
-    return Path(found.submodule_search_locations[0], "prompt")
-
-
-def missing(error: ImportError | None = None) -> str:
-    """How to get nemo-skills."""
-    commit = settings.pins()["NEMO_SKILLS_COMMIT"]
-    why = f" ({error})" if error and error.name != "nemo_skills" else ""
-    return (
-        f"nemo-skills is not installed{why}; run make nemo (its pinned commit {commit[:8]};"
-        " NEMO_SKILLS=folder takes a local source), or use RUNNER=docker, whose image has it"
-    )
+    return corpus.prompt_folder or nemo_skills.folder() / "prompt"
 
 
 def read_yaml(path: Path) -> Json:
@@ -241,7 +225,9 @@ def compile(prompt: Prompt, sources: Mapping[str, str]) -> Compiled:
         ) from None
     if not isinstance(filled, str):
         # Later releases answer with messages; the recipe belongs to the pinned commit.
-        raise OmrError(f"nemo-skills fills a prompt to a {type(filled).__name__}, not to text; {missing()}")
+        raise OmrError(
+            f"nemo-skills fills a prompt to a {type(filled).__name__}, not to text; {nemo_skills.missing()}"
+        )
     fields = sorted((f for f in marks if marks[f] in filled), key=lambda f: filled.index(marks[f]))
     pieces, rest = [], filled
     for field in fields:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import shutil
 from collections import Counter
@@ -10,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import asdict
 
-from omr import files, manifest
+from omr import files, manifest, nemo_skills
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
 from omr.data.by_recipe import bring, formulas
 from omr.data.corpus import PlannedShard, Shard
@@ -77,8 +76,8 @@ def _one_plans(request: DataRequest) -> Iterator[None]:
 
 def _need_prompts(request: DataRequest) -> None:
     """Said before the first byte is downloaded."""
-    if request.corpus.prompt_folder is None and importlib.util.find_spec("nemo_skills") is None:
-        raise RequestError(prompts.missing())
+    if request.corpus.prompt_folder is None:
+        nemo_skills.folder()
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:

@@ -1,14 +1,13 @@
 """Which problems are asked: a benchmark out of the installed nemo-skills, tiny's own, or a user's file."""
 
-import importlib.util
 import itertools
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from omr import recipe
-from omr.errors import OmrError, RequestError, nearest, shown
+from omr import nemo_skills, recipe
+from omr.errors import OmrError, RequestError, shown
 from omr.evaluation.problems import Problem, ProblemSet, read
 from omr.files import building, lock
 
@@ -38,13 +37,7 @@ def load(run: recipe.Run, name: str | None, file: Path | None, folder: Path) -> 
 
 def _file(name: str, folder: Path) -> Path:
     """The problems of a data set of nemo-skills, as JSON lines."""
-    source = _data_sets() / name
-    if not (source / "__init__.py").exists():
-        known = [path.parent.name for path in _data_sets().glob("*/__init__.py")]
-        raise RequestError(
-            f"BENCHMARK={name} is no data set of nemo-skills{nearest(name, [*known, TINY])}; choose one of"
-            " its own, or set PROBLEMS to a JSON-lines file"
-        )
+    source = nemo_skills.data_set(name)
     made = folder / name / "test.jsonl"
     # comp-math-24-25 is shipped as test.txt, with the same lines.
     for there in (source / "test.jsonl", source / "test.txt", made):
@@ -57,16 +50,6 @@ def _file(name: str, folder: Path) -> Path:
             f"BENCHMARK={name}: its prepare step made no test.jsonl; set PROBLEMS to a JSON-lines file of it"
         )
     return made
-
-
-def _data_sets() -> Path:
-    """The folder of the installed nemo-skills' data sets; a RequestError says how to get it."""
-    from omr.data import prompts
-
-    found = importlib.util.find_spec("nemo_skills")
-    if found is None or not found.submodule_search_locations:
-        raise RequestError(prompts.missing())
-    return Path(found.submodule_search_locations[0], "dataset")
 
 
 def _prepare(source: Path, target: Path) -> None:

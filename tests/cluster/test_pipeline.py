@@ -1,6 +1,7 @@
 """A model as one graph: what waits for what, what is left out, what is refused."""
 
 import re
+from unittest.mock import Mock
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_a_live_chain_of_either_round_refuses_the_graph(space, cluster, monkeypa
 
 def test_both_rounds_are_evaluated(space, cluster, monkeypatch):
     """The recipe's benchmark comes out of nemo-skills, and no PROBLEMS are needed."""
-    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
     make(space, evaluate=True)
     assert [name for name, _, _ in cluster.jobs if name.endswith("-eval")] == [
         "omr-7b-round1-eval",
@@ -150,7 +151,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_submitted(space,
 
 def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
     """With its ids in the run's own record, where make status and a second submission look."""
-    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
     monkeypatch.setenv("SHARDS", "2")
     monkeypatch.setenv("MODE", "cot,genselect")
     for run in rounds():

@@ -1,6 +1,7 @@
 """One chain as it is submitted: what is frozen with it, what is refused, what FORCE=1 takes back."""
 
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_an_evaluation_without_problems_is_refused_at_once(ready, cluster, monke
 
 
 def test_the_words_of_an_evaluation_reach_the_end_of_the_chain(ready, cluster, monkeypatch):
-    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
     words = {"MODE": "tir", "SAMPLES": "8", "SHARDS": "4", "BENCHMARK": "aime25", "SANDBOX": "bwrap"}
     for name, value in words.items():
         monkeypatch.setenv(name, value)

@@ -1,5 +1,6 @@
 """Which problems are asked: tiny's own, a data set of nemo-skills, a file."""
 
+import importlib.util
 import json
 import types
 
@@ -7,7 +8,6 @@ import pytest
 
 from omr import recipe
 from omr.errors import OmrError, RequestError
-from omr.evaluation import benchmarks
 from omr.evaluation.benchmarks import load
 from omr.evaluation.published import published
 from omr.tiny import corpus
@@ -34,7 +34,7 @@ def nemo_skills(tmp_path, monkeypatch):
         for file, text in {"__init__.py": "", **content}.items():
             (folder / name / file).write_text(text)
     found = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "nemo_skills")])
-    monkeypatch.setattr(benchmarks.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     return folder
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_ones_own(tmp_path):
 
 
 def test_without_nemo_skills_it_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmarks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match="run make nemo"):
         load(REAL, None, None, tmp_path)
 

@@ -1,11 +1,9 @@
 """What an evaluation would lack on its node, as far as the login node can know."""
 
-import importlib.util
 from pathlib import Path
 
-from omr import recipe, settings
-from omr.data import prompts
-from omr.errors import RequestError, nearest
+from omr import nemo_skills, recipe, settings
+from omr.errors import RequestError
 
 JUDGED = ("hle",)  # whose answers a second model compares, because they are no numbers or formulas
 
@@ -25,7 +23,9 @@ def problems(run: recipe.Run) -> None:
     wanted = None if file or found.evaluation.own else found.evaluation.benchmark
     # What an image has of nemo-skills, a node finds out.
     if (needs_prompts or benchmark or wanted) and not settings.get("CONTAINER"):
-        _nemo_skills_has(benchmark or wanted)
+        nemo_skills.folder()
+        if asked := benchmark or wanted:
+            nemo_skills.data_set(asked)
 
 
 def refuse_judged(benchmark: str | None) -> None:
@@ -34,18 +34,4 @@ def refuse_judged(benchmark: str | None) -> None:
         raise RequestError(
             f"BENCHMARK={benchmark}: its answers are compared by a judge, a second model, which NeMo-Skills"
             " alone runs; add LAUNCHER=ns, or choose another benchmark"
-        )
-
-
-def _nemo_skills_has(benchmark: str | None) -> None:
-    """A RequestError without nemo-skills in this environment, or the benchmark among its data sets."""
-    found = importlib.util.find_spec("nemo_skills")
-    if found is None or not found.submodule_search_locations:
-        raise RequestError(prompts.missing())
-    sets = Path(found.submodule_search_locations[0], "dataset")
-    if benchmark and not (sets / benchmark / "__init__.py").exists():
-        known = [path.parent.name for path in sets.glob("*/__init__.py")]
-        raise RequestError(
-            f"BENCHMARK={benchmark} is no data set of nemo-skills{nearest(benchmark, known)}; choose one of"
-            " its own, or set PROBLEMS to a JSON-lines file"
         )

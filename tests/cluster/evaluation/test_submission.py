@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,7 +30,7 @@ def script():
 def evaluate(script, space, cluster, monkeypatch, capsys):
     """The command on a finished 7b; returns what it says."""
     monkeypatch.setenv("RUNNER", "slurm")
-    monkeypatch.setattr(checks, "_nemo_skills_has", lambda benchmark: None)
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
     done(space.run(RUN).final, files={})
     space.run(RUN).run_json.write_text(
         json.dumps({"request": {"base": {"path": "/base"}, "recipe": RUN.as_dict()}})
