@@ -181,7 +181,7 @@ def context(request: EvalRequest) -> int:
     longest = max(len((p.input or p.problem or "").encode()) for p in request.problems.problems)
     extra = {
         "cot": 0,
-        "tir": EXECUTIONS * Limits().characters,
+        "tir": EXECUTIONS * (2 * Limits().characters + 400),  # stdout, stderr, and what is said of the rest
         "genselect": genselect.MOST_SOLUTIONS * genselect.LONGEST_SUMMARY // 2,
     }
     needed = longest + 2_048 + request.sampling.max_tokens + max(extra.get(mode, 0) for mode in request.modes)

@@ -356,4 +356,4 @@ def test_the_context_holds_the_longest_prompt_and_answer(trained):
     (trained.run(RUN).final / "config.json").write_text('{"max_position_embeddings": 131072}')
     asked = dataclasses.replace(asked, problems=dataclasses.replace(asked.problems, problems=(longest,)))
     assert context(asked) == 3 * 1024
-    assert context(dataclasses.replace(asked, modes=("cot", "tir"))) == 11 * 1024
+    assert context(dataclasses.replace(asked, modes=("cot", "tir"))) == 22 * 1024

@@ -48,7 +48,8 @@ class Tir(Mode):
         prompt, tags = self._texts[sample.problem], self._tags
         text, tokens, executions, ended = "", 0, 0, False
         async with self._sandbox.session() as session:
-            while (left := self._sampling.max_tokens - tokens) > 0:
+            while True:
+                left = self._sampling.max_tokens - tokens
                 piece = await client.complete(
                     prompt + text, self._sampling, sample.number, left, stop=[tags.end]
                 )
@@ -57,7 +58,9 @@ class Tir(Mode):
                 code = code_at_end(written, tags)
                 if code is None or executions == EXECUTIONS:
                     break
-                ended = False  # it was stopped to run its code
+                ended = False  # it was stopped, to run its code
+                if tokens >= self._sampling.max_tokens:
+                    break  # nothing could follow; NeMo-Skills runs no code then either
                 output = await session.run(code)
                 executions += 1
                 text += tags.output(output.text, output.status, EXECUTIONS - executions)

@@ -100,7 +100,15 @@ def test_the_limit_of_tokens_is_that_of_all_pieces(sandbox):
     with DummyServer(lambda body: text) as server:
         answer = solve(server, max_tokens=2 * len(text))
     assert [body["max_tokens"] for body in server.requests] == [2 * len(text), len(text)]
-    assert (answer.ended, answer.tokens, answer.executions) == (False, 2 * len(text), 2)
+    # As in NeMo-Skills, what ends at the limit is not run any more: nothing could follow.
+    assert (answer.ended, answer.tokens, answer.executions) == (False, 2 * len(text), 1)
+    assert answer.text.endswith("```\n" + text)
+
+
+def test_code_that_the_limit_cuts_is_not_run(sandbox):
+    with DummyServer(lambda body: "<tool_call>\nprint(1…") as server:
+        answer = solve(server, max_tokens=20)
+    assert (answer.ended, answer.executions, sandbox.ran) == (False, 0, [])
 
 
 def test_an_answer_without_code_is_one_request(sandbox):
