@@ -96,8 +96,7 @@ class Writer:
         self._out: TextIO
 
     def __enter__(self) -> Self:
-        lock = self._path.with_name(f".{self._path.name}.lock")
-        self._stack.enter_context(files.lock(lock, str(self._path)))
+        self._stack.enter_context(files.lock(_lock_of(self._path), str(self._path)))
         _drop_cut_line(self._path)
         self._out = self._stack.enter_context(self._path.open("a", encoding="utf-8", errors="replace"))
         return self
@@ -105,10 +104,22 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def clear(self) -> None:
+        """Drop the answers of every part; an OmrError while another part has a writer."""
+        for path in sorted(self._path.parent.glob("answers-*.jsonl")):
+            if path != self._path:
+                with files.lock(_lock_of(path), str(path)):
+                    path.unlink()
+        self._out.truncate(0)
+
     def add(self, sample: Sample) -> None:
         """Write a sample; it survives the end of this process at once."""
         self._out.write(sample.as_line())
         self._out.flush()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _drop_cut_line(path: Path) -> None:

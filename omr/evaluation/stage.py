@@ -6,7 +6,6 @@ grader grades the kept ones again, and asks nothing.
 """
 
 import functools
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,10 +86,7 @@ class Evaluator:
         """Have every sample of the part answered by each model; with `force` also what is answered."""
         for when, model in self.request.models.items():
             evaluation.prove(model, self.request.run, when)
-            asked = self._evaluation(mode, model)
-            if force:
-                shutil.rmtree(asked.folder, ignore_errors=True)
-            self._ask(asked, when)
+            self._ask(self._evaluation(mode, model), when, force)
 
     def result(self, mode: str) -> EvalResult:
         """The numbers of each model; those of a run's own models go to its eval.json.
@@ -108,12 +104,14 @@ class Evaluator:
             results.write(self.folder.eval_json, result)
         return result
 
-    def _ask(self, asked: Evaluation, when: str) -> None:
+    def _ask(self, asked: Evaluation, when: str, force: bool) -> None:
         """Ask for what the part lacks; a server that ends is started again as long as answers come."""
         asked.begin()
         part = self.part
         expected = {problem.id: problem.expected_answer for problem in asked.problems}
         with Writer(asked.folder, part.name) as writer, Verdicts(asked.folder, part.name) as verdicts:
+            if force:
+                writer.clear()
             kept = asked.kept()
             for sample, answer in kept.items():
                 if sample.problem in expected:

@@ -76,3 +76,15 @@ def test_a_part_has_one_writer(tmp_path):
         Writer(tmp_path, "1-of-2").__enter__()
     with Writer(tmp_path, "1-of-2"):
         pass
+
+
+def test_all_parts_are_dropped_unless_one_has_a_writer(tmp_path):
+    for part in ("0-of-2", "1-of-2"):
+        with Writer(tmp_path, part) as writer:
+            writer.add(sample(int(part[0])))
+    with Writer(tmp_path) as writer:
+        with Writer(tmp_path, "1-of-2"), pytest.raises(OmrError, match=r"answers-1-of-2.jsonl is being made"):
+            writer.clear()
+        writer.clear()
+        writer.add(sample(7))
+    assert [one.id.number for one in samples.read(tmp_path)] == [7]
