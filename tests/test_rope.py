@@ -300,7 +300,7 @@ WRITTEN = [
 def test_write_both(tmp_path, homes, changed):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"max_position_embeddings": 131072, **homes}))
-    assert rope.write_both(tmp_path) is changed
+    assert rope.write_both(tmp_path, SEVEN) is changed
     config = json.loads(path.read_text())
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 500000.0
     assert config["rope_parameters"]["rope_type"] == "default"
@@ -323,7 +323,7 @@ def test_write_both(tmp_path, homes, changed):
 def test_write_both_refuses(tmp_path, homes, line):
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 131072, **homes}))
     with pytest.raises(OmrError, match=line):
-        rope.write_both(tmp_path)
+        rope.write_both(tmp_path, SEVEN)
 
 
 @pytest.mark.slow

@@ -94,10 +94,17 @@ def tokenizer(corpus: recipe.Corpus, folder: Path | None) -> "PreTrainedTokenize
         from omr.tiny.tokenizer import tiny_tokenizer
 
         assert corpus.prompt_tokenizer is None
-        return tiny_tokenizer()
+        return _in_own_words(corpus, tiny_tokenizer())
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return _in_own_words(corpus, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+
+
+def _in_own_words(corpus: recipe.Corpus, loaded: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+    """The tokenizer with the recipe's chat template, where it brings one."""
+    if corpus.chat.own:
+        loaded.chat_template = corpus.chat.template
+    return loaded
 
 
 def identity(folder: Path) -> str:

@@ -219,6 +219,7 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
         "columns": asdict(row.columns),
         "prompts": {split: asdict(row.prompts[split]) for split in request.modes},
         "prompt_files": prompts.digest(row, request.modes),
+        **({"chat": asdict(row.chat)} if row.chat.own else {}),
         "nemo_skills": None if row.prompt_folder else pins()["NEMO_SKILLS_COMMIT"],
         "tokenizers": tokenizers,
         "seed": request.seed,

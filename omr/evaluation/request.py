@@ -22,10 +22,6 @@ class Sampling:
     max_tokens: int  # of an answer
 
 
-# Of code in an answer; NeMo-Skills, docs/releases/openmathreasoning/evaluation.md at the pinned commit.
-EXECUTIONS = 8
-
-
 @dataclass(frozen=True)
 class Means:
     """By what problems are answered."""

@@ -21,7 +21,7 @@ from omr.evaluation.grading.verdicts import Verdicts
 from omr.evaluation.metrics import Graded
 from omr.evaluation.modes import choose, genselect, prompts
 from omr.evaluation.modes.genselect import Candidate, Solutions
-from omr.evaluation.request import EXECUTIONS, EvalRequest
+from omr.evaluation.request import EvalRequest
 from omr.evaluation.results import Difference, EvalInputs, EvalResult, ModelResult
 from omr.evaluation.samples import Sample, SampleId, Writer
 from omr.evaluation.sandbox import Limits
@@ -177,9 +177,10 @@ class Evaluator:
 def context(request: EvalRequest) -> int:
     """The most tokens that a prompt and its answer have together: no text has more tokens than bytes."""
     longest = max(len((p.input or p.problem or "").encode()) for p in request.problems.problems)
+    executions = recipe.of_model(request.run.model).evaluation.code_executions
     extra = {
         "cot": 0,
-        "tir": EXECUTIONS * (2 * Limits().characters + 400),  # stdout, stderr, and what is said of the rest
+        "tir": executions * (2 * Limits().characters + 400),  # stdout, stderr, and what is said of the rest
         "genselect": genselect.MOST_SOLUTIONS * genselect.LONGEST_SUMMARY // 2,
     }
     needed = longest + 2_048 + request.sampling.max_tokens + max(extra.get(mode, 0) for mode in request.modes)

@@ -81,9 +81,9 @@ def _serving(
     """Where the model is served, what its problem is asked with, and the processes to watch."""
     run, model = request.run, request.models["after"]
     evaluation.prove(model, run, "after")
-    prompt = Prompts(recipe.CORPORA[run.model.corpus], tokenizer_of(model)).of(
-        request.modes[0], request.problems.problems[0]
-    )
+    of = recipe.of_model(run.model)
+    prompts = Prompts(of.corpus, tokenizer_of(model), of.evaluation.code_executions)
+    prompt = prompts.of(request.modes[0], request.problems.problems[0])
     server = server_for(run.model, request.means, context(request), workspace.run(run).logs)
     with server:
         if not request.means.server:

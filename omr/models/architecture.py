@@ -156,9 +156,10 @@ def setting_differences(config: Config, architecture: Architecture) -> list[Diff
         differences.append(
             Difference("layer_types", _counted(kinds), f"{architecture.layers} {FULL}", COMPUTED)
         )
-    if odd := rope.scaled(config):
+    if odd := rope.scaled_otherwise(config, architecture.rope_scaling):
         name, _, value = odd.partition(" is ")
-        differences.append(Difference(name, value, "the plain rope", COMPUTED))
+        scaling = architecture.rope_scaling.get("rope_type", "plain")
+        differences.append(Difference(name, value, f"the {scaling} rope", COMPUTED))
     return [*differences, *foreign(config)]
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest
+from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError, listing
 from omr.models import convert, finish, mean, passport, weights
 from omr.models.mean import FileEntries
@@ -114,10 +114,10 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         written, read = mean.average(models, aside, {} if verify else _untouched(steps))
         _unchanged(steps, read)
         last = steps[max(steps)]
-        finish.side_files(last, aside)
+        finish.side_files(last, aside, run.model)
         converted = Station(last.name, manifest.read(last)["passport"])
         averaged = passport.check(aside, run.model, "average", converted)
-        finish.settle(aside, run.model.sequence_length)
+        finish.settle(aside, recipe.chat(run.model), run.model.sequence_length)
         final = passport.check(aside, run.model, "final", Station("the average", averaged))
         checked = _check_template(aside, began.data.path)
         data = manifest.read(began.data.path) or {}

@@ -141,7 +141,7 @@ def finish_step(run: Run, aside: Path, origin: Inputs, before: Station | None = 
 
     `before` is the base model that the run started from.
     """
-    rope.write_both(aside)
+    rope.write_both(aside, run.model)
     tokens.write_old_name(aside)
     facts = passport.check(aside, run.model, "step", before)
     # The average hashes no file again that still has this fingerprint.

@@ -16,66 +16,56 @@ from omr import recipe
 from omr.errors import OmrError, listing
 from omr.files import Json, write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
-from omr.models.passport import MESSAGE_END
-from omr.recipe import Run
+from omr.recipe import Chat, Model, Run
 from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
 
-# The recipe's prompts: ChatML, with an empty system message if the conversation does not begin with one.
-TEMPLATE = (
-    "{%- if not messages or messages[0]['role'] != 'system' %}"
-    "{{- '<|im_start|>system\\n<|im_end|>\\n' }}"
-    "{%- endif %}"
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}"
-    "{{- '<|im_start|>assistant\\n' }}"
-    "{%- endif %}"
-)
 ROWS = 3  # rows of each split that the template is checked on
 LOOK = 2_000  # rows at the file's begin that are searched for them; it is shuffled
 
 
-def side_files(source: Path, aside: Path) -> None:
+def side_files(source: Path, aside: Path, model: Model) -> None:
     """Copy configuration and tokenizer of the last averaged step; those of an earlier attempt are removed."""
     for path in weights.side_files(aside):
         path.unlink()
     for path in weights.side_files(source):
         shutil.copyfile(path, aside / path.name)
-    rope.write_both(aside)
+    rope.write_both(aside, model)
     tokens.write_old_name(aside)
 
 
-def settle(folder: Path, length: int) -> None:
+def settle(folder: Path, chat: Chat, length: int) -> None:
     """Write end tokens, generation config and chat template as trained.
 
     `length` is the longest answer, in tokens: a training sequence. The base's limit of 2,048 would cut most
     answers, and without any limit transformers stops after 20 tokens.
     """
     known = tokens.token_ids(folder)
-    if MESSAGE_END not in known:
-        raise OmrError(f"{folder / 'tokenizer.json'}: has no {MESSAGE_END}, which ends every trained answer")
+    if chat.message_end not in known:
+        raise OmrError(
+            f"{folder / 'tokenizer.json'}: has no {chat.message_end}, which ends every trained answer"
+        )
     config = rope.parse(folder / passport.CONFIG)
-    end = known[MESSAGE_END]
+    end = known[chat.message_end]
     # The trained end first: some readers take the first one only.
     ends = [end, *(i for i in tokens.ids(config.get("eos_token_id")) or [] if i != end)]
     write_json(folder / passport.CONFIG, {**config, "eos_token_id": ends})
 
     settings = rope.parse(folder / passport.TOKENS)
-    pad = known[tokens.text(settings["pad_token"])]
+    pad = tokens.text(settings.get("pad_token")) or chat.pad
     path = folder / passport.GENERATION
     old = rope.parse(path) if path.exists() else {}
     # The converter's bridge writes trust_remote_code, which no model of the recipe needs.
     kept = {key: value for key, value in old.items() if key not in ("max_length", "trust_remote_code")}
-    write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": pad})
+    write_json(path, {**kept, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": known[pad]})
 
     # Older readers find the template in tokenizer_config.json only, newer ones prefer the file.
-    write_json(folder / passport.TOKENS, {**settings, "eos_token": MESSAGE_END, "chat_template": TEMPLATE})
-    write_text(folder / "chat_template.jinja", TEMPLATE)
+    trained = {"eos_token": chat.message_end, "pad_token": settings.get("pad_token") or pad}
+    write_json(folder / passport.TOKENS, {**settings, **trained, "chat_template": chat.template})
+    write_text(folder / tokens.TEMPLATE, chat.template)
     path = folder / "special_tokens_map.json"
     if path.exists():
-        write_json(path, {**rope.parse(path), "eos_token": MESSAGE_END})
+        write_json(path, {**rope.parse(path), "eos_token": chat.message_end})
 
 
 def check_rows(folder: Path, data: Path) -> dict[str, int]:
@@ -204,11 +194,12 @@ def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = 
         "Code": began.code,
         "Command": f"`{began.command}`",
     }
+    end = corpus.chat.message_end
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
     return (
         f"---\n{yaml}\n---\n\n# {model.name} after {run.key}\n\n| | |\n| --- | --- |\n{rows}\n\n"
-        "Ask it with its chat template, with no system message; an answer ends with `<|im_end|>`, and its"
+        f"Ask it with its chat template, with no system message; an answer ends with `{end}`, and its"
         " final result stands in `\\boxed{}`. The weights are the mean, in fp32, of the averaged steps.\n"
     )
 

@@ -18,7 +18,6 @@ from omr.models.weights import Tensor
 from omr.recipe import Model
 
 CONFIG, GENERATION, TOKENS = "config.json", "generation_config.json", tokens.SETTINGS
-MESSAGE_END = "<|im_end|>"  # what every trained answer ends with
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -58,7 +57,7 @@ ENTRIES = {
 # Entries that training may change: a bf16 engine trains an fp32 base in bf16.
 TRAINED = {"dtype", "weights"}
 # Entries that finishing changes on purpose (omr/models/finish.py).
-FINISHED = {"eos_token_id", "generation eos_token_id", "eos_token", "chat template"}
+FINISHED = {"eos_token_id", "generation eos_token_id", "eos_token", "pad_token", "chat template"}
 PATCHED = {"max_position_embeddings", "rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"}
 MAY_DIFFER: dict[Stage, set[str]] = {"patched": PATCHED, "step": TRAINED, "final": FINISHED}
 # Entries that a re-saved file may spell out or leave out: absent (None) is no difference.
@@ -179,7 +178,9 @@ def _contradictions(files: _Files, facts: Entries, model: Model) -> list[Fault]:
     fit = isinstance(ends, list) and bool(ends) and all(tokens.is_id(end) and end < rows for end in ends)
     ends = ends if fit else []
     need("eos_token_id", fit, "a token", "the embedding")
-    end, pad = (vocabulary.get(facts[key]) for key in ("eos_token", "pad_token"))
+    chat = recipe.chat(model)
+    padding = facts["pad_token"] or chat.pad
+    end, pad = vocabulary.get(facts["eos_token"]), vocabulary.get(padding)
     need("eos_token", end in ends, ends, CONFIG)
     for entry, wanted in (
         ("generation eos_token_id", ends),
@@ -188,10 +189,11 @@ def _contradictions(files: _Files, facts: Entries, model: Model) -> list[Fault]:
     ):
         same = facts[entry] == wanted and not isinstance(facts[entry], bool)
         need(entry, facts[entry] is None or same, wanted, CONFIG if wanted is ends else TOKENS)
-    if MESSAGE_END not in vocabulary:
+    if chat.message_end not in vocabulary:
         breaks = "trained answers would have no end; choose a base whose tokenizer has it"
-        faults.append(Fault(folder / "tokenizer.json", MESSAGE_END, "absent", "a token", "training", breaks))
-    need("pad_token", pad is not None and facts["pad_token"] != MESSAGE_END, "a token of its own", "training")
+        file = folder / tokens.FILE
+        faults.append(Fault(file, chat.message_end, "absent", "a token", "training", breaks))
+    need("pad_token", pad is not None and padding != chat.message_end, "a token of its own", "training")
     return faults
 
 
@@ -241,17 +243,19 @@ def _against_architecture(files: _Files, facts: Entries, model: Model) -> list[F
     return found
 
 
-def _unfinished(files: _Files, facts: Entries) -> list[Fault]:
+def _unfinished(files: _Files, facts: Entries, message_end: str) -> list[Fault]:
     """End tokens of a final model that are not those of the trained answers."""
     folder, found = files.folder, []
-    end = files.vocabulary.get(MESSAGE_END)
+    end = files.vocabulary.get(message_end)
     ends = facts["eos_token_id"]
     if not isinstance(ends, list) or end not in ends:
         found.append(
-            _fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{MESSAGE_END} of the training")
+            _fault(folder, "eos_token_id", facts["eos_token_id"], end, f"{message_end} of the training")
         )
-    if facts["eos_token"] != MESSAGE_END:
-        found.append(_fault(folder, "eos_token", facts["eos_token"], MESSAGE_END, "the training data"))
+    if facts["eos_token"] != message_end:
+        found.append(_fault(folder, "eos_token", facts["eos_token"], message_end, "the training data"))
+    if facts["pad_token"] is None:
+        found.append(_fault(folder, "pad_token", None, "a token of its own", "the recipe"))
     if facts["generation eos_token_id"] is None:
         found.append(_fault(folder, "generation eos_token_id", None, facts["eos_token_id"], CONFIG))
     return found
@@ -274,7 +278,7 @@ def faults(
     if before:
         found += _differences(folder, facts, before, stage)
     if stage == "final":
-        found += _unfinished(files, facts)
+        found += _unfinished(files, facts, recipe.chat(model).message_end)
     return facts, found
 
 

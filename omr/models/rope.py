@@ -23,6 +23,10 @@ CONTEXT, THETA = "max_position_embeddings", "rope_theta"
 Loaded = TypeVar("Loaded")
 Config = dict[str, Any]  # a config.json as it was read
 HOMES = ("rope_parameters", "rope_scaling")  # objects of config.json in which rope_theta may stand, too
+PLAIN: Config = {
+    "rope_type": "default",
+    "partial_rotary_factor": 1,
+}  # where rope is not scaled
 BRING = "make model MODEL=… FORCE=1"
 _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
@@ -139,7 +143,7 @@ def patchable(path: Path, config: Config, model: Model) -> None:
                     f"{path}: {name} is {shown(repr(value))}, neither the published {published}"
                     f" nor the patched {new}; {bring}"
                 )
-    _plain(path, config, bring)
+    _refuse_other_scaling(path, config, model, bring)
 
 
 def is_number(value: Any, whole: bool = False) -> bool:
@@ -147,23 +151,31 @@ def is_number(value: Any, whole: bool = False) -> bool:
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
 
 
-def scaled(config: Config) -> str | None:
-    """What is not the plain rope in a config.json: `rope_scaling.rope_type is yarn`; None if all is plain."""
-    for home in HOMES:
-        value = config.get(home)
-        if value is not None and not isinstance(value, dict):
+def scaled_otherwise(config: Config, scaling: Config) -> str | None:
+    """What is not the recipe's rope in a config.json: `rope_scaling.rope_type is yarn`; None if all is.
+
+    `scaling` is the rope_scaling of its row's architecture, {} for the plain rope.
+    """
+    wanted = {**PLAIN, **scaling}
+    homes = {home: config[home] for home in HOMES if config.get(home) is not None}
+    for home, value in homes.items():
+        if not isinstance(value, dict):
             return f"{home} is {shown(str(value))}"
-        for key, setting in (value or {}).items():
-            plain = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1}
-            if key != THETA and not (key in plain and setting == plain[key]):
+        new = {key: "rope_type" if key == "type" else key for key in value}  # its old name
+        for key, setting in value.items():
+            if key != THETA and setting != wanted.get(new[key]):
                 return f"{home}.{shown(key)} is {shown(str(setting))}"
-    return None
+        if absent := sorted({*scaling} - {*new.values()}):
+            return f"{home}.{absent[0]} is absent"
+    return "rope_scaling is absent" if scaling and not homes else None
 
 
-def _plain(path: Path, config: Config, bring: str) -> None:
-    """An OmrError if rope is scaled; the recipe's models have the plain one."""
-    if odd := scaled(config):
-        raise OmrError(f"{path}: {odd}, the recipe's models have the plain rope; {bring}")
+def _refuse_other_scaling(path: Path, config: Config, model: Model, bring: str) -> None:
+    """An OmrError if rope is not scaled as the recipe's row says."""
+    scaling = recipe.scaling(model)
+    if odd := scaled_otherwise(config, scaling):
+        kind = scaling.get("rope_type", "plain")
+        raise OmrError(f"{path}: {odd}, {model.name} has the {kind} rope; {bring}")
 
 
 def check(folder: Path, model: Model) -> None:
@@ -182,7 +194,7 @@ def check(folder: Path, model: Model) -> None:
             note = "" if model.patched else f" ({model.name} is not to be patched)"
             wrong = f"{name} is {shown(str(value))}, {model.name} needs {right}"
             raise OmrError(f"{path}: {wrong}{note}; {bring}")
-    _plain(path, config, bring)
+    _refuse_other_scaling(path, config, model, bring)
 
 
 def prove(folder: Path, model: Model) -> None:
@@ -226,8 +238,10 @@ def read_by_transformers(config: "PretrainedConfig") -> float | None:
     return getattr(config, THETA, None)
 
 
-def write_both(folder: Path) -> bool:
+def write_both(folder: Path, model: Model) -> bool:
     """Write rope_theta in both places of a re-saved config.json; returns whether that changed the file.
+
+    The same for rope_scaling, where the recipe's row has one: transformers 5 keeps it in rope_parameters.
 
     An OmrError if two places disagree: then it is unknown with which one the model was trained.
     """
@@ -241,8 +255,12 @@ def write_both(folder: Path) -> bool:
             f"{path}: says {found}; one value is needed in both places, convert the checkpoint again"
         )
     theta = float(next(iter(thetas.values())))
-    _plain(path, config, "convert the checkpoint again")
-    both = {**config, THETA: theta, "rope_parameters": {"rope_type": "default", THETA: theta}}
+    _refuse_other_scaling(path, config, model, "convert the checkpoint again")
+    scaling = recipe.scaling(model)
+    parameters = {"rope_type": "default", **scaling, THETA: theta}
+    both = {**config, THETA: theta, "rope_parameters": parameters}
+    if scaling:
+        both["rope_scaling"] = parameters
     if both == config:
         return False
     write_json(path, both)

@@ -10,6 +10,7 @@ from typing import Any
 from omr.recipe import lookup
 from omr.recipe.lookup import (
     asked_modes,
+    chat,
     context,
     corpus,
     derive,
@@ -21,6 +22,7 @@ from omr.recipe.lookup import (
     paths_of,
     round_,
     run,
+    scaling,
     shipped,
     use,
     words,
@@ -28,6 +30,7 @@ from omr.recipe.lookup import (
 from omr.recipe.types import (
     SHIPPED,
     Architecture,
+    Chat,
     Columns,
     Corpus,
     Evaluation,
@@ -46,6 +49,7 @@ from omr.recipe.types import (
 __all__ = [
     "SHIPPED",
     "Architecture",
+    "Chat",
     "Columns",
     "Corpus",
     "Evaluation",
@@ -59,6 +63,7 @@ __all__ = [
     "Run",
     "Schedule",
     "asked_modes",
+    "chat",
     "context",
     "corpus",
     "derive",
@@ -70,6 +75,7 @@ __all__ = [
     "paths_of",
     "round_",
     "run",
+    "scaling",
     "sequence_divisor",
     "shipped",
     "use",

@@ -7,9 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omr.errors import RequestError, choose, listing, nearest
+from omr.files import Json
 from omr.recipe import reader
+from omr.recipe.read_training import quarters
 from omr.recipe.reader import FOLDER
-from omr.recipe.types import SHIPPED, Architecture, Corpus, Model, Number, Recipe, Round, Run, Schedule
+from omr.recipe.types import (
+    SHIPPED,
+    Architecture,
+    Chat,
+    Corpus,
+    Model,
+    Number,
+    Recipe,
+    Round,
+    Run,
+    Schedule,
+)
 
 PUBLISHED = SHIPPED[0]
 
@@ -125,6 +138,16 @@ def context(row: Model) -> dict[str, tuple[Number, Number]]:
     return of_model(row).contexts[row.name]
 
 
+def scaling(row: Model) -> Json:
+    """rope_scaling that config.json of a model has; {} where its rope is the plain one."""
+    return of_model(row).architectures[row.name].rope_scaling
+
+
+def chat(row: Model) -> Chat:
+    """How a conversation with a model is written."""
+    return of_model(row).corpus.chat
+
+
 def derive(steps: int) -> Schedule:
     """The recipe's shape for any length: a tenth of warmup, four saves, their average.
 
@@ -133,8 +156,7 @@ def derive(steps: int) -> Schedule:
     """
     if steps < 4:
         raise RequestError(f"STEPS={steps} is too short: four checkpoints are averaged; use STEPS=4 or more")
-    save = steps // 4
-    return Schedule(steps, steps // 10, save, (save, 2 * save, 3 * save, steps))
+    return Schedule(steps, steps // 10, steps // 4, quarters(steps))
 
 
 def model(name: str | None) -> Model:

@@ -6,7 +6,7 @@ from pathlib import Path
 from omr.errors import listing, nearest, shown
 from omr.recipe import formulas
 from omr.recipe.table import Fault, Table
-from omr.recipe.types import Columns, Corpus, Filter, Pin, Prompt
+from omr.recipe.types import Chat, Columns, Corpus, Filter, Pin, Prompt
 
 HUB = (r"[\w.-]+/[\w.-]+", "owner/name, as the hub spells it")
 REVISION = (r"[0-9a-f]{40}", "the commit, 40 hexadecimal digits: a branch moves")
@@ -55,7 +55,31 @@ def corpus(name: str, folder: Path, file: Table) -> Corpus:
         columns=columns,
         prompt_folder=prompt_folder,
         files=files,
+        chat=_chat(file.table("chat", ("template", "message_end", "pad"), {}), folder),
     )
+
+
+def _chat(table: Table, folder: Path) -> Chat:
+    """[chat]: ChatML where the file has none. A template names its end; one that is text alone fits none."""
+    if "template" not in table:
+        if "message_end" in table:
+            raise table.fault("message_end", "is ChatML's <|im_end|> without a template; add template = …")
+        return Chat(pad=table.text("pad", None))
+    told = table.text("template")
+    try:
+        template = (folder / told).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "is not UTF-8"
+        raise table.fault(
+            "template", f"is {shown(told)!r}: {why}; name a file of Jinja beside the recipe"
+        ) from None
+    end = table.text("message_end")
+    if end not in template:
+        raise table.fault(
+            "message_end",
+            f"is {shown(end)!r}, which {shown(told)} never writes; write its last token",
+        )
+    return Chat(template.rstrip("\n"), end, table.text("pad", None), own=True)
 
 
 def pin(table: Table) -> Pin:

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import replace
+from math import gcd
 from pathlib import Path
 
 from omr.errors import listing
+from omr.files import Json
 from omr.recipe.families import FAMILIES
 from omr.recipe.read_data import pin
 from omr.recipe.table import Fault, Table
@@ -42,8 +44,13 @@ def rounds(file: Table, corpus: Corpus) -> tuple[dict[str, Round], dict[str, Sch
 
 def _schedule(row: Table) -> Schedule:
     """A schedule that is spelled out, each averaged step saved."""
+    steps = row.whole("steps", 4)
+    averaged = _averaged(row, steps)
     made = Schedule(
-        row.whole("steps", 4), row.whole("warmup", 0), row.whole("save_period"), row.wholes("averaged")
+        steps,
+        row.whole("warmup", 0, default=steps // 10),
+        row.whole("save_period", default=gcd(*averaged[:-1]) or steps),
+        averaged,
     )
     if made.warmup >= made.steps:
         raise row.fault("warmup", f"is {made.warmup} of {made.steps} steps; write fewer")
@@ -65,6 +72,31 @@ def _schedule(row: Table) -> Schedule:
     if made.averaged[-1] != made.steps:
         raise row.fault("averaged", f"ends before the last step, {made.steps}; end it with that")
     return made
+
+
+def _averaged(row: Table, steps: int) -> tuple[int, ...]:
+    """The steps whose checkpoints are averaged: as steps, or as shares of the training."""
+    shares = row.values.get("averaged")
+    if not isinstance(shares, list) or not any(type(share) is float for share in shares):
+        return row.wholes("averaged", quarters(steps))
+    found = []
+    for share in shares:
+        if type(share) is not float or not 0 < share <= 1:
+            raise row.fault("averaged", f"has {share!r} among shares; write shares above 0.0, up to 1.0")
+        step = round(share * steps)
+        if step < 1 or abs(share * steps - step) > 1e-6 * steps:
+            near = max(1, step) / steps
+            raise row.fault(
+                "averaged", f"has {share}, which is no whole step of {steps:,}; write {near:.6g}, or steps"
+            )
+        found.append(step)
+    return tuple(found)
+
+
+def quarters(steps: int) -> tuple[int, ...]:
+    """The recipe's averaged steps of a training: its four quarters."""
+    save = steps // 4
+    return (save, 2 * save, 3 * save, steps)
 
 
 def _nearest_save(step: int, schedule: Schedule) -> int:
@@ -155,8 +187,9 @@ def folders(file: Table, models: dict[str, Model], beside: Path) -> dict[str, Pa
 
 ARCHITECTURE = (
     *("hidden", "layers", "heads", "kv_heads", "inner", "vocabulary", "tied", "norm_epsilon", "dtype"),
-    *("family", "head"),
+    *("family", "head", "rope_scaling"),
 )
+SCALINGS = ("llama3", "yarn", "linear", "dynamic")  # kinds of rope_scaling that the families' classes know
 
 
 def architecture(row: Table) -> Architecture:
@@ -176,7 +209,20 @@ def architecture(row: Table) -> Architecture:
         dtype=row.choice("dtype", ("BF16", "F16", "F32"), "BF16"),
         family=row.choice("family", FAMILIES, "qwen2"),
         head=head,
+        rope_scaling=_rope_scaling(row),
     )
+
+
+def _rope_scaling(row: Table) -> Json:
+    """rope_scaling as config.json has it; {} where rope is the plain one."""
+    if "rope_scaling" not in row:
+        return {}
+    values = row.table("rope_scaling", None)
+    values.choice("rope_type", SCALINGS)
+    for key in values.values:
+        if key != "rope_type":
+            values.number(key)
+    return dict(values.values)
 
 
 CONTEXT = ("max_position_embeddings", "rope_theta")

@@ -15,7 +15,7 @@ from omr.recipe.types import SHIPPED, Evaluation, Model, Recipe
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 TABLES = (
     *("corpus", "columns", "splits", "filters", "rounds", "training", "models", "schedules", "bases"),
-    *("context", "architectures", "evaluation", "published"),
+    *("context", "architectures", "chat", "evaluation", "published"),
 )
 OF_MODELS = ("architectures", "context", "bases", "schedules")  # tables with a row for each model
 MODES = ("cot", "tir", "genselect")  # what an evaluation can ask a model in
@@ -90,7 +90,10 @@ def _recipe(path: Path, values: dict) -> Recipe:
     )
 
 
-EVALUATION = ("benchmark", "problems", "subsets", "samples", "temperature", "top_p", "max_tokens")
+EVALUATION = (
+    *("benchmark", "problems", "subsets", "samples", "temperature", "top_p", "max_tokens"),
+    "code_executions",
+)
 
 
 def _evaluation(table: Table, folder: Path) -> Evaluation:
@@ -105,6 +108,7 @@ def _evaluation(table: Table, folder: Path) -> Evaluation:
         top_p=table.number("top_p", most=1, default=0.95),
         max_tokens=table.whole("max_tokens", default=32_768),
         problems=table.whole("problems", default=None),
+        code_executions=table.whole("code_executions", default=8),
     )
 
 

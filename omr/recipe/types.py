@@ -10,6 +10,30 @@ Number = int | float
 SHIPPED = ("openmathreasoning", "tiny")  # the recipes that are in force where RECIPE names none
 
 
+# ChatML, with an empty system message where the conversation begins with none: the recipe's prompts.
+CHATML = (
+    "{%- if not messages or messages[0]['role'] != 'system' %}"
+    "{{- '<|im_start|>system\\n<|im_end|>\\n' }}"
+    "{%- endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a conversation is written: in training, and when the final model is asked."""
+
+    template: str = CHATML  # of the final model
+    message_end: str = "<|im_end|>"  # the token that ends every message, and so every trained answer
+    pad: str | None = None  # the token that fills batches, where the base's tokenizer names none
+    own: bool = False  # the recipe brings the template: it wraps the prompts, too
+
+
 @dataclass(frozen=True)
 class Pin:
     """A repository of the hub at one commit."""
@@ -81,6 +105,7 @@ class Corpus:
     columns: Columns
     prompt_folder: Path | None  # of YAML prompts; None: those of nemo-skills
     files: dict[str, Path] = field(default_factory=dict)  # split -> JSON lines, or a folder of parquet
+    chat: Chat = Chat()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -146,6 +171,7 @@ class Architecture:
     dtype: str = "BF16"  # the weights' number type, in the words of safetensors
     family: str = "qwen2"
     head: int | None = None  # dimensions of a head; None: hidden / heads
+    rope_scaling: Json = field(default_factory=dict, hash=False)  # as config.json has it; {}: the plain rope
 
 
 @dataclass(frozen=True)
@@ -186,6 +212,7 @@ class Evaluation:
     top_p: float  # tokens of so much probability together
     max_tokens: int  # of an answer
     problems: int | None = None  # so many of the benchmark's
+    code_executions: int = 8  # of an answer in mode tir
 
     @property
     def own(self) -> bool:

@@ -284,7 +284,7 @@ def refused_or_read(folder):
         rope.patch(folder / CONFIG, TINY)
         rope.prove(folder, TINY)
         passport.check(folder, TINY, "patched")
-        rope.write_both(folder)
+        rope.write_both(folder, TINY)
     except OmrError as error:
         line = str(error)
         assert line.isprintable() and len(line) < len(str(folder)) + 500, line

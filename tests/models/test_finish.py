@@ -11,6 +11,8 @@ from omr.models import finish, tokens
 from omr.run import frozen
 from omr.workspace import RunFolder
 
+CHAT = recipe.Chat()
+
 
 @pytest.fixture
 def step(trained_once, tmp_path):
@@ -45,7 +47,7 @@ def test_end_tokens(step, before, ends):
     ids = [known[t] for t in said] if isinstance(said, list) else known.get(said)
     config = read(folder, "config.json")
     (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": ids}))
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     wanted = [known[token] for token in ends]
     assert read(folder, "config.json") == {**config, "eos_token_id": wanted}, "and nothing else"
     assert read(folder, "generation_config.json")["eos_token_id"] == wanted
@@ -68,7 +70,7 @@ def test_generation_config(step, before, kept):
     folder, known = step
     path = folder / "generation_config.json"
     path.unlink() if before is None else path.write_text(json.dumps(before))
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     ends = [known["<|im_end|>"], known["<|endoftext|>"]]
     pad = known["<|endoftext|>"]
     wanted = {**kept, "max_new_tokens": 1024, "eos_token_id": ends, "pad_token_id": pad}
@@ -80,17 +82,17 @@ def test_every_home_of_end_token_and_template(step):
     (folder / "special_tokens_map.json").write_text(
         '{"eos_token": {"content": "<|endoftext|>"}, "pad_token": "x"}'
     )
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     assert read(folder, "special_tokens_map.json") == {"eos_token": "<|im_end|>", "pad_token": "x"}
-    assert (folder / "chat_template.jinja").read_text() == finish.TEMPLATE
-    assert read(folder, "tokenizer_config.json")["chat_template"] == finish.TEMPLATE
+    assert (folder / "chat_template.jinja").read_text() == CHAT.template
+    assert read(folder, "tokenizer_config.json")["chat_template"] == CHAT.template
 
 
 def test_settled_twice_is_settled_once(step):
     folder, _ = step
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     once = {p.name: p.read_bytes() for p in folder.iterdir()}
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == once
 
 
@@ -99,7 +101,7 @@ def test_a_tokenizer_without_the_trained_end(step):
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace("<|im_end|>", "<|other|>"))
     with pytest.raises(OmrError, match=r"tokenizer\.json: has no <\|im_end\|>"):
-        finish.settle(folder, 1024)
+        finish.settle(folder, CHAT, 1024)
 
 
 CHATS = [
@@ -119,7 +121,7 @@ def test_the_template(step, chat, text):
     from transformers import AutoTokenizer
 
     folder, _ = step
-    finish.settle(folder, 1024)
+    finish.settle(folder, CHAT, 1024)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     messages = [{"role": role, "content": content} for role, content in chat]
     assert tokenizer.apply_chat_template(messages, tokenize=False) == text

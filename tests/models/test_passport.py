@@ -252,8 +252,8 @@ def test_a_fault_of_the_average_stops_final(trained, monkeypatch):
     workspace, run = trained
     real = finish.side_files
 
-    def planted(source, aside):
-        real(source, aside)
+    def planted(source, aside, model):
+        real(source, aside, model)
         edit("config.json", eos_token_id=7)(aside)
 
     monkeypatch.setattr(finish, "side_files", planted)
@@ -268,8 +268,8 @@ def test_a_tensor_that_the_average_lacks_stops_final(trained, monkeypatch):
     workspace, run = trained
     real = finish.side_files
 
-    def planted(source, aside):
-        real(source, aside)
+    def planted(source, aside, model):
+        real(source, aside, model)
         weights_(without_a_tensor)(aside)
 
     monkeypatch.setattr(finish, "side_files", planted)

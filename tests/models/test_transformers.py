@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from omr import recipe
 from omr.models import average, rope, tokens
 from omr.settings import ROOT
 
@@ -129,7 +130,7 @@ def test_one_home_alone_is_not_enough(trained, old, tmp_path):
         path = tmp_path / name / "config.json"
         config = {**json.loads(path.read_text()), **change}
         path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
-    rope.write_both(tmp_path / "both")
+    rope.write_both(tmp_path / "both", recipe.model("tiny"))
     folders = [tmp_path / name for name in wanted]
     seen = zip(look(sys.executable, *folders), look(old, *folders), strict=True)
     found = {name: (new["theta"], before["theta"]) for name, (new, before) in zip(wanted, seen, strict=True)}

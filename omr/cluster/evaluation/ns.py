@@ -35,7 +35,6 @@ TIR = (
     "++inference.endpoint_type=text",
     "++code_execution=true",
     "++server.code_execution.add_remaining_code_executions=true",
-    "++total_code_executions_in_prompt=8",
 )
 TOP_P = 0.95  # NeMo-Skills' default, which the page leaves
 MOST_SOLUTIONS = 16  # that the published GenSelect read at once; the default of parallel thinking is 8
@@ -129,7 +128,11 @@ def _eval(run: recipe.Run, workspace: Workspace, asked: NsEvaluation, mode: str)
         command.append(f"--num_jobs={asked.jobs}")
     if mode == "genselect" and asked.solutions in asked.modes:
         command.append(f"--run_after={_name(run, asked.solutions)}")
-    command += TIR if mode == "tir" else ["++prompt_config=generic/math"]
+    if mode == "tir":
+        executions = recipe.of_model(run.model).evaluation.code_executions
+        command += [*TIR, f"++total_code_executions_in_prompt={executions}"]
+    else:
+        command.append("++prompt_config=generic/math")
     command += [
         f"++inference.tokens_to_generate={asked.max_tokens}",
         f"++inference.temperature={asked.temperature:g}",

@@ -27,13 +27,15 @@ def mode_of(
 
     `solutions` gives what genselect compares, and is called for that alone.
     """
-    prompts = Prompts(recipe.CORPORA[request.run.model.corpus], tokenizer)
+    of = recipe.of_model(request.run.model)
+    executions = of.evaluation.code_executions
+    prompts = Prompts(of.corpus, tokenizer, executions)
     if name == "genselect":
         return _genselect(request, prompts, solutions())
     texts = {problem.id: prompts.of(name, problem) for problem in request.problems.problems}
     if name != "tir":
         return Cot(texts, request.sampling)
-    return Tir(texts, request.sampling, prompts.code_tags(), request.means.sandbox)
+    return Tir(texts, request.sampling, executions, prompts.code_tags(), request.means.sandbox)
 
 
 def _genselect(request: EvalRequest, prompts: Prompts, solutions: Solutions) -> GenSelect:

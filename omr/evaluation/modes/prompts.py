@@ -1,7 +1,7 @@
 """The text that a model is asked with, the very `input` that it was trained on, in each mode.
 
 For the real recipe the prompts, the code tags and the wording after an output are those of the installed
-nemo-skills; tiny has its own (omr/tiny/prompts).
+nemo-skills; a recipe with a folder of prompts has its own, as tiny (omr/tiny/prompts).
 """
 
 import hashlib
@@ -15,7 +15,6 @@ from omr.data import prompts
 from omr.errors import RequestError
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.problems import Problem
-from omr.evaluation.request import EXECUTIONS
 from omr.models import rope
 from omr.tiny import corpus as tiny
 
@@ -35,7 +34,7 @@ class CodeTags:
     output_begin: str
     output_end: str
     output_format: str  # nemo-skills' word for how an output is laid out
-    of_tiny: bool
+    own: bool  # they are of a recipe with prompts of its own
 
     @property
     def identity(self) -> str:
@@ -44,7 +43,7 @@ class CodeTags:
 
     def output(self, text: str, status: str, left: int) -> str:
         """What the model reads after its code: its output, and how many executions it has `left`."""
-        if self.of_tiny:
+        if self.own:
             note = f"Remaining code executions: {left}" if left else "You have run out of code executions!"
             return f"{self.output_begin}{text}{self.output_end}```system\n{note}\n```\n"
         from nemo_skills.code_execution.utils import format_code_output
@@ -54,10 +53,12 @@ class CodeTags:
 
 
 class Prompts:
-    """The prompts of a corpus, in the chat template of a tokenizer."""
+    """The prompts of a corpus, in the chat template of a tokenizer; tir's allows so many `executions`."""
 
-    def __init__(self, corpus: recipe.Corpus, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self._corpus, self._tokenizer = corpus, tokenizer
+    def __init__(
+        self, corpus: recipe.Corpus, tokenizer: "PreTrainedTokenizerBase", executions: int = 8
+    ) -> None:
+        self._corpus, self._tokenizer, self._executions = corpus, tokenizer, executions
         self._loaded: dict[str, prompts.Prompt] = {}
 
     def of(self, mode: str, problem: Problem) -> str:
@@ -74,7 +75,7 @@ class Prompts:
                     f"MODE={mode}: its prompt has {field} from {source} of a row, which problems have not;"
                     " give PROBLEMS with `input`, the whole text"
                 )
-            values[field] = EXECUTIONS
+            values[field] = self._executions
         return self._prompt(mode).fill(values)
 
     def comparison(self, problem: Problem, solutions: Sequence[Candidate]) -> str:
@@ -100,7 +101,7 @@ class Prompts:
         path = prompts.code_tags_file(self._corpus, self._corpus.prompts["tir"].code_tags)
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         tags = {key.removeprefix("code_"): value for key, value in values.items()}
-        return CodeTags(**tags, of_tiny=self._corpus.name == "tiny")
+        return CodeTags(**tags, own=self._corpus.prompt_folder is not None)
 
     def _prompt(self, mode: str) -> prompts.Prompt:
         if mode not in self._loaded:

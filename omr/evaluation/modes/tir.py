@@ -11,24 +11,27 @@ from omr.evaluation.grading.rules import boxed
 from omr.evaluation.modes import cot
 from omr.evaluation.modes.base import Mode
 from omr.evaluation.modes.prompts import CodeTags
-from omr.evaluation.request import EXECUTIONS, Sampling
+from omr.evaluation.request import Sampling
 from omr.evaluation.samples import Answer, SampleId
 from omr.evaluation.sandbox import Sandbox
 from omr.evaluation.servers.client import Client
 
 
 class Tir(Mode):
-    """`texts` is what each problem is asked with, by Problem.id."""
+    """`texts` is what each problem is asked with, by Problem.id; an answer runs code `executions` times."""
 
-    def __init__(self, texts: Mapping[str, str], sampling: Sampling, tags: CodeTags, sandbox: str) -> None:
+    def __init__(
+        self, texts: Mapping[str, str], sampling: Sampling, executions: int, tags: CodeTags, sandbox: str
+    ) -> None:
         """`sandbox` is a kind of Sandbox's; a RequestError where this machine cannot have it."""
         self._texts, self._sampling, self._tags, self._kind = texts, sampling, tags, sandbox
+        self._executions = executions
         self._sandbox = Sandbox.create(sandbox)
         self.identity = {
             "mode": "tir",
             "prompts": cot.digest(texts),
             "tags": tags.identity,
-            "executions": EXECUTIONS,
+            "executions": executions,
             "sandbox": sandbox,
             "versions": manifest.versions("ipython", "numpy", "scipy", "sympy"),
         }
@@ -56,14 +59,14 @@ class Tir(Mode):
                 written = closed(piece.text, tags)
                 text, tokens, ended = text + written, tokens + piece.tokens, piece.ended
                 code = code_at_end(written, tags)
-                if code is None or executions == EXECUTIONS:
+                if code is None or executions == self._executions:
                     break
                 ended = False  # it was stopped, to run its code
                 if tokens >= self._sampling.max_tokens:
                     break  # nothing could follow; NeMo-Skills runs no code then either
                 output = await session.run(code)
                 executions += 1
-                text += tags.output(output.text, output.status, EXECUTIONS - executions)
+                text += tags.output(output.text, output.status, self._executions - executions)
         return Answer(text, boxed(text), ended, tokens, executions)
 
 

@@ -7,13 +7,14 @@ import pytest
 from omr.evaluation.modes import tir
 from omr.evaluation.modes.prompts import CodeTags
 from omr.evaluation.modes.tir import Tir, closed, code_at_end
-from omr.evaluation.request import EXECUTIONS, Sampling
+from omr.evaluation.request import Sampling
 from omr.evaluation.samples import SampleId
 from omr.evaluation.sandbox import Output, Status
 from omr.evaluation.servers.client import Client
 from tests.evaluation.kit import DummyServer
 
-TAGS = CodeTags("<tool_call>\n", "</tool_call>\n", "```output\n", "```\n", "qwen", True)
+TAGS = CodeTags("<tool_call>\n", "</tool_call>\n", "```output\n", "```\n", "qwen", own=True)
+EXECUTIONS = 8
 
 
 class PretendSandbox:
@@ -53,7 +54,7 @@ def solve(server, max_tokens=1000):
     async def ask():
         client = Client(server.endpoint())
         try:
-            async with Tir({"a": "Q: "}, Sampling(1, 0.6, 0.95, max_tokens), TAGS, None) as mode:
+            async with Tir({"a": "Q: "}, Sampling(1, 0.6, 0.95, max_tokens), EXECUTIONS, TAGS, None) as mode:
                 return await mode.answer(client, SampleId("a", 3))
         finally:
             await client.close()
