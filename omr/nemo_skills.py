@@ -15,6 +15,11 @@ def folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
+def installed() -> bool:
+    """Whether it is there."""
+    return importlib.util.find_spec("nemo_skills") is not None
+
+
 def data_set(name: str) -> Path:
     """The folder of a data set; a RequestError names the nearest for one that is none."""
     sets = folder() / "dataset"

@@ -101,6 +101,10 @@ class Workspace:
         """Parquet as published, at the pinned revision."""
         return self.root / "raw" / dataset
 
+    def tokenizer(self, repo: str) -> Path:
+        """A tokenizer that was brought from a repository of the hub."""
+        return self.raw("tokenizers") / repo.split("/")[-1]
+
     def data(
         self, dataset: str, round_key: str, modes: tuple[str, ...] | None = None, name: str | None = None
     ) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from omr import files, nemo_skills, recipe
 from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
+from omr.recipe.chat import Rendering
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -273,6 +274,16 @@ def prove(compiled: Compiled, prompt: Prompt, rows: list[tuple[dict[str, str | i
     for values, solution in rows:
         if fault := _fault(compiled, prompt, values, solution):
             raise OmrError(f"{fault}; its chat template looks into texts: set TOKENIZER to the recipe's own")
+
+
+def prove_asked(rendering: Rendering, prompt: Prompt, values: dict[str, str | int], solution: str) -> None:
+    """A RequestError where the final model would be asked with another text than this row trains it with."""
+    fault = rendering.fault(prompt.fill(dict(values)), prompt.format_assistant_response(solution))
+    if fault:
+        raise RequestError(
+            f"{fault}: the final model would be asked otherwise than it was trained; write [chat] into the"
+            " recipe, with the template of its prompts, or set TOKENIZER to the recipe's own"
+        )
 
 
 def _fault(compiled: Compiled, prompt: Prompt, values: dict[str, str | int], solution: str) -> str | None:

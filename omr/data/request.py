@@ -95,7 +95,7 @@ class DataRequest:
             if isinstance(pin, Path) and not folder:
                 found[word] = TokenizerSource(setting, pin, None)
             elif pin and not folder:
-                home = self.workspace.raw("tokenizers") / pin.repo.split("/")[-1]
+                home = self.workspace.tokenizer(pin.repo)
                 found[word] = TokenizerSource(setting, home, pin)
             else:
                 found[word] = TokenizerSource(setting, folder, None)

@@ -16,6 +16,7 @@ from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
+from omr.recipe.chat import Rendering
 from omr.workspace import manifest_of
 
 SCRATCH = 1.3  # bytes of disk for a byte of text: the lines go as the mixed file grows
@@ -119,16 +120,18 @@ def _survey(
     known = None if request.limit or request.allow_rows else row.rows
     shards = corpus.planned(found, row.columns, request.limit, request.skip, known, request.remedy)
     tokenizer = prompts.tokenizer(row, tokenizers["prompt"].folder)
-    compiled = {}
+    rendering, compiled = Rendering(tokenizer, row.chat.template), {}
     for split in dict.fromkeys(shard.split for shard in found):
         prompt = prompts.load(row, split, tokenizer)
         compiled[split] = prompts.compile(prompt, sources := row.sources(split))
         whole = [shard for shard in shards if shard.split == split and shard.rows and not shard.fault]
-        if compiled[split].exact:
-            for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
-                for values_of in formulas.first(shard.path, SAMPLE, row, split):
-                    values = {field: values_of[source] for field, source in sources.items()}
-                    prompts.prove(compiled[split], prompt, [(values, values_of[row.columns.solution])])
+        for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
+            for values_of in formulas.first(shard.path, SAMPLE, row, split):
+                values = {field: values_of[source] for field, source in sources.items()}
+                solution = values_of[row.columns.solution]
+                if compiled[split].exact:
+                    prompts.prove(compiled[split], prompt, [(values, solution)])
+                prompts.prove_asked(rendering, prompt, values, solution)
     if "length" in tokenizers:
         counting = prompts.tokenizer(row, tokenizers["length"].folder)
         lengths.export(counting, request.work / LENGTH)

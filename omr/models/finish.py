@@ -10,13 +10,13 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from omr import recipe
 from omr.errors import OmrError, listing
 from omr.files import Json, write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
 from omr.recipe import Chat, Model, Run
+from omr.recipe.chat import Rendering
 from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
 
@@ -71,8 +71,7 @@ def settle(folder: Path, chat: Chat, length: int) -> None:
 def check_rows(folder: Path, data: Path) -> dict[str, int]:
     """Check the chat template on rows of the training file; returns how many rows of each split.
 
-    The user message of a row is what stands in `input` between the template's constant head and tail.
-    Rendered again it must give `input`, and with the answer `input + output`. An OmrError names the row.
+    An OmrError names the row that it gives otherwise.
     """
     import transformers
 
@@ -80,25 +79,16 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
         folder / tokens.FILE,
         lambda: transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False),
     )
-
-    def render(*messages: tuple[str, str], answer: bool = False) -> str:
-        chat = [{"role": role, "content": content} for role, content in messages]
-        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer)
-
-    mark = "\x00"
-    head, tail = render(("user", mark), answer=True).split(mark)
-    close = render(("user", mark), ("assistant", mark)).rpartition(mark)[2]
-    checked: dict[str, int] = {}
+    rendering, checked = Rendering(tokenizer), {}
     for number, row in _rows(data):
-        split, text, output = row.get("inference_mode", "row"), row["input"], row["output"]
+        split = row.get("inference_mode", "row")
         if checked.get(split, 0) == ROWS:
             continue
-        user, answer = text[len(head) : len(text) - len(tail)], output.removesuffix(close)
-        asked = render(("user", user), answer=True)
-        if asked != text:
-            _differs(f"{data}:{number} ({split})", "input", asked, text)
-        if (whole := render(("user", user), ("assistant", answer))) != text + output:
-            _differs(f"{data}:{number} ({split})", "input and output", whole, text + output)
+        if fault := rendering.fault(row["input"], row["output"]):
+            raise OmrError(
+                f"{data}:{number} ({split}): {fault}; the data was made with another template (TOKENIZER),"
+                " and the model would get other prompts than in training"
+            )
         checked[split] = checked.get(split, 0) + 1
     if not checked:
         raise OmrError(f"{data}: has no row to check the chat template on; make the data again")
@@ -113,19 +103,6 @@ def _rows(data: Path) -> Iterator[tuple[int, dict]]:
                 yield number, json.loads(line)
             except ValueError as error:
                 raise OmrError(f"{data}:{number}: is not JSON ({error}); make the data again") from None
-
-
-def _differs(where: str, what: str, template: str, trained: str) -> NoReturn:
-    """Raise the OmrError for a row that the template renders otherwise, with 20 characters to each side."""
-    at = next(
-        (n for n, (a, b) in enumerate(zip(template, trained, strict=False)) if a != b),
-        min(len(template), len(trained)),
-    )
-    here = slice(max(0, at - 20), at + 20)
-    raise OmrError(
-        f"{where}: the chat template gives {template[here]!r} where {what} has {trained[here]!r}; the data"
-        " was made with another template (TOKENIZER), and the model would get other prompts than in training"
-    )
 
 
 def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:

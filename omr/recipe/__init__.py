@@ -8,6 +8,7 @@ CORPORA and the other tables are read at their first use: a faulty file is refus
 from typing import Any
 
 from omr.recipe import lookup
+from omr.recipe.chat import Chat
 from omr.recipe.lookup import (
     asked_modes,
     chat,
@@ -30,7 +31,6 @@ from omr.recipe.lookup import (
 from omr.recipe.types import (
     SHIPPED,
     Architecture,
-    Chat,
     Columns,
     Corpus,
     Evaluation,

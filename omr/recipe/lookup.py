@@ -9,12 +9,12 @@ from pathlib import Path
 from omr.errors import RequestError, choose, listing, nearest
 from omr.files import Json
 from omr.recipe import reader
+from omr.recipe.chat import Chat
 from omr.recipe.read_training import quarters
 from omr.recipe.reader import FOLDER
 from omr.recipe.types import (
     SHIPPED,
     Architecture,
-    Chat,
     Corpus,
     Model,
     Number,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from omr.errors import listing, nearest, shown
 from omr.recipe import formulas
+from omr.recipe.chat import Chat
 from omr.recipe.table import Fault, Table
-from omr.recipe.types import Chat, Columns, Corpus, Filter, Pin, Prompt
+from omr.recipe.types import Columns, Corpus, Filter, Pin, Prompt
 
 HUB = (r"[\w.-]+/[\w.-]+", "owner/name, as the hub spells it")
 REVISION = (r"[0-9a-f]{40}", "the commit, 40 hexadecimal digits: a branch moves")

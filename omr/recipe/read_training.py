@@ -189,7 +189,7 @@ ARCHITECTURE = (
     *("hidden", "layers", "heads", "kv_heads", "inner", "vocabulary", "tied", "norm_epsilon", "dtype"),
     *("family", "head", "rope_scaling"),
 )
-SCALINGS = ("llama3", "yarn", "linear", "dynamic")  # kinds of rope_scaling that the families' classes know
+SCALED = {"llama3": "llama"}  # kinds of scaled rope that Megatron-Bridge reads from config.json -> the family
 
 
 def architecture(row: Table) -> Architecture:
@@ -218,7 +218,9 @@ def _rope_scaling(row: Table) -> Json:
     if "rope_scaling" not in row:
         return {}
     values = row.table("rope_scaling", None)
-    values.choice("rope_type", SCALINGS)
+    kind, family = values.choice("rope_type", SCALED), row.text("family", "qwen2")
+    if family != SCALED[kind]:
+        raise row.fault("rope_scaling", f"is {kind}'s, which {family} is not trained with; leave it out")
     for key in values.values:
         if key != "rope_type":
             values.number(key)

@@ -5,33 +5,10 @@ from math import lcm
 from pathlib import Path
 
 from omr.files import Json
+from omr.recipe.chat import Chat
 
 Number = int | float
 SHIPPED = ("openmathreasoning", "tiny")  # the recipes that are in force where RECIPE names none
-
-
-# ChatML, with an empty system message where the conversation begins with none: the recipe's prompts.
-CHATML = (
-    "{%- if not messages or messages[0]['role'] != 'system' %}"
-    "{{- '<|im_start|>system\\n<|im_end|>\\n' }}"
-    "{%- endif %}"
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}"
-    "{{- '<|im_start|>assistant\\n' }}"
-    "{%- endif %}"
-)
-
-
-@dataclass(frozen=True)
-class Chat:
-    """How a conversation is written: in training, and when the final model is asked."""
-
-    template: str = CHATML  # of the final model
-    message_end: str = "<|im_end|>"  # the token that ends every message, and so every trained answer
-    pad: str | None = None  # the token that fills batches, where the base's tokenizer names none
-    own: bool = False  # the recipe brings the template: it wraps the prompts, too
 
 
 @dataclass(frozen=True)
@@ -105,7 +82,7 @@ class Corpus:
     columns: Columns
     prompt_folder: Path | None  # of YAML prompts; None: those of nemo-skills
     files: dict[str, Path] = field(default_factory=dict)  # split -> JSON lines, or a folder of parquet
-    chat: Chat = Chat()
+    chat: Chat = field(default_factory=Chat)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -282,7 +282,7 @@ def test_a_template_that_was_not_trained(trained_once, tmp_path, split, edit, li
     workspace, run = trained_once
     final = tmp_path / "final"
     shutil.copytree(workspace.run(run).hf_step(D), final)
-    finish.settle(final, 1024)
+    finish.settle(final, recipe.Chat(), 1024)
     rows = [json.loads(row) for row in workspace.data("tiny", "round1").read_text().split("\n")[:-1]]
     data = tmp_path / "data.jsonl"
 

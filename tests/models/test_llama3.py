@@ -1,4 +1,4 @@
-"""A Llama 3 in small: its own tokens, its own chat template, scaled rope, no padding token. Data to final/."""
+"""A Llama 3 in small: tokens and chat template of its own, scaled rope, no padding token. Data to final/."""
 
 import json
 import os
@@ -24,12 +24,18 @@ SCALING = {
     "original_max_position_embeddings": 8192,
     "rope_type": "llama3",
 }
-TEMPLATE = (
-    "{{- '<|begin_of_text|>' }}{%- for message in messages %}{%- if message['content'] %}"
-    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' }}"
-    "{%- endif %}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}\n"
-)
+TEMPLATE = """
+{{- '<|begin_of_text|>' }}
+{%- for message in messages %}
+    {%- if message['content'] %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}
+        {{- message['content'] + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
 RECIPE = """
 [corpus]
 files = "."
@@ -63,8 +69,24 @@ small = {folder = "base"}
 [context]
 small = {max_position_embeddings = 131072, rope_theta = 500000.0}
 
-[architectures]
-small = {family = "llama", hidden = 96, layers = 2, heads = 6, kv_heads = 2, inner = 256, vocabulary = 320, tied = true, norm_epsilon = 1e-5, dtype = "F32", rope_scaling = {factor = 8.0, low_freq_factor = 1.0, high_freq_factor = 4.0, original_max_position_embeddings = 8192, rope_type = "llama3"}}
+[architectures.small]
+family = "llama"
+hidden = 96
+layers = 2
+heads = 6
+kv_heads = 2
+inner = 256
+vocabulary = 320
+tied = true
+norm_epsilon = 1e-5
+dtype = "F32"
+
+[architectures.small.rope_scaling]
+factor = 8.0
+low_freq_factor = 1.0
+high_freq_factor = 4.0
+original_max_position_embeddings = 8192
+rope_type = "llama3"
 
 [chat]
 template = "llama3.jinja"
@@ -153,7 +175,11 @@ def test_from_rows_to_the_final_model(there):
     make(there, "data")
     line = json.loads((there / "workspace/data/own-round1.jsonl").open().readline())
     head, tail = f"{BEGIN}{ROLE[0]}user{ROLE[1]}\n\n", f"{TURN}{ROLE[0]}assistant{ROLE[1]}\n\n"
-    assert line["input"].startswith(head) and line["input"].endswith(tail) and line["output"].endswith("}" + TURN)
+    assert (
+        line["input"].startswith(head)
+        and line["input"].endswith(tail)
+        and line["output"].endswith("}" + TURN)
+    )
     make(there, "model", "MODEL=small")
     make(there, "train", "MODEL=small")
     folder = RunFolder(there / "workspace/runs/own-small/round1")
@@ -176,7 +202,9 @@ def test_from_rows_to_the_final_model(there):
     assert config["rope_parameters"] == config["rope_scaling"] == SCALING | {"rope_theta": 500000.0}
     generation = json.loads((final / "generation_config.json").read_text())
     known = {token: tokenizer.convert_tokens_to_ids(token) for token in (TURN, END, PAD)}
-    assert generation["eos_token_id"] == [known[TURN], known[END]] and generation["pad_token_id"] == known[PAD]
+    assert (
+        generation["eos_token_id"] == [known[TURN], known[END]] and generation["pad_token_id"] == known[PAD]
+    )
     model = AutoModelForCausalLM.from_pretrained(final)
     plain = [500000.0 ** (-2 * n / 16) for n in range(8)]
     scaled = model.model.rotary_emb.inv_freq.tolist()

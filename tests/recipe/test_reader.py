@@ -84,6 +84,14 @@ BROKEN = {
     "a share": ("top_p = ", "top_p = 95", "evaluation.top_p is 95; write a number above 0 and at most 1"),
     "a percentage": ('"7b"   = [[74.8', '"7b" = [[748, 80], [1, 2], [3, 4]]', "published.cot.7b has no percentages"),
     "a subset too few": ('"7b"   = [[74.8', '"7b" = [[74.8, 80.0]]', "evaluation.subsets are aime24, aime25 and"),
+    "shares and steps": ("round1       = ", "round1 = {number = 1, steps = 40, averaged = [0.5, 40]}", "has 40 among shares; write shares above 0.0, up to 1.0"),
+    "a share of no step": ("round1       = ", "round1 = {number = 1, steps = 40, averaged = [0.33, 1.0]}", "has 0.33, which is no whole step of 40; write 0.325, or steps"),
+    "a scaled rope": ('"7b"   = {hidden', '"7b" = {hidden = 64, layers = 2, heads = 4, kv_heads = 2, inner = 8, vocabulary = 9, tied = true, norm_epsilon = 1e-6, family = "llama", rope_scaling = {rope_type = "lama3"}}', "is 'lama3' (did you mean llama3?)"),
+    "another family's rope": ('"7b"   = {hidden', '"7b" = {hidden = 64, layers = 2, heads = 4, kv_heads = 2, inner = 8, vocabulary = 9, tied = true, norm_epsilon = 1e-6, rope_scaling = {rope_type = "llama3"}}', "is llama3's, which qwen2 is not trained with"),
+    "a template that is not there": ("[corpus]", 'chat = {template = "none.jinja"}\n[corpus]', "chat.template is 'none.jinja': No such file or directory; name a file of Jinja"),
+    "an end without a template": ("[corpus]", 'chat = {message_end = "<|eot_id|>"}\n[corpus]', "chat.message_end is ChatML's <|im_end|> without a template"),
+    "an end that the template has not": ("[corpus]", 'chat = {template = "mine.toml", message_end = "\\u003c|eot|>"}\n[corpus]', "is '<|eot|>', which mine.toml never writes"),
+    "no code executions": ("code_executions = ", "code_executions = 0", "evaluation.code_executions is 0; write a whole number from 1 up"),
     "a brace": ('"7b"   = {lr', '"7b" = {lr = 2e-4', "is not TOML (Unclosed inline table"),
     "a key twice": ("batch = ", "nodes = 3", "is not TOML (Cannot overwrite a value); mend the line"),
 }  # fmt: skip
@@ -109,6 +117,25 @@ def test_a_broken_recipe_is_one_line(tmp_path, start, becomes, said):
     # The line itself; or, where something is missing, the beginning of the table that lacks it.
     assert int(number) == at or near.startswith("["), (number, at, near)
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    "row, schedule",
+    [
+        ("steps = 40", (40, 4, 10, (10, 20, 30, 40))),
+        ("steps = 42", (42, 4, 10, (10, 20, 30, 42))),
+        ("steps = 40, averaged = [0.25, 0.5, 0.75, 1.0]", (40, 4, 10, (10, 20, 30, 40))),
+        ("steps = 3_000, averaged = [0.7, 0.8, 0.9, 1.0]", (3000, 300, 300, (2100, 2400, 2700, 3000))),
+        ("steps = 10, averaged = [0.5, 1.0], save_period = 1", (10, 1, 1, (5, 10))),
+        ("steps = 10, averaged = [1.0]", (10, 1, 10, (10,))),
+        ("steps = 10, warmup = 0", (10, 0, 2, (2, 4, 6, 10))),
+    ],
+)
+def test_what_a_schedule_leaves_out(tmp_path, row, schedule):
+    text, _ = broken("round1       = ", f"round1 = {{number = 1, {row}}}")
+    found = read(tmp_path, text)
+    made = found.models["7b"].schedules.get("round1") or recipe.derive(found.rounds["round1"].steps)
+    assert (made.steps, made.warmup, made.save_period, made.averaged) == schedule
 
 
 def test_there_are_thirty_of_them():

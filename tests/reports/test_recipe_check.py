@@ -9,6 +9,7 @@ from omr import recipe
 from omr.errors import RequestError
 from omr.recipe import lookup, reader
 from omr.reports import recipe_check
+from omr.workspace import Workspace
 
 PUBLISHED = (lookup.FOLDER / "openmathreasoning.toml").read_text()
 ROW = {"id": 1, "question": "1, 2", "reply": "2"}
@@ -43,13 +44,17 @@ benchmark = "asked.jsonl"
 """  # fmt: skip  # noqa: E501
 
 
-def test_the_shipped_recipes_have_no_fault():
-    assert [fault for name in recipe.SHIPPED for fault in recipe_check.faults(recipe.shipped(name))] == []
+def test_the_shipped_recipes_have_no_fault(tmp_path):
+    assert [
+        fault
+        for name in recipe.SHIPPED
+        for fault in recipe_check.faults(recipe.shipped(name), Workspace(tmp_path))
+    ] == []
 
 
 def faults_of(folder, text):
     (folder / "mine.toml").write_text(text)
-    return list(recipe_check.faults(reader.read(folder / "mine.toml")))
+    return list(recipe_check.faults(reader.read(folder / "mine.toml"), Workspace(folder / "workspace")))
 
 
 @pytest.mark.parametrize(
@@ -146,3 +151,27 @@ def test_a_file_that_is_not_there(tmp_path, missing):
 def test_a_folder_of_prompts_that_is_not_there(tmp_path):
     with pytest.raises(RequestError, match=r"mine.toml:4: corpus.prompts is 'prompts', and .* is no folder"):
         faults_of(tmp_path, OWN)
+
+
+def test_a_template_that_the_final_model_would_not_have(tmp_path):
+    """The prompts follow the tokenizer's template; a final model has ChatML where the recipe brings none."""
+    from omr.tiny.tokenizer import tiny_tokenizer
+
+    loaded = tiny_tokenizer()
+    loaded.chat_template = loaded.chat_template.replace("<|im_end|>\\n", "<|im_end|>")
+    loaded.save_pretrained(tmp_path / "other")
+    own(tmp_path)
+    text = OWN.replace('prompts = "prompts"', 'prompts = "prompts"\nprompt_tokenizer = {folder = "other"}')
+    [fault] = faults_of(tmp_path, text)
+    assert "the chat template gives" in fault and "write [chat] into the recipe" in fault
+    (tmp_path / "own.jinja").write_text(recipe.Chat().template.replace("<|im_end|>\\n", "<|im_end|>"))
+    chat = '[chat]\ntemplate = "own.jinja"\nmessage_end = "<|im_end|>"\n[columns]'
+    assert faults_of(tmp_path, text.replace("[columns]", chat)) == []
+
+
+def test_what_was_not_looked_at_is_said(tmp_path):
+    lines = recipe_check.summary(recipe.shipped("openmathreasoning"), Workspace(tmp_path))
+    assert lines[-1].startswith("note: the prompts were not filled: there is no Qwen/Qwen2.5-32B-Instruct")
+    assert not any(
+        "note" in line for line in recipe_check.summary(recipe.shipped("tiny"), Workspace(tmp_path))
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omr import recipe
 from omr.data import prompts
-from omr.errors import RequestError
+from omr.errors import RequestError, listing
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.problems import Problem
 from omr.models import rope
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+TAGS = ("begin", "end", "output_begin", "output_end", "output_format")  # of a file of code tags, behind code_
 COUNTED = "execution_count()"  # how a recipe calls the number of executions that a prompt allows
 
 
@@ -95,12 +96,24 @@ class Prompts:
         return self._prompt("genselect").fill(values)
 
     def code_tags(self) -> CodeTags:
-        """The tags of the corpus's tir prompt; a RequestError without nemo-skills."""
+        """The tags of the corpus's tir prompt; a RequestError without nemo-skills or all of them."""
         import yaml
 
-        path = prompts.code_tags_file(self._corpus, self._corpus.prompts["tir"].code_tags)
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        tags = {key.removeprefix("code_"): value for key, value in values.items()}
+        name = self._corpus.prompts["tir"].code_tags
+        if name is None:
+            raise RequestError(
+                "MODE=tir runs the code between the tags of a prompt, and the recipe names none; write"
+                " code_tags into splits.tir"
+            )
+        path = prompts.code_tags_file(self._corpus, name)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            tags = {key: values[f"code_{key}"] for key in TAGS}
+            if not all(isinstance(tag, str) for tag in tags.values()):
+                raise TypeError
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+            keys = listing([f"code_{key}" for key in TAGS], "and")
+            raise RequestError(f"{path}: is no file of code tags; write {keys} into it") from None
         return CodeTags(**tags, own=self._corpus.prompt_folder is not None)
 
     def _prompt(self, mode: str) -> prompts.Prompt:

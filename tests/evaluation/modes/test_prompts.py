@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from omr.evaluation import benchmarks
 from omr.evaluation.modes.genselect import Candidate
 from omr.evaluation.modes.prompts import CodeTags, Prompts, sources
 from omr.evaluation.problems import Problem
+from omr.recipe import reader
 from omr.tiny import corpus
 from omr.tiny.tokenizer import tiny_tokenizer
 
@@ -44,6 +46,59 @@ def test_tiny_s_comparisons_are_those_of_its_rows(prompts):
     solutions = [Candidate(n, line.split(": ")[1], "…") for n, line in enumerate(lines)]
     for problem in (f"What is {a}+{b}?", f"Zoë has {a} apples and gets {b} more. How many apples are there?"):
         assert prompts.comparison(Problem("?", problem), solutions) == trained
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A recipe with prompts of its own, for solutions that call code and for a choice among them."""
+    (tmp_path / "words/config").mkdir(parents=True)
+    (tmp_path / "words/code_tags").mkdir()
+    (tmp_path / "words/config/run.yaml").write_text("user: |-\n  {problem}\n  Runs: {runs}\n")
+    choose = tmp_path / "words/config/choose.yaml"
+    choose.write_text("user: |-\n  {problem}\n  {solutions}\n  0 to {max_idx}?\n")
+    tags = {
+        "begin": "<c>",
+        "end": "</c>",
+        "output_begin": "<o>",
+        "output_end": "</o>",
+        "output_format": "plain",
+    }
+    (tmp_path / "words/code_tags/mine.yaml").write_text(
+        "".join(f'code_{key}: "{value}"\n' for key, value in tags.items())
+    )
+    text = (reader.FOLDER / "tiny.toml").read_text().replace('"../tiny/prompts"', '"words"')
+    fields = 'prompt = "run", code_tags = "mine", fields = {runs = "execution_count()"}'
+    text = re.sub("^tir .*", f"tir = {{{fields}}}", text, flags=re.MULTILINE)
+    text = re.sub("^genselect .*", 'genselect = {asks = "choose"}', text, flags=re.MULTILINE)
+    text = text.replace("code_executions = 8", "code_executions = 3")
+    (tmp_path / "mine.toml").write_text(text)
+    return reader.read(tmp_path / "mine.toml")
+
+
+def test_a_recipe_s_own_words(mine):
+    asked = Prompts(mine.corpus, tiny_tokenizer(), mine.evaluation.code_executions)
+    assert "user\n1+2?\nRuns: 3<|im_end|>" in asked.of("tir", Problem("3", "1+2?"))
+    tags = asked.code_tags()
+    assert (tags.begin, tags.end, tags.own) == ("<c>", "</c>", True)
+    assert tags.output("7\n", "completed", 2).startswith("<o>7\n</o>")
+    two = [Candidate(0, "3", "first"), Candidate(1, "4", "second")]
+    text = asked.comparison(Problem("3", "1+2?"), two)
+    assert "1+2?\nSolution 0:\nfirst\n\nSolution 1:\nsecond\n0 to 1?" in text
+
+
+@pytest.mark.parametrize("text", ["", "code_begin: <c>", "[", "- a", "code_begin: [1]", None])
+def test_code_tags_that_are_not_whole(mine, text):
+    path = mine.corpus.prompt_folder / "code_tags/mine.yaml"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(RequestError, match=r"mine.yaml: is no file of code tags; write code_begin, code_end"):
+        Prompts(mine.corpus, tiny_tokenizer()).code_tags()
+
+
+def test_a_recipe_without_code_tags():
+    prompt = dataclasses.replace(TINY.prompts["tir"], code_tags=None)
+    asked = Prompts(dataclasses.replace(TINY, prompts={"tir": prompt}), tiny_tokenizer())
+    with pytest.raises(RequestError, match=r"names none; write code_tags into splits\.tir"):
+        asked.code_tags()
 
 
 def test_an_input_is_asked_as_it_stands(prompts):

@@ -11,6 +11,7 @@ import yaml
 
 from omr import recipe, settings
 from omr.errors import RequestError
+from omr.recipe import reader
 from omr.run import frozen
 from omr.training.nemo_rl import checks, config, keys, ties
 from omr.workspace import Workspace
@@ -471,6 +472,45 @@ def test_loads_in_nemo_rl_itself(run, tmp_path):
     values = effective(here(run, tmp_path), launch)
     assert values["checkpointing"]["checkpoint_must_save_by"] == "00:03:30:00"
     assert values["data"]["train"]["data_path"] == "/prepared/a-b_c"
+
+
+# Published sizes: meta-llama/Llama-3.1-8B and Qwen/Qwen3-8B-Base.
+FAMILIES = {
+    "llama": (
+        "hidden = 4096, layers = 32, heads = 32, kv_heads = 8, inner = 14336, vocabulary = 128256,"
+        " tied = false, norm_epsilon = 1e-5, rope_scaling = {factor = 8.0, low_freq_factor = 1.0,"
+        ' high_freq_factor = 4.0, original_max_position_embeddings = 8192, rope_type = "llama3"}'
+    ),
+    "qwen3": (
+        "hidden = 4096, layers = 36, heads = 32, kv_heads = 8, inner = 12288, vocabulary = 151936,"
+        " tied = false, norm_epsilon = 1e-6, head = 128"
+    ),
+}
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_another_family_loads_in_nemo_rl_itself(family, tmp_path, monkeypatch):
+    text = (reader.FOLDER / "openmathreasoning.toml").read_text()
+    text = re.sub(r'("7b" +)= \{hidden.*', rf'\1= {{family = "{family}", {FAMILIES[family]}}}', text)
+    (tmp_path / "mine.toml").write_text(text.replace("norm_epsilon = 1e-6   #", "#"))
+    monkeypatch.setenv("RECIPE", str(tmp_path / "mine.toml"))
+    recipe.forget()
+    run = recipe.run("7b")
+    path = tmp_path / "nemo_rl.yaml"
+    example = str(checkout() / config.BASE_YAML)
+    said = config.text(written(run), run)
+    path.write_text(said.replace(f"{settings.NEMO_RL_FOLDER}/{config.BASE_YAML}", example))
+    values = effective(path)
+    published = effective(here(next(r for r in TEN if r.title == "7b round1"), tmp_path))
+    # Another base and folder, the model's own epsilon: nothing else depends on the family.
+    other = {key for key, value in keys.flatten(values) if at(published, key) != value}
+    assert values["policy"]["model_name"] == "/workspace/models/mine-7b"
+    assert values["policy"]["megatron_cfg"]["layernorm_epsilon"] == recipe.ARCHITECTURES["7b"].norm_epsilon
+    epsilon = {"policy.megatron_cfg.layernorm_epsilon"} if family == "llama" else set()
+    folders = {key for key in other if "mine" in str(at(values, key))}
+    assert other - folders == epsilon, other
+    recipe.forget()
 
 
 @pytest.mark.nemo
