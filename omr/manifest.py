@@ -76,6 +76,11 @@ def fingerprint(path: Path) -> Fingerprint:
     return Fingerprint(info.st_size, info.st_mtime_ns, digest.hexdigest())
 
 
+def fingerprints(folder: Path, pattern: str = "*.safetensors") -> dict[str, dict[str, int | str]]:
+    """The fingerprint of each large file of a folder, for a manifest's `seen`."""
+    return {path.name: fingerprint(path).as_json() for path in sorted(folder.glob(pattern))}
+
+
 def untouched(path: Path) -> Fingerprint | None:
     """The fingerprint of a finished file; None if it was written to after its manifest was.
 

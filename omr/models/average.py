@@ -30,6 +30,7 @@ class Manifest(TypedDict):
     inputs: Inputs
     files: FileEntries
     averaged: dict[str, FileEntries]  # the weights that were read: folder name -> files
+    seen: dict[str, dict[str, int | str]]  # the weights' fingerprints
     checked_rows: dict[str, int]  # rows that the chat template was checked on, by split
     passport: dict[str, Entries]  # of the average, and of the final model
     versions: dict[str, str]
@@ -129,6 +130,7 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
             inputs(run, folder, began),
             files=manifest.entries(aside, written),
             averaged=read,
+            seen=manifest.fingerprints(aside),
             checked_rows=checked,
             passport={"average": averaged, "final": final},
             versions=manifest.versions("numpy", "ml_dtypes", "transformers"),

@@ -40,13 +40,18 @@ class Manifest(TypedDict):
     tensors: int
     passport: dict[str, Entries]  # of the files as published, and patched
     copied: dict[str, dict[str, int | str]]  # files of BASE: the fingerprint and sha256 of each
+    seen: dict[str, dict[str, int | str]]  # the weights' fingerprints
     versions: dict[str, str]
+
+
+def local(model: Model, base: Path | None) -> Path | None:
+    """The folder that the model is copied from: BASE, else the recipe's; None where it is brought."""
+    return base or recipe.of_model(model).folders.get(model.name)
 
 
 def inputs(model: Model, base: Path | None) -> Inputs:
     """What decides the folder's content, for its manifest; `base` is the local copy that BASE names."""
-    base = base or recipe.of_model(model).folders.get(model.name)
-    if base:
+    if base := local(model, base):
         source = {"copy": str(base.absolute())}
     elif model.base:
         source = {"repo": model.base.repo, "revision": model.base.revision}
@@ -59,16 +64,17 @@ def inputs(model: Model, base: Path | None) -> Inputs:
 def finished(model: Model, workspace: Workspace, base: Path | None, force: bool = False) -> Manifest | None:
     """The manifest of a model that is there already; None if there is work to do.
 
-    A model that was copied from BASE stays finished when BASE is not given again. A RequestError where it is
-    given, and another model stands there now.
+    A model that was copied from BASE stays finished when BASE is not given again, and so does one whose
+    recipe's folder is gone. A RequestError where the folder is there, and another model stands in it now.
     """
     folder, wanted = workspace.model(model.folder), inputs(model, base)
     made = None if force else manifest.read(folder)
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
     made = manifest.finished(folder, wanted, force, otherwise="")
-    if made and base and made.get("copied"):
-        _refuse_other_content(folder, base, made["copied"])
+    there = local(model, base)
+    if made and made.get("copied") and there and (base or there.is_dir()):
+        _refuse_other_content(folder, there, made["copied"])
     return made
 
 
@@ -91,10 +97,10 @@ def make(
         _check_size(aside, parts, model)
         published = passport.check(aside, model, "published")
         copied = {}
-        if base:
+        if there := local(model, base):
             known = manifest.entries(aside)
             copied = {
-                name: {**manifest.fingerprint(base / name).as_json(), "sha256": entry["sha256"]}
+                name: {**manifest.fingerprint(there / name).as_json(), "sha256": entry["sha256"]}
                 for name, entry in known.items()
             }
         changes = rope.patch(aside / "config.json", model) if model.patched else []
@@ -114,6 +120,7 @@ def make(
             tensors=sum(len(part.tensors) for part in parts),
             passport={"published": published, "patched": patched},
             copied=copied,
+            seen=manifest.fingerprints(aside),
             versions=manifest.versions("transformers", "huggingface_hub"),
         )
         files.install(aside, folder)
@@ -130,7 +137,7 @@ def _refuse_other_content(folder: Path, base: Path, copied: dict[str, dict[str, 
         now = manifest.fingerprint(path).as_json()
         if now | {"sha256": seen.get("sha256")} != seen and files.sha256(path) != seen.get("sha256"):
             raise RequestError(
-                f"{folder}: was made from another {path.name} than now stands in BASE={base};"
+                f"{folder}: was made from another {path.name} than now stands in {base};"
                 " FORCE=1 makes it anew"
             )
 
@@ -140,8 +147,8 @@ def plan(
 ) -> list[str]:
     """The shell commands that do the same by hand; `command` is omr.models.hub's."""
     folder = workspace.model(model.folder)
-    if base:
-        lines = [shlex.join(["cp", "-r", str(base), str(folder)])]
+    if there := local(model, base):
+        lines = [shlex.join(["cp", "-r", str(there), str(folder)])]
     elif model.base:
         lines = [command(model.base, "model", PATTERNS, folder)]
     else:
@@ -165,9 +172,8 @@ def summary(made: Manifest) -> str:
 
 def _bring(model: Model, aside: Path, download: Download, base: Path | None) -> dict[str, FileEntry]:
     """Put the published files into `aside`; returns the sizes and hashes that are known already."""
-    base = base or recipe.of_model(model).folders.get(model.name)
-    if base:
-        _copy(model, base, aside)
+    if there := local(model, base):
+        _copy(model, there, aside)
         return {}
     if model.base:
         return download(model.base, "model", PATTERNS, aside, advice="set BASE= to a local copy")

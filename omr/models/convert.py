@@ -145,7 +145,7 @@ def finish_step(run: Run, aside: Path, origin: Inputs, before: Station | None = 
     tokens.write_old_name(aside)
     facts = passport.check(aside, run.model, "step", before)
     # The average hashes no file again that still has this fingerprint.
-    seen = {path.name: manifest.fingerprint(path).as_json() for path in sorted(aside.glob("*.safetensors"))}
+    seen = manifest.fingerprints(aside)
     manifest.write(aside, origin, files=manifest.entries(aside), seen=seen, passport=facts)
 
 

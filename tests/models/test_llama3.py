@@ -2,17 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from omr import recipe
-from omr.errors import OmrError
-from omr.models import passport
+from omr.errors import OmrError, RequestError
+from omr.models import base_model, passport
 from omr.recipe import reader
 from omr.settings import ROOT, SETTINGS
-from omr.workspace import RunFolder
+from omr.workspace import RunFolder, Workspace
 
 BEGIN, END, TURN, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"
 ROLE = ("<|start_header_id|>", "<|end_header_id|>")
@@ -254,3 +255,21 @@ def test_tokens_that_the_base_has_not(there, model, monkeypatch, old, new, said)
 
 def test_chatml_is_what_a_recipe_has_that_says_nothing():
     assert reader.read(reader.FOLDER / "tiny.toml").corpus.chat == recipe.Chat()
+
+
+def test_another_model_in_the_recipe_s_folder_is_noticed(there, tmp_path, model, monkeypatch):
+    """The folder that [bases] names is held by its content, as BASE is; where it is gone, the copy stays."""
+    shutil.copytree(there, tmp_path / "mine", ignore=shutil.ignore_patterns("workspace"))
+    monkeypatch.setenv("RECIPE", str(tmp_path / "mine/own.toml"))
+    recipe.forget()
+    model, workspace, base = recipe.model("small"), Workspace(tmp_path / "ws"), tmp_path / "mine/base"
+    made = base_model.make(model, workspace, None)
+    assert base_model.make(model, workspace, None) == made
+    path = base / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RequestError, match=rf"another {path.name} than now stands in {base}; FORCE=1 makes"):
+        base_model.make(model, workspace, None)
+    shutil.rmtree(base)
+    assert base_model.make(model, workspace, None) == made

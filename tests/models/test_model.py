@@ -168,7 +168,7 @@ def test_another_model_at_the_same_path_is_noticed(tmp_path, tiny):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(RequestError, match=rf"from another {weights.name} than now stands in BASE=.*FORCE=1"):
+    with pytest.raises(RequestError, match=rf"from another {weights.name} than now stands in /.*FORCE=1"):
         base_model.make(row("7b"), workspace, no_download, base=base)
     assert base_model.make(row("7b"), workspace, no_download) == made
     anew = base_model.make(row("7b"), workspace, no_download, base=base, force=True)

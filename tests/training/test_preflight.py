@@ -89,7 +89,7 @@ def base(tmp_path, monkeypatch):
     for name in ("config.json", "model.safetensors", "README.md"):
         (folder / name).write_text(f"of {name}")
     listed = {p.name: {"size": p.stat().st_size, "sha256": files.sha256(p)} for p in folder.iterdir()}
-    manifest.write(folder, {}, files=listed)
+    manifest.write(folder, {}, files=listed, seen=manifest.fingerprints(folder))
     asked = []
     monkeypatch.setattr(preflight.passport, "check", lambda *given: asked.append(given))
     return BaseModel(folder, "0"), asked
@@ -109,6 +109,11 @@ def test_a_base_that_stands_is_asked_for_its_passport(base):
         ("config.json", lambda path: path.write_text("of config.jsom"), "config.json: is not the file that"),
         ("config.json", lambda path: path.unlink(), "config.json: is not the file that"),
         ("model.safetensors", lambda path: os.truncate(path, 3), "model.safetensors: is not the file that"),
+        (
+            "model.safetensors",
+            lambda path: path.write_text("of model.safetensorz"),
+            "model.safetensors: is not the file that",
+        ),
         ("manifest.json", lambda path: path.unlink(), "the base model is gone"),
     ],
 )
