@@ -64,8 +64,9 @@ ARG TOOLS_TIER
 ARG TOOLS_BASE_NAME
 ARG TOOLS_BASE_DIGEST
 ARG OMR_CODE
+ARG OMR_LOCKS
 ARG OMR_REVISION
-ENV OMR_IMAGE="tools tier=$TOOLS_TIER nemo-skills=$NEMO_SKILLS_FROM" OMR_REVISION=$OMR_REVISION
+ENV OMR_IMAGE="tools tier=$TOOLS_TIER nemo-skills=$NEMO_SKILLS_FROM" OMR_REVISION=$OMR_REVISION OMR_IMAGE_LOCKS=$OMR_LOCKS
 LABEL org.opencontainers.image.title="OpenMathReasoning recipe: tools" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="$OMR_REVISION" \
@@ -123,8 +124,9 @@ ARG NEMO_RL_VERSION
 ARG TRAIN_BASE_NAME
 ARG TRAIN_BASE_DIGEST
 ARG OMR_CODE
+ARG OMR_LOCKS
 ARG OMR_REVISION
-ENV OMR_IMAGE="train tier=data nemo-skills=$NEMO_SKILLS_FROM" OMR_REVISION=$OMR_REVISION
+ENV OMR_IMAGE="train tier=data nemo-skills=$NEMO_SKILLS_FROM" OMR_REVISION=$OMR_REVISION OMR_IMAGE_LOCKS=$OMR_LOCKS
 LABEL org.opencontainers.image.title="OpenMathReasoning recipe: NeMo-RL" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="$OMR_REVISION" \

@@ -10,14 +10,14 @@ import os
 import click
 
 from omr import cli, settings
-from omr.cluster import slurm, submit, train
+from omr.cluster import frozen_code, slurm, submit, train
 from omr.request import TrainRequest
 from omr.training import stage
 
 
 @click.command()
 @cli.train_options
-@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE")
+@cli.options("DEADLINE", "NUM_TRAINING_JOBS", "LAUNCHER", "EVAL", "VERIFY", "DRY_RUN", "FORCE", "RECODE")
 @click.option(
     "--train-only", "--train_only", is_flag=True, help="Neither convert nor average: a link's part."
 )
@@ -30,6 +30,7 @@ def main(
     verify: bool,
     dry_run: bool,
     force: bool,
+    recode: bool,
     train_only: bool,
 ) -> None:
     """Train a run of the recipe."""
@@ -44,6 +45,8 @@ def main(
     if not force and stage.finished(request, workspace):
         click.echo(f"{title}: finished already: {folder.final}")
     elif where == "slurm" or (where is None and request.engine == "nemo-rl"):
+        if not force and launcher != "ns":
+            frozen_code.become(folder, recode, click.echo)
         if force and not dry_run:
             train.clear(request.run, folder, click.echo)
         how = submit.Submission(num_training_jobs, eval, launcher, dry_run)

@@ -24,7 +24,14 @@ if [[ -d /opt/nemo_rl_venv && ! -w /opt/nemo_rl_venv ]]; then
     export UV_NO_SYNC=${UV_NO_SYNC:-1} UV_CACHE_DIR=${UV_CACHE_DIR:-$HOME/.cache/uv}
 fi
 
-# A Slurm job runs the checkout that it was submitted from, which is mounted (OMR_ROOT), not the image's copy of it.
+# The packages are the image's, the code is the run's: made for each other, or refused.
+if [[ -n ${OMR_LOCKS:-} && -n ${OMR_IMAGE_LOCKS:-} && $OMR_LOCKS != "$OMR_IMAGE_LOCKS" ]]; then
+    printf 'error: the image has other packages than the code of this run is made for; %s\n' \
+        'build it anew from that code (make image, make sqsh), or set CONTAINER to the image of then' >&2
+    exit 1
+fi
+
+# A Slurm job runs the code of its run or of its checkout, which is mounted (OMR_ROOT), not the image's copy of it.
 [[ -z ${OMR_ROOT:-} ]] || export PYTHONPATH=$OMR_ROOT${PYTHONPATH:+:$PYTHONPATH}
 
 (($#)) || set -- bash

@@ -222,6 +222,7 @@ SETTINGS = {
         _switch("JSON", "machine-readable answer", for_jobs=False),
         _switch("DRY_RUN", "print exactly what would run, write nothing", for_jobs=False),
         _switch("FORCE", "redo a finished stage", for_jobs=False),
+        _switch("RECODE", "train: go on with the code of now, and not with that of the run", for_jobs=False),
         _switch("YES", "really remove what prune lists", for_jobs=False),
         _request(
             "STAGE",

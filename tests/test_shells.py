@@ -91,3 +91,21 @@ def test_a_workspace_beyond_ascii_in_a_plain_locale(tmp_path):
     words = ["docker/run", "cli", "bin/status.py"]
     done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, timeout=120)
     assert done.returncode == 0 and "größe: no run has a chain".encode() in done.stdout, done.stderr.decode()
+
+
+@pytest.mark.parametrize("locks, refused", [("", False), ("abc", False), ("abd", True)])
+def test_an_image_of_other_packages_is_refused(locks, refused):
+    environ = {**os.environ, "OMR_LOCKS": "abc", "OMR_IMAGE_LOCKS": locks}
+    done = subprocess.run(["docker/entry.sh", "true"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert ("the image has other packages than the code of this run" in done.stderr) == refused
+    assert not refused or (done.returncode == 1 and done.stderr.count("\n") == 1)
+
+
+def test_a_job_makes_no_environment_for_another_state_of_the_code(tmp_path):
+    venv = tmp_path / "venv"
+    environ = {**os.environ, "OMR_FROZEN": "1", "OMR_VENV": str(venv)}
+    done = subprocess.run(["docker/venv", "cli"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 1 and not venv.exists()
+    assert done.stderr.startswith(
+        f"error: {venv} has other packages than this run's code is made for; run make"
+    )

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from omr import settings
+from omr import manifest, settings
 from omr.cluster.jobs import Job, Site
 from omr.containers import mounts
 from omr.errors import OmrError
 from omr.request import TrainRequest
+from omr.run import snapshot
 from omr.workspace import Workspace
 
 # What a job needs of the login shell's environment; everything else it gets by name from our settings.
@@ -24,13 +25,26 @@ PLAIN = (
 )
 # What the supervisor sets for the engine; an image's own values must not win.
 ENGINE_NAMES = (
-    *("OMR_DEADLINE", "OMR_STOP", "OMR_LEASE", "OMR_METRICS", "OMR_DATA", "OMR_ROOT", "OMR_STEP_DELAY"),
-    *("RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR", "RUN_DIR", "GPUS", "NEMO_RL"),
+    *(
+        "OMR_DEADLINE",
+        "OMR_LOCKS",
+        "OMR_REVISION",
+        "OMR_STOP",
+        "OMR_LEASE",
+        "OMR_METRICS",
+        "OMR_DATA",
+        "OMR_ROOT",
+        "OMR_STEP_DELAY",
+    ),
+    *("RUN_DIR", "GPUS", "NEMO_RL"),
 )
 
 
-def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
-    """The site's facts from the settings; with a `request`, its size and the settings that name its run."""
+def site(workspace: Workspace, request: TrainRequest | None = None, code: Path | None = None) -> Site:
+    """The site's facts from the settings; with a `request`, its size and the settings that name its run.
+
+    `code` is a run's copy of this toolkit, which the jobs run in place of the checkout.
+    """
     get = settings.get
     return Site(
         nodes=request.job_nodes if request else settings.number("NODES") or 1,
@@ -40,11 +54,13 @@ def site(workspace: Workspace, request: TrainRequest | None = None) -> Site:
         cpu_partition=get("CPU_PARTITION"),
         qos=get("QOS"),
         time=get("TIME"),
-        settings={**settings_for_jobs(workspace), **(request.words() if request else {})},
+        settings={**settings_for_jobs(workspace, code), **(request.words() if request else {})},
     )
 
 
-def settings_for_jobs(workspace: Workspace, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def settings_for_jobs(
+    workspace: Workspace, code: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
     documented = [s.name for s in settings.SETTINGS.values() if s.for_jobs and not s.of_run and not s.secret]
     foreign = [name for name in environ if _is_foreign(name)]
@@ -53,7 +69,11 @@ def settings_for_jobs(workspace: Workspace, environ: Mapping[str, str] = os.envi
     return {
         **named,
         "WORKSPACE": str(workspace.root),
-        "OMR_ROOT": str(settings.ROOT),
+        "OMR_ROOT": str(code or settings.ROOT),
+        "OMR_VENV": environ.get("OMR_VENV") or str(settings.ROOT / ".venv"),
+        "OMR_REVISION": manifest.code_revision(),
+        "OMR_LOCKS": snapshot.locks_id(),
+        **({"OMR_FROZEN": "1"} if code else {}),
         "OMR_PYTHON": sys.executable,
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
         "NEMO_RL": settings.nemo_rl_folder(),

@@ -72,7 +72,12 @@ class Job:
     comment: str = ""  # the jobs of one run, or of one stage, are found by it
     args: tuple[str, ...] = ()  # of the script
 
-    def sbatch_command(self, ids: Mapping[str, str], root: Path = ROOT) -> list[str]:
+    @property
+    def root(self) -> Path:
+        """The folder of the toolkit that it runs: the copy that a run keeps, else this checkout."""
+        return Path(self.env.get("OMR_ROOT") or ROOT)
+
+    def sbatch_command(self, ids: Mapping[str, str]) -> list[str]:
         """The command that submits it; `ids` are the Slurm ids of the graph's earlier jobs, by key.
 
         A job is held until the whole graph is submitted and written down; see omr/cluster/submit.py.
@@ -84,13 +89,13 @@ class Job:
             f"--comment={self.comment}",
             *("--kill-on-invalid-dep=yes", "--open-mode=append"),
             f"--output={self.log}",
-            f"--chdir={root}",
+            f"--chdir={self.root}",
             *self.options,
         ]
         if self.after:
             waits = (f"{kind}:{ids.get(key, key)}" for kind, key in self.after)
             command.append("--dependency=" + ",".join(waits))
-        return [*command, str(root / self.script), *self.args]
+        return [*command, str(self.root / self.script), *self.args]
 
 
 def job_name(run: recipe.Run, stage: str = "") -> str:

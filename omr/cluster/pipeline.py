@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
-from omr.cluster import job_environment, slurm, stages, submit, train
+from omr.cluster import frozen_code, job_environment, slurm, stages, submit, train
 from omr.cluster.evaluation import submission
 from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency
@@ -108,6 +108,8 @@ def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
         for part in planner.todo:
             if part.kind in OF_RUN:
                 train.refuse_second(part.run, workspace.run(part.run), say)
+                frozen_code.check(workspace.run(part.run))
+                frozen_code.keep(workspace.run(part.run), say)
             else:
                 record = planner.record(part)
                 submit.cancel_interrupted(str(record), [record], say)

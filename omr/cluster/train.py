@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
-from omr.cluster import job_environment, ns, slurm, submit
+from omr.cluster import frozen_code, job_environment, ns, slurm, submit
 from omr.cluster.chain import Chain
 from omr.cluster.evaluation import checks
 from omr.cluster.evaluation.jobs import Evaluation
@@ -13,7 +13,7 @@ from omr.cluster.jobs import Dependency
 from omr.cluster.submit import JobGraph, Say, Submission
 from omr.errors import RequestError, choose
 from omr.request import TrainRequest
-from omr.run import frozen
+from omr.run import frozen, snapshot
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.training import preflight, stage
@@ -68,6 +68,7 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
     with submission_lock(run, folder):
         refuse_second(run, folder, say)
         frozen.freeze(folder, wanted)
+        frozen_code.keep(folder, say)
         record_data(folder, wanted.data.path)
         if graph.engine_file:
             files.write_text(graph.engine_file.path, graph.engine_file.text)
@@ -99,7 +100,7 @@ def job_graph(
     chain = Chain(
         run,
         folder,
-        job_environment.site(workspace, request),
+        job_environment.site(workspace, request, snapshot.home(folder.root, snapshot.code_id())),
         engine=engine,
         links=how.links,
         evaluation=Evaluation.of_settings(run) if how.evaluate else None,

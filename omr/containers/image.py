@@ -21,12 +21,12 @@ from omr.containers.run import (
     argv,
     ask,
     check_code,
-    code_id,
     image,
     labels,
 )
 from omr.errors import OmrError, RequestError, choose
 from omr.files import human
+from omr.run.snapshot import code_id, locks_id
 
 PROXIES = settings.FOREIGN_NAMES
 
@@ -147,6 +147,7 @@ def build_argv(engine: Engine, stage: str, reference: str, digest: str, nemo: st
         "NEMO_SKILLS_FROM": nemo,
         "NEMO_SKILLS_COMMIT": pins["NEMO_SKILLS_COMMIT"],
         "OMR_CODE": code_id(),
+        "OMR_LOCKS": locks_id(),
         "OMR_REVISION": manifest.code_revision(),
     }
     if stage == "tools":

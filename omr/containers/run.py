@@ -3,7 +3,6 @@
 `python -m omr.containers.run TIER SCRIPT [ARG…]` becomes that command; docker/run alone calls it.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -11,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +19,11 @@ from omr.containers.choose import machine_has_gpus, stage_of
 from omr.containers.mounts import OUTPUTS, Mount, mounts, paths, visible
 from omr.errors import OmrError, RequestError
 from omr.files import writable
+from omr.run.snapshot import code_id
 from omr.runner import argument
 
 HOME = "/opt/omr"  # where an image keeps our files
 PYTHON = f"{HOME}/venv/bin/python"
-CODE = (
-    "bin",
-    "docker",
-    "omr",
-    "slurm",
-    "pyproject.toml",
-    "LICENSE",
-)  # what an image holds of this repository
 # What bubblewrap needs to isolate a model's code inside a container: user namespaces and mounts, which an
 # engine's filter of system calls keeps from a container's user, and a /proc without covers, since the kernel
 # makes nobody a new one that shows more. Our own code is then held no better than by RUNNER=host; the model's
@@ -106,23 +98,6 @@ def _gpus(podman: bool, info: dict) -> tuple[tuple[str, ...], str]:
         (),
         "note: the engine cannot give this machine's GPUs to a container; install nvidia-container-toolkit",
     )
-
-
-def code_id(root: Path = settings.ROOT) -> str:
-    """Hex digest of the files that an image holds of this repository."""
-    total = hashlib.sha256()
-    for file in code_files(root):
-        total.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def code_files(root: Path) -> Iterator[Path]:
-    """The files of CODE, in a fixed order, without what Python leaves behind."""
-    for name in CODE:
-        below = sorted((root / name).rglob("*")) if (root / name).is_dir() else [root / name]
-        for file in below:
-            if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts:
-                yield file
 
 
 def image(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.files import Json, read_json, write_json
 from omr.request import TrainRequest
-from omr.run import checkpoints
+from omr.run import checkpoints, snapshot
+from omr.run.events import log_event
 from omr.workspace import RunFolder, Workspace
 
 
@@ -42,6 +44,7 @@ class FrozenRun:
     limit: int | None  # at most so many of the data's rows
     overrides: str | None  # keys of NeMo-RL that the user set
     code: str = ""  # the commit of this toolkit
+    code_id: str = ""  # snapshot.code_id of the code that trains it
     command: str = ""
     recipe_file: Json | None = None  # all that the recipe file said, of a recipe that is not shipped
 
@@ -138,6 +141,7 @@ def read(folder: RunFolder) -> FrozenRun | None:
             request["limit"],
             request.get("overrides"),
             values["code"],
+            values.get("code_id", ""),
             values["command"],
             recipe_file=request.get("recipe_file"),
         )
@@ -164,6 +168,25 @@ def freeze(folder: RunFolder, wanted: FrozenRun) -> FrozenRun:
                 " ask for the same again, or set NAME=… for a run of its own"
             )
         return frozen
-    origin = {"code": manifest.code_revision(), "command": manifest.command()}
-    write_json(folder.run_json, {"request": wanted.request_json(), **origin})
+    write_json(folder.run_json, {"request": wanted.request_json(), **_code(), "command": manifest.command()})
     return read(folder)
+
+
+def _code() -> dict[str, str]:
+    """The state of this toolkit, as run.json has it."""
+    return {"code": manifest.code_revision(), "code_id": snapshot.code_id()}
+
+
+def note_other_code(folder: RunFolder, began: FrozenRun) -> None:
+    """On one machine a run goes on with the code of now: the event log and the terminal say so."""
+    if began.code_id and began.code_id != snapshot.code_id():
+        line = (
+            f"goes on with another state of this toolkit: {manifest.code_revision()}, began with {began.code}"
+        )
+        log_event(folder, line)
+        print(f"note: {line}", file=sys.stderr)
+
+
+def take_code(folder: RunFolder) -> None:
+    """From now on the run is trained with the code that this process runs: RECODE=1, and runs without any."""
+    write_json(folder.run_json, read_json(folder.run_json) | _code())

@@ -96,6 +96,7 @@ def _prepare_one_box(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     folder, wanted = workspace.run(request.run), frozen.inputs(request, workspace)
     preflight.base(wanted.base, request.run)
     began = frozen.freeze(folder, wanted)
+    frozen.note_other_code(folder, began)
     write_config(folder, engine_config(began, request.gpus))
     return began
 

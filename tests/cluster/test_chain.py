@@ -16,7 +16,9 @@ WORKSPACE = Workspace(Path("/workspace"))
 
 
 def site(**more):
-    return Site(**{"nodes": 64, "gpus": 8, "settings": {"WORKSPACE": "/workspace"}, **more})
+    return Site(
+        **{"nodes": 64, "gpus": 8, "settings": {"WORKSPACE": "/workspace", "OMR_ROOT": "/omr"}, **more}
+    )
 
 
 def jobs(model="7b", links=2, engine="nemo-rl", place=None, **more):
@@ -26,7 +28,7 @@ def jobs(model="7b", links=2, engine="nemo-rl", place=None, **more):
 
 def commands(listed):
     ids = {job.key: str(100 + i) for i, job in enumerate(listed)}
-    return [" ".join(job.sbatch_command(ids, ROOT)) for job in listed]
+    return [" ".join(job.sbatch_command(ids)) for job in listed]
 
 
 COMMON = "--kill-on-invalid-dep=yes --open-mode=append --output=/workspace/runs/7b/round1/logs"

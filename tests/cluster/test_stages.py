@@ -27,9 +27,9 @@ def test_data_shards():
         ("data-format", (("afterok", "data-plan"),)),
         ("data", (("afterok", "data-format"),)),
     ]
-    assert listed[0].sbatch_command({}, ROOT)[-4:] == ["--dataset", "tiny", "--part", "plan"]
+    assert listed[0].sbatch_command({})[-4:] == ["--dataset", "tiny", "--part", "plan"]
     assert "--array=0-7" in listed[1].options and listed[1].env["STAGE_PARTS"] == "8"
-    assert listed[2].sbatch_command({"data-format": "5"}, ROOT)[-2:] == ["--dataset", "tiny"]
+    assert listed[2].sbatch_command({"data-format": "5"})[-2:] == ["--dataset", "tiny"]
     assert all("--cpus-per-task=16" in job.options and job.env["FORCE"] == "1" for job in listed)
 
 

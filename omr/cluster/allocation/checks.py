@@ -7,7 +7,7 @@ import os
 import shutil
 
 from omr import manifest, settings
-from omr.cluster import slurm, train
+from omr.cluster import frozen_code, slurm, train
 from omr.cluster.allocation.attempt import Attempt
 from omr.errors import OmrError
 from omr.run import frozen, lease
@@ -20,6 +20,7 @@ from omr.training.nemo_rl import checks, engine_file
 def check_inputs(attempt: Attempt) -> None:
     """Freeze the run, or check that it is the one that was begun, and that all it needs is unchanged."""
     folder, state = attempt.folder, ChainState.load(attempt.folder)
+    frozen_code.check(folder)
     preflight.secrets_file()
     preflight.image(os.environ.get("CONTAINER"))
     began = frozen.freeze(folder, frozen.inputs(attempt.request, attempt.workspace))

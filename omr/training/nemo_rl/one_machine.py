@@ -43,6 +43,7 @@ def train(request: TrainRequest, workspace: Workspace, say: Callable[[str], None
     if not request.gpus:
         raise RequestError(f"{run.title}: NeMo-RL needs GPUs, and none is visible here; choose RUNNER=slurm")
     began = frozen.freeze(folder, frozen.inputs(request, workspace))
+    frozen.note_other_code(folder, began)
     saved = Checkpoints(folder, "nemo-rl")
     if not saved.complete(run, saved.whole()):
         with lock(folder.root / ".train.lock", str(folder.root)):

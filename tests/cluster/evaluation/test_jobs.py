@@ -17,13 +17,18 @@ ALL = ("cot", "tir", "genselect")
 
 def jobs(model="7b", gpus=8, after=(), place=None, **more):
     run = recipe.run(model, 1)
-    site = Site(nodes=64, gpus=gpus, settings={"WORKSPACE": "/workspace", "SHARDS": "4"}, **(place or {}))
+    site = Site(
+        nodes=64,
+        gpus=gpus,
+        settings={"WORKSPACE": "/workspace", "SHARDS": "4", "OMR_ROOT": "/omr"},
+        **(place or {}),
+    )
     return Evaluation(**more).jobs(run, WORKSPACE.run(run), site, after)
 
 
 def commands(listed):
     ids = {job.key: str(100 + i) for i, job in enumerate(listed)}
-    return [" ".join(job.sbatch_command(ids, ROOT)) for job in listed]
+    return [" ".join(job.sbatch_command(ids)) for job in listed]
 
 
 LOGS = "--kill-on-invalid-dep=yes --open-mode=append --output=/workspace/runs/7b/round1/logs"

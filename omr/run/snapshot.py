@@ -1,0 +1,84 @@
+"""The toolkit's own files: which state of them this is, and the copy that a run keeps of them."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from omr import settings
+from omr.files import building
+
+CODE = ("bin", "docker", "omr", "slurm", "pyproject.toml", "LICENSE")  # what decides what a stage does
+_LEFT = re.compile(r"(^|/)(__pycache__/|\.)|~$")  # what Python and editors leave behind
+SHORT = 12  # hexadecimal digits of a digest that name a copy
+
+
+def code_files(root: Path | None = None) -> Iterator[Path]:
+    """The files of CODE, in a fixed order, without what Python and editors leave behind.
+
+    `root` is the folder of the toolkit here and below; None: the one that this process runs.
+    """
+    root = root or settings.ROOT
+    for name in CODE:
+        below = sorted((root / name).rglob("*")) if (root / name).is_dir() else [root / name]
+        for file in below:
+            if file.is_file() and not file.is_symlink() and not _LEFT.search(str(file.relative_to(root))):
+                yield file
+
+
+def code_id(root: Path | None = None) -> str:
+    """Hex digest of the files of CODE, names and contents."""
+    total = hashlib.sha256()
+    for name, digest in _digests(root).items():
+        total.update(f"{name}\0".encode() + digest)
+    return total.hexdigest()
+
+
+def locks_id(root: Path | None = None) -> str:
+    """Hex digest of what an image's environment is made from and entered by: the locks, docker/entry.sh."""
+    wanted = {name: d for name, d in _digests(root).items() if name.endswith(".lock") or name == ENTRY}
+    return hashlib.sha256(b"".join(f"{n}\0".encode() + d for n, d in wanted.items())).hexdigest()
+
+
+ENTRY = "docker/entry.sh"
+
+
+def _digests(root: Path | None) -> dict[str, bytes]:
+    root = root or settings.ROOT
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).digest() for file in code_files(root)
+    }
+
+
+def changes(one: Path, other: Path) -> list[str]:
+    """The files of CODE that differ between two folders, or that one of them has not."""
+    a, b = _digests(one), _digests(other)
+    return [name for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
+
+
+def home(folder: Path, identity: str) -> Path:
+    """Where a run's folder keeps the copy of a state of the code."""
+    return folder / "code" / identity[:SHORT]
+
+
+def keep(folder: Path, root: Path | None = None) -> Path:
+    """The copy of `root`'s code in a run's folder, made where it is not there; its files are read-only.
+
+    A copy and no links: an editor that writes into a file would change a linked one, too. A few MB.
+    """
+    root = root or settings.ROOT
+    identity = code_id(root)
+    kept = home(folder, identity)
+    if kept.is_dir() and code_id(kept) == identity:
+        return kept
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with building(kept) as aside:
+        for file in code_files(root):
+            copy = aside / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+    for file in code_files(kept):
+        file.chmod(file.stat().st_mode & ~0o222)
+    return kept
