@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
-	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
+	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo engine-check lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -135,6 +135,9 @@ test-fast: ## the tests that take about a minute together
 
 test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT script under our driver, on a CPU
 	@.ci/test-nemo
+
+engine-check: ## NEMO_RL_SOURCE=folder: is this NeMo-RL what its row of omr/run/nemo_rl_version.py says?
+	$(RUN) data bin/engine_check.py
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

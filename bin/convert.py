@@ -10,8 +10,9 @@ import shlex
 
 import click
 
-from omr import cli, recipe, settings
+from omr import cli, recipe
 from omr.models import convert
+from omr.run.nemo_rl_version import nemo_rl_folder
 
 
 @click.command()
@@ -31,7 +32,7 @@ def main(run: recipe.Run, step: int | None, engine: str | None, dry_run: bool) -
             made = convert.from_trl(run, workspace, [number])
         elif dry_run:
             command = convert.command(workspace.run(run), number, target)
-            click.echo(f"cd {settings.nemo_rl_folder()} && {shlex.join(command)}")
+            click.echo(f"cd {nemo_rl_folder()} && {shlex.join(command)}")
             continue
         else:
             made = convert.from_nemo_rl(run, workspace, number)

@@ -14,7 +14,6 @@ from omr.errors import OmrError, RequestError, nearest
 from omr.setting_table import FOREIGN, FOREIGN_NAMES, ON, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
-NEMO_RL_FOLDER = "/opt/nemo-rl"  # where the pinned image keeps NeMo-RL
 IMAGE_ENV = Path("/opt/omr/image.env")  # written by the Dockerfile; the code may stand elsewhere, mounted
 
 
@@ -110,11 +109,6 @@ def spellings(name: str) -> list[str]:
     """The options of a script that set a documented setting: `--dry_run` and `--dry-run`."""
     word = name.lower()
     return list(dict.fromkeys([f"--{word}", f"--{word.replace('_', '-')}"]))
-
-
-def nemo_rl_folder() -> str:
-    """The folder that NeMo-RL is run from: NEMO_RL, else the one in the training image."""
-    return get("NEMO_RL") or NEMO_RL_FOLDER
 
 
 def number(name: str) -> int | None:

@@ -16,6 +16,7 @@ from omr.containers import mounts
 from omr.errors import OmrError
 from omr.request import TrainRequest
 from omr.run import snapshot
+from omr.run.nemo_rl_version import nemo_rl_folder
 from omr.workspace import Workspace
 
 # What a job needs of the login shell's environment; everything else it gets by name from our settings.
@@ -76,7 +77,7 @@ def settings_for_jobs(
         **({"OMR_FROZEN": "1"} if code else {}),
         "OMR_PYTHON": sys.executable,
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
-        "NEMO_RL": settings.nemo_rl_folder(),
+        "NEMO_RL": nemo_rl_folder(),
         "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
         "CONTAINER_MOUNTS": mounts.for_pyxis(environ) if environ.get("CONTAINER") else "",
     }

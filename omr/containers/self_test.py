@@ -13,17 +13,11 @@ from omr import recipe, settings
 from omr.containers.checks import DECLINED, OK, Check, missing, ok
 from omr.data import prompts
 from omr.errors import OmrError
-from omr.training.nemo_rl import config, keys
+from omr.run.nemo_rl_version import PINNED
+from omr.training.nemo_rl import contract
 
-NEMO_RL = Path(settings.NEMO_RL_FOLDER)
-NEMO_PYTHON = Path("/opt/nemo_rl_venv/bin/python")
-WORKERS = Path("/opt/ray_venvs")  # the environments that NeMo-RL's own build made for its workers
-# What a job of the chain runs in NeMo-RL's folder (slurm/*.sbatch, omr/training/nemo_rl/config.py).
-NEMO_FILES = (
-    config.BASE_YAML,
-    "examples/run_sft.py",
-    "examples/converters/convert_megatron_to_hf.py",
-)
+NEMO_RL, NEMO_PYTHON = Path(PINNED.folder), Path(PINNED.python)
+WORKERS = Path(PINNED.workers)  # the environments that NeMo-RL's own build made for its workers
 
 
 def built_as() -> dict[str, str]:
@@ -112,12 +106,13 @@ def nemo_skills(how: str) -> Check:
 
 def nemo_rl_parts() -> Iterator[Check]:
     """What a training job asks of the NeMo-RL image: version, files, interpreters, our list of keys."""
-    absent = [name for name in NEMO_FILES if not (NEMO_RL / name).is_file()]
-    if absent:
-        yield missing("NeMo-RL", f"{NEMO_RL} has no {', '.join(absent)}; TRAIN_BASE is no NeMo-RL image")
+    there = contract.files(NEMO_RL, PINNED)
+    if there.fault:
+        yield missing("NeMo-RL", f"{there.fault}; TRAIN_BASE is no NeMo-RL image")
         return
     yield nemo_rl_version()
-    yield nemo_rl_keys()
+    runs = contract.our_runs(NEMO_RL, PINNED)
+    yield missing("NeMo-RL's keys", runs.fault) if runs.fault else ok("NeMo-RL's keys", runs.holds)
     yield answers("NeMo-RL's python", str(NEMO_PYTHON), "--version")
     uv = answers("uv", "uv", "--version")
     yield uv
@@ -136,32 +131,10 @@ def nemo_rl_parts() -> Iterator[Check]:
 
 def nemo_rl_version() -> Check:
     """The version that NeMo-RL's own source says, against the pin."""
-    text = (NEMO_RL / "nemo_rl" / "package_info.py").read_text()
-    numbers = re.findall(r"^(?:MAJOR|MINOR|PATCH) = (\d+)", text, re.MULTILINE)
-    found, want = "v" + ".".join(numbers), settings.pins()["NEMO_RL_VERSION"]
-    return ok("NeMo-RL", found) if found == want else missing("NeMo-RL", f"{found}, pinned is {want}")
-
-
-def nemo_rl_keys() -> Check:
-    """Every key that a run of ours sets is a key of this image's own example, or of its code."""
-    import yaml
-
-    from omr.workspace import Workspace
-
-    example = yaml.safe_load((NEMO_RL / config.BASE_YAML).read_text())
-    workspace, nowhere = Workspace(Path("/nowhere")), Path("/nowhere")
-    runs = [
-        recipe.run(model.name, row.number, row.variant)
-        for model in recipe.MODELS.values()
-        if model.engine == "nemo-rl"
-        for row in recipe.ROUNDS.values()
-        if row.number in model.rounds
-    ]
-    for run in runs:
-        values = config.values(config.Inputs(run, workspace.run(run), nowhere, nowhere))
-        if unknown := keys.unknown_here(values, example):
-            return missing("NeMo-RL's keys", f"{', '.join(unknown)}: not in {NEMO_RL / config.BASE_YAML}")
-    return ok("NeMo-RL's keys", f"all that our {len(runs)} runs set are there")
+    found = contract.version_of(NEMO_RL)
+    if found == PINNED.tag:
+        return ok("NeMo-RL", found)
+    return missing("NeMo-RL", f"{found}, pinned is {PINNED.tag}")
 
 
 def answers(name: str, *command: str) -> Check:

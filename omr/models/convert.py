@@ -15,16 +15,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest, settings
+from omr import files, manifest
 from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen
 from omr.run.frozen import FrozenRun
+from omr.run.nemo_rl_version import PINNED, nemo_rl_folder
 from omr.workspace import RunFolder, Workspace
 
-MEGATRON = "iter_0000000"  # in a checkpoint's weights folder where Megatron trained it
 NS_STEP = "hf_model_step_"  # in the checkpoints' folder: a step that NeMo-Skills' jobs converted
 # In the conversion cache once it is whole; omr/training/nemo_rl/driver.py writes it.
 CONVERTED = "converted.json"
@@ -168,7 +168,7 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
     with _building(folder, step) as aside:
         aside.rmdir()  # the converters refuse a folder that is there
         code = subprocess.run(
-            command(folder, step, aside), cwd=settings.nemo_rl_folder(), stdin=subprocess.DEVNULL
+            command(folder, step, aside), cwd=nemo_rl_folder(), stdin=subprocess.DEVNULL
         ).returncode
         if code or not (aside / "config.json").exists():
             raise OmrError(
@@ -200,11 +200,11 @@ def command(folder: RunFolder, step: int, out: Path) -> list[str]:
     safetensors files that its DTensor saves.
     """
     source = checkpoint(folder, step)
-    saved = source / "policy" / "weights" / MEGATRON
+    saved = source / PINNED.weights
     if not saved.is_dir():
-        raise OmrError(f"{source}: is no checkpoint of Megatron (no {MEGATRON}); train with Megatron")
+        raise OmrError(f"{source}: is no checkpoint of Megatron (no {saved.name}); train with Megatron")
     return [
-        *("uv", "run", "--extra", "mcore", "python", "examples/converters/convert_megatron_to_hf.py"),
+        *("uv", "run", "--extra", PINNED.converter_extra, "python", PINNED.converter),
         *("--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)),
         *("--megatron-ckpt-path", str(saved)),
     ]

@@ -26,6 +26,7 @@ from pathlib import Path
 from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
 from omr.recipe import Run
 from omr.run import lease
+from omr.run.nemo_rl_version import PINNED
 from omr.workspace import RunFolder
 
 
@@ -51,12 +52,7 @@ FORMATS = {
         digest_of_ends,
         "digest",
         exact=False,
-        parts=(
-            "training_info.json",
-            "config.yaml",
-            "train_dataloader.pt",
-            "policy/weights/iter_0000000/.metadata",
-        ),
+        parts=PINNED.parts,
     ),
 }
 

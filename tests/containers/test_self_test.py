@@ -7,7 +7,8 @@ import pytest
 
 from omr import settings
 from omr.containers import self_test
-from omr.training.nemo_rl import config
+from omr.run.nemo_rl_version import PINNED
+from omr.training.nemo_rl import contract
 from omr.training.nemo_rl import keys as engine_keys
 
 
@@ -83,7 +84,7 @@ def test_packages_against_the_locks(monkeypatch):
 @pytest.fixture
 def nemo_rl_folder(monkeypatch, tmp_path):
     """An /opt/nemo-rl of the pinned version."""
-    for name in self_test.NEMO_FILES:
+    for name in (PINNED.example, PINNED.script, PINNED.converter):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "nemo_rl").mkdir()
@@ -110,13 +111,13 @@ def test_a_key_that_the_image_has_not_is_named(nemo_rl_folder):
         inner.setdefault(last, None)
     import yaml
 
-    file = nemo_rl_folder / config.BASE_YAML
+    file = nemo_rl_folder / PINNED.example
     file.write_text(yaml.safe_dump(example))
-    assert self_test.nemo_rl_keys().state == "ok"
+    assert contract.our_runs(nemo_rl_folder, PINNED).fault is None
     del example["policy"]["megatron_cfg"]["scheduler"]["lr_decay_style"]
     file.write_text(yaml.safe_dump(example))
-    found = self_test.nemo_rl_keys()
-    assert found.state == "missing" and "policy.megatron_cfg.scheduler.lr_decay_style" in found.found
+    found = contract.our_runs(nemo_rl_folder, PINNED)
+    assert "policy.megatron_cfg.scheduler.lr_decay_style" in found.fault
 
 
 def test_a_folder_that_is_no_nemo_rl(monkeypatch, tmp_path):

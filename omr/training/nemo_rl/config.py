@@ -4,13 +4,13 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr import recipe, settings
+from omr import recipe
 from omr.models import architecture
+from omr.run.nemo_rl_version import PINNED
 from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
 
-BASE_YAML = "examples/configs/sft.yaml"  # in NeMo-RL's folder
 CONSTANT = Path(__file__).with_name("sft.yaml")
 HEADER = """\
 # What NeMo-RL reads for {title}: NeMo-Skills' SFT configuration plus the recipe's arguments, in full.
@@ -32,7 +32,7 @@ class Inputs:
     wandb: bool = False  # NeMo-RL has it on by default
     wandb_project: str | None = None  # None: the one of sft.yaml
     wandb_entity: str | None = None
-    engine_root: str = settings.NEMO_RL_FOLDER
+    engine_root: str = PINNED.folder
 
 
 def values(inputs: Inputs) -> Values:
@@ -64,7 +64,7 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
     title = f"{model.folder}-{run.key}"
     megatron = "policy.megatron_cfg"
     found = {
-        "defaults": f"{inputs.engine_root}/{BASE_YAML}",
+        "defaults": f"{inputs.engine_root}/{PINNED.example}",
         "sft.max_num_steps": schedule.steps,
         "checkpointing.checkpoint_dir": str(folder.checkpoints),
         "checkpointing.save_period": schedule.save_period,

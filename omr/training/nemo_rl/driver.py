@@ -21,7 +21,6 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = "examples/run_sft.py"
 CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded from it
 
 
@@ -29,8 +28,9 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
     """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
     from omr.run import checkpoints, lease
+    from omr.run.nemo_rl_version import PINNED
 
-    for name in ("TimeoutChecker", "CheckpointManager", "Logger", "setup"):
+    for name in PINNED.hooks:
         if not hasattr(sft, name):
             sys.exit(
                 f"error: this NeMo-RL has no {name} in nemo_rl/algorithms/sft.py; use the pinned version"
@@ -110,8 +110,10 @@ def main(argv: list[str], environ: Mapping[str, str]) -> None:
     if prepared := environ.get("OMR_DATA"):
         quoted = prepared.replace("'", "\\'")
         argv = [*argv, f"++data.train.data_path='{quoted}'"]
-    sys.argv = [SCRIPT, *argv]
-    runpy.run_path(SCRIPT, run_name="__main__")
+    from omr.run.nemo_rl_version import PINNED
+
+    sys.argv = [PINNED.script, *argv]
+    runpy.run_path(PINNED.script, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from omr.errors import RequestError
 from omr.request import TrainRequest
 from omr.run import frozen
 from omr.run.frozen import FrozenRun
+from omr.run.nemo_rl_version import nemo_rl_folder
 from omr.training.nemo_rl import checks, config
 from omr.workspace import Workspace
 
@@ -47,7 +48,7 @@ def of(
         wandb="WANDB_API_KEY" in secrets,
         wandb_project=settings.get("WANDB_PROJECT"),
         wandb_entity=settings.get("WANDB_ENTITY"),
-        engine_root=settings.nemo_rl_folder(),
+        engine_root=nemo_rl_folder(),
     )
     return EngineFile(
         folder.engine_yaml("nemo-rl"), config.text(config.values(inputs), run, request.overrides)

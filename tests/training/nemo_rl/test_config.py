@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omr import recipe, settings
+from omr import recipe
 from omr.errors import RequestError
 from omr.recipe import reader
 from omr.run import frozen
+from omr.run.nemo_rl_version import PINNED
 from omr.training.nemo_rl import checks, config, keys, ties
 from omr.workspace import Workspace
 from tests.training.nemo_rl import upstream
@@ -447,9 +448,9 @@ def effective(path, overrides=()):
 def here(run, tmp_path):
     """The golden file with its `defaults` in the checkout."""
     text = (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
-    example = checkout() / config.BASE_YAML
+    example = checkout() / PINNED.example
     path = tmp_path / "nemo_rl.yaml"
-    path.write_text(text.replace(f"{settings.NEMO_RL_FOLDER}/{config.BASE_YAML}", str(example)))
+    path.write_text(text.replace(f"{PINNED.folder}/{PINNED.example}", str(example)))
     return path
 
 
@@ -498,9 +499,9 @@ def test_a_model_of_another_family_loads_in_nemo_rl_itself(family, tmp_path, mon
     recipe.forget()
     run = recipe.run("7b")
     path = tmp_path / "nemo_rl.yaml"
-    example = str(checkout() / config.BASE_YAML)
+    example = str(checkout() / PINNED.example)
     said = config.text(written(run), run)
-    path.write_text(said.replace(f"{settings.NEMO_RL_FOLDER}/{config.BASE_YAML}", example))
+    path.write_text(said.replace(f"{PINNED.folder}/{PINNED.example}", example))
     values = effective(path)
     published = effective(here(next(r for r in TEN if r.title == "7b round1"), tmp_path))
     # Another base and folder, the model's own epsilon: nothing else depends on the family.
@@ -515,7 +516,7 @@ def test_a_model_of_another_family_loads_in_nemo_rl_itself(family, tmp_path, mon
 
 @pytest.mark.nemo
 def test_our_list_of_keys_is_the_checkout_s():
-    example = yaml.safe_load((checkout() / config.BASE_YAML).read_text())
+    example = yaml.safe_load((checkout() / PINNED.example).read_text())
     have = {key + (".*" if value == {} else "") for key, value in keys.flatten(example)}
     assert have == {key for key in keys.known_keys() if not key.endswith("?")}
     for run in TEN:
