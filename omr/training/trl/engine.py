@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from omr.errors import OmrError
 from omr.files import lock
 from omr.processes import let_threads_sleep, quiet
-from omr.run import lease, stopping
+from omr.run import events, lease, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
 from omr.training.trl.config import read_config
@@ -67,7 +67,13 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
             return Outcome(start, config.steps)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
         quiet()
-        return _train(Session(folder, config, start, processes, StopRule(signals)), say)
+        alone = processes.is_first and lease.VARIABLE not in os.environ  # a link of a chain tells itself
+        if alone:
+            events.log_start(folder, start)
+        outcome = _train(Session(folder, config, start, processes, StopRule(signals)), say)
+        if alone:
+            events.log_end(folder, outcome.step, outcome.steps)
+        return outcome
 
 
 def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextManager[None]:
