@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make report`: one self-contained page about a run, and the run in three lines; without MODEL, the workspace."""
+"""`make report`: one self-contained page about a run; without MODEL, about the whole workspace."""
 
 from json import dumps
 

@@ -17,7 +17,13 @@ from typing import Any
 from omr.errors import OmrError, RequestError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ("--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking")
+QUIET = (
+    "--headless",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+)
 PATIENCE = 60  # seconds that a browser may take to end
 
 
@@ -44,7 +50,7 @@ def browser() -> Iterator["Browser"]:
         os.close(to_read)
         os.close(to_write)
         try:
-            with open(to, "wb", buffering=0) as out, open(answers, "rb") as back:
+            with os.fdopen(to, "wb", buffering=0) as out, os.fdopen(answers, "rb") as back:
                 yield Browser(program, out, back)
         finally:
             process.terminate()
@@ -131,7 +137,9 @@ class Browser:
     @property
     def fetched(self) -> list[str]:
         """Addresses that were asked for since the page was shown, the page's own among them."""
-        asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        asked = [
+            e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
+        ]
         return [url for url in asked if not url.startswith("data:")]
 
     def picture(self, whole: bool = False) -> bytes:

@@ -64,10 +64,16 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     run = began.run
     of_the_run = of_run(run)
     if data := of_data(origin):
-        named = f" {shlex.quote(f'NAME={run.name}')}" if run.name and began.data.path.stem.endswith(f"-{run.name}") else ""
+        named = (
+            f" {shlex.quote(f'NAME={run.name}')}"
+            if run.name and began.data.path.stem.endswith(f"-{run.name}")
+            else ""
+        )
         yield f"make data {data}{named}"
-    yield f"make model {recipe.words(run.model)}" if run.round.number == 1 else (
-        f"make train {recipe.words(run.model)} ROUND=1"
+    yield (
+        f"make model {recipe.words(run.model)}"
+        if run.round.number == 1
+        else (f"make train {recipe.words(run.model)} ROUND=1")
     )
     asked = {
         "ENGINE": began.engine if began.engine != run.model.engine else None,

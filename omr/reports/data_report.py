@@ -207,7 +207,9 @@ def section(made: Lengths, cut: int | None = None) -> pages.Section:
     series = {name: split.histogram for name, split in counted.items()}
     rules = [pages.Rule(longest, f"training: {longest:,}")]
     figures = (
-        [pages.histogram(series, made.edges, "tokens of a row", "Rows counted", caption, rules)] if series else []
+        [pages.histogram(series, made.edges, "tokens of a row", "Rows counted", caption, rules)]
+        if series
+        else []
     )
     how = "every row counted" if made.stats == "full" else "a sample counted, with its 95% interval"
     return pages.Section("Token lengths", how, header, rows, figures)

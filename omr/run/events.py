@@ -1,4 +1,4 @@
-"""The run's event log, story.txt: what happened to its jobs, a line each, for people; and read back as events."""
+"""The run's event log, story.txt: what happened to its jobs, a line each, for people; read back as events."""
 
 import contextlib
 import re
@@ -8,8 +8,8 @@ from datetime import datetime
 from omr.workspace import RunFolder
 
 LINE = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:link (?P<link>.+?), job (?P<job>\w+)(?:, start (?P<start>\d+))?: )?"
-    r"(?P<text>.*)"
+    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) "
+    r"(?:link (?P<link>.+?), job (?P<job>\w+)(?:, start (?P<start>\d+))?: )?(?P<text>.*)"
 )
 # What the lines of those who write here are about; the first that is found in a line counts.
 KINDS = {
@@ -53,7 +53,9 @@ def log_event(folder: RunFolder, line: str) -> None:
 
 def log_start(folder: RunFolder, step: int) -> None:
     """A training outside of a chain begins, after `step` steps that are saved."""
-    log_event(folder, f"{f'trains on from step {step}' if step else 'trains from the start'}, on this machine")
+    log_event(
+        folder, f"{f'trains on from step {step}' if step else 'trains from the start'}, on this machine"
+    )
 
 
 def log_end(folder: RunFolder, step: int, steps: int) -> None:

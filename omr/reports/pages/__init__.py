@@ -1,7 +1,7 @@
 """A self-contained HTML page: `page` has its sections and tables, `plots` its figures, `scales` their axes.
 
-A browser fetches nothing to show one, and needs no script. Values go in and are escaped; how all of it looks is
-decided in page.css.
+A browser fetches nothing to show one, and needs no script. Values go in and are escaped; page.css says how
+all of it looks.
 """
 
 from omr.reports.pages.page import Bar, Command, Link, Section, render

@@ -1,18 +1,18 @@
-"""Figures: panels one above the other that share an axis, as places and words that page.html.j2 draws as inline SVG.
+"""Figures: panels one above the other that share an axis, as places and words for page.html.j2 to draw.
 
-Drawn by a template of ours, not by matplotlib, because of what a page has to be. Colours are the page's own, so
-that figures are light, dark and printed with it. Only curves are stretched to the width that there is; letters, lines
-and marks keep their size, so that a telephone shows what a screen does. And a browser's own text can be searched.
+It draws them as inline SVG: a template of ours and not matplotlib, because of what a page has to be. Colours
+are the page's own, so that figures are light, dark and printed with it. Only curves are stretched to the width
+that there is; letters, lines and marks keep their size, so that a telephone shows what a screen does.
 
-Every place is a share of the panel, from its left and its top. Nothing is told by colour alone: curves differ in
-their dashes, marks in their shapes.
+Every place is a share of the panel, from its left and its top. Nothing is told by colour alone: curves differ
+in their dashes, marks in their shapes.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from omr.reports.pages.scales import COLUMNS, Column, Point, Scale, Tick, columns
+from omr.reports.pages.scales import COLUMNS, Column, Point, Scale, Tick, columns, round_step
 
 SHAPES = ("dot", "square", "diamond", "triangle", "cross", "ring")  # of the series of a figure, in turn
 UNIT = 1000  # a curve's coordinates go from 0 to this in both directions
@@ -62,7 +62,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot; of the numbers of the x axis, which its figure's panels share, only the last panel has the text."""
+    """One plot. Its figure's panels share the numbers of the x axis, which stand under the last one."""
 
     title: str
     height: int = 96  # pixels
@@ -144,9 +144,9 @@ def _down(ticks: Sequence[Tick]) -> list[Tick]:
 
 
 def line_plot(series: Sequence[Series], x: str, y: str, caption: str) -> Figure:
-    """A line for each of up to six series over one pair of axes, which `x` and `y` name."""
+    """A line for each of up to six series; `x` names the axis below, of whole numbers, and `y` the other."""
     ends = [one.points[k][0] for one in series for k in (0, -1)]
-    across = Scale(min(ends), max(ends))
+    across = Scale(min(ends), max(ends), step=max(1, round_step(max(ends) - min(ends), 5)))
     up = Scale.over(value for one in series for _, value in one.points)
     curves, keys = [], []
     for number, one in enumerate(series, 1):

@@ -1,4 +1,4 @@
-"""Axes: where a number lies on one, the round numbers beside it, and a curve of any length in a few columns."""
+"""Axes: where a number lies on one, the round numbers beside it, a curve of any length in a few columns."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`; a number beyond them lies at its end. `log`: each power of ten is as long."""
+    """An axis from `low` to `high`; what is beyond lies at its end. `log`: each power of ten is as long."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], about: int = 4) -> "Scale":
-        """From zero, or a round number below the smallest where that is negative, to one above the largest."""
+        """From zero, or a round number below the smallest if that is negative, to one above the largest."""
         found = list(values)
         low, high = min(0.0, min(found, default=0.0)), max(found, default=1.0)
         if high <= low:

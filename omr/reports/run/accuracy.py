@@ -15,7 +15,7 @@ NOTE = (
 
 
 def sections(found: Mapping[str, EvalResult], model: str, words: str) -> Iterator[Section]:
-    """A section for each mode that was evaluated; `model` is the row of the recipe table, `words` name the run."""
+    """A section for each mode that was evaluated. `model` is the row of the recipe table; `words` name the run."""
     if not found:
         yield Section("Accuracy", text=f"Not evaluated yet: make eval {words}.")
     for mode, result in found.items():
@@ -47,7 +47,9 @@ def _figures(result: EvalResult, model: str) -> Iterator[pages.Figure]:
     yield pages.error_bars(bars, "pass@1 (%)", caption)
     if result.inputs.sampling.samples > 1:
         curves = [
-            pages.Series(f"{when}, {subset}", [(k, 100 * share) for k, share in enumerate(n.majority_by_k, 1)])
+            pages.Series(
+                f"{when}, {subset}", [(k, 100 * share) for k, share in enumerate(n.majority_by_k, 1)]
+            )
             for when, of_model in result.models.items()
             if when != "before"
             for subset, n in _subsets(of_model.scores)

@@ -1,4 +1,4 @@
-"""How a run's training went on from start to start, and what befell it, read from its event log and its metrics."""
+"""How a run's training went on from start to start, and what befell it: its event log and metrics, read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,36 +10,37 @@ from omr.run.events import Event
 class Kind(NamedTuple):
     """How the page calls and draws what befell a training."""
 
+    label: str  # beside its row
     words: str
     shape: str  # a symbol of page.html.j2
     style: str  # a colour of page.css
-    rule: str = ""  # the class of a line through all panels; none for what is no fault
+    fault: bool = False  # a line through all panels, where they are few
 
 
 KINDS = {
-    "resumed": Kind("resumed", "play", "s3"),
-    "deadline": Kind("saved before its time was up", "down", "s1", "asked"),
-    "asked": Kind("saved because Slurm ended it", "funnel", "s1", "asked"),
-    "requeued": Kind("requeued by Slurm", "triangle", "s4", "fault"),
-    "killed": Kind("killed", "cross", "s2", "fault"),
-    "failed": Kind("left no new checkpoint", "square", "s2", "fault"),
-    "hung": Kind("hung, and was ended", "box", "s2", "fault"),
-    "refused": Kind("refused to train", "lozenge", "s2", "fault"),
-    "stopped": Kind("chain stopped", "diamond", "s2", "fault"),
-    "damaged": Kind("a checkpoint was damaged", "ring", "s2", "fault"),
-    "nodes": Kind("went on without broken nodes", "dot", "s5"),
-    "cancelled": Kind("cancelled by make cancel", "plus", "s5", "fault"),
+    "resumed": Kind("resumed", "resumed from a checkpoint", "play", "s3"),
+    "deadline": Kind("time up", "saved before its time was up", "down", "s1"),
+    "asked": Kind("ended", "saved because Slurm ended it", "funnel", "s1"),
+    "requeued": Kind("requeued", "requeued by Slurm", "triangle", "s4"),
+    "nodes": Kind("nodes", "went on without broken nodes", "dot", "s5"),
+    "killed": Kind("killed", "killed", "cross", "s2", True),
+    "failed": Kind("failed", "left no new checkpoint", "square", "s2", True),
+    "hung": Kind("hung", "hung, and was ended", "box", "s2", True),
+    "refused": Kind("refused", "refused to train", "lozenge", "s2", True),
+    "stopped": Kind("stopped", "chain stopped", "diamond", "s2", True),
+    "damaged": Kind("damaged", "a checkpoint was damaged", "ring", "s2", True),
+    "cancelled": Kind("cancelled", "cancelled by make cancel", "plus", "s5", True),
 }
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One start of a link, or of a training on one machine, that came to train. Times: seconds since the epoch."""
+    """A start of a link, or of a training on one machine, that came to train."""
 
     event: Event  # of its start
     start: int  # the step that it trained on from
     reached: int | None = None  # the step that counts when the next one began; None: it trains still
-    ended: float | None = None
+    ended: float | None = None  # seconds since the epoch
 
     @property
     def name(self) -> str:
@@ -75,14 +76,9 @@ class Story:
         """Slurm jobs that came to train."""
         return len({stretch.event.job for stretch in self.stretches if stretch.event.job})
 
-    @property
-    def seconds(self) -> float:
-        """Time spent in starts that have ended."""
-        return sum(s.ended - s.event.time for s in self.stretches if s.ended is not None)
-
 
 def story(events: Sequence[Event], rows: Sequence[dict]) -> Story:
-    """What an event log tells; `rows` are the run's metrics, whose times say how far an unfinished start came."""
+    """What an event log tells; the times in `rows`, the run's metrics, say how far a killed start came."""
     stretches: list[Stretch] = []
     happenings: list[Happening] = []
 

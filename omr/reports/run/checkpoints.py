@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stand, were averaged, were set aside or are gone; by their names, nothing is hashed."""
+"""Which checkpoints of a run stand, were averaged, were set aside or are gone: by name, nothing is hashed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,9 @@ def standings(folder: RunFolder, began: FrozenRun, events: Sequence[Event], reac
     """Every step that the schedule, the event log or the disk knows of; `reached` is the newest step."""
     schedule = began.run.schedule
     planned = {*range(schedule.save_period, schedule.steps + 1, schedule.save_period), schedule.steps}
-    averaged = {int(step) for step in ((manifest.read(folder.final) or {}).get("inputs", {}).get("steps", {}))}
+    averaged = {
+        int(step) for step in ((manifest.read(folder.final) or {}).get("inputs", {}).get("steps", {}))
+    }
     told = {event.step for event in events if event.kind in ("saved", "complete") and event.step}
     whole, aside = _there(folder)
 
@@ -82,10 +84,12 @@ def _there(folder: RunFolder) -> tuple[dict[int, list[str]], dict[int, list[str]
 
 
 def section(found: Sequence[Standing]) -> Section:
-    """The checkpoints as a table, neighbours that are alike in one line; saves that were removed are a number."""
+    """The checkpoints as a table, neighbours that are alike in one line; of removed saves their number."""
     shown = [one for one in found if one.state != "gone" or one.final]
     rows = []
-    for (scheduled, words, final), alike in groupby(shown, key=lambda one: (one.scheduled, one.words, one.final)):
+    for (scheduled, words, final), alike in groupby(
+        shown, key=lambda one: (one.scheduled, one.words, one.final)
+    ):
         steps = [f"{one.step:,}" for one in alike]
         named = ", ".join(steps) if len(steps) < 5 else f"{steps[0]}, {steps[1]}, … {steps[-1]}"
         why = "by the schedule" if scheduled else "time was up"

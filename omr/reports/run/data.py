@@ -54,4 +54,3 @@ def token_lengths(began: FrozenRun) -> Section:
     words = f"DATASET={run.model.corpus} ROUND={run.round.number}"
     variant = f" VARIANT={run.round.variant}" if run.round.number > 1 and run.round.variant else ""
     return Section("Token lengths", f"Not counted yet: make data-report {words}{variant}.")
-

@@ -1,4 +1,4 @@
-"""One page about a run: its data, how it trained, what was saved, how well it answers, where all of it came from."""
+"""One page about a run: its data, how it trained, what was saved, how well it answers, whence all came."""
 
 import hashlib
 from collections.abc import Iterator

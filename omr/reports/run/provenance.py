@@ -19,10 +19,14 @@ def section(folder: RunFolder, began: FrozenRun, origin: Json) -> Section:
 def repeated(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> Section:
     """What to type to have this run again."""
     note = (
-        "" if len(began.code) == 40 else f"The code was {began.code or 'not recorded'}: no commit that can be checked out."
+        ""
+        if len(began.code) == 40
+        else f"The code was {began.code or 'not recorded'}: no commit that can be checked out."
     )
     text = "From an empty workspace; where it runs (RUNNER, ACCOUNT, …) is for .env."
-    return Section("Commands that repeat it", text, commands=list(commands.repeat(began, origin, found)), after=note)
+    return Section(
+        "Commands that repeat it", text, commands=list(commands.repeat(began, origin, found)), after=note
+    )
 
 
 def _lines(folder: RunFolder, began: FrozenRun, data: Json) -> Iterator[tuple[str, str]]:
@@ -48,5 +52,8 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _flat(f"{name} {key}", part)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, part in enumerate(value, 1):
+            yield from _flat(f"{name} {number}", part)
     elif value not in (None, "", []):
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

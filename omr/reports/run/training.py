@@ -1,4 +1,4 @@
-"""How a run trained: its numbers over the steps, with its starts and what befell it; and the same over time."""
+"""How a run trained: its numbers over the steps, with its starts and what befell it; and all by the clock."""
 
 import itertools
 import math
@@ -9,10 +9,13 @@ from datetime import datetime
 from omr.reports.pages import Section
 from omr.reports.pages.plots import Figure, Key, Mark, Panel, Rule, Span, curve_panel
 from omr.reports.pages.scales import COLUMNS, Point, Scale, Tick
-from omr.reports.run.chain import KINDS, Happening, Stretch, Story
+from omr.reports.run.chain import KINDS, Happening, Story, Stretch
 from omr.reports.run.checkpoints import Standing
 from omr.run.frozen import FrozenRun
 
+FEW = 60  # marks of a row that are drawn as shapes
+RULES = 30  # faults that are drawn through all panels
+ROW = 15  # pixels of a row of marks
 SHOWN = 40  # happenings that are listed; the event log has all
 LOSS = "Training loss (nats per trained token)"
 LANES = 2  # starts lie in turn in one and the other, so that two of them are told apart
@@ -33,18 +36,21 @@ def section(began: FrozenRun, rows: Sequence[dict], story: Story, saved: Sequenc
 def _figures(
     began: FrozenRun, rows: Sequence[dict], story: Story, saved: Sequence[Standing]
 ) -> Iterator[Figure]:
-    steps = Scale(0, began.run.schedule.steps)
-    rules = _rules(story, steps)
-    curves = list(_curves(rows, steps, rules, story))
-    if curves:
-        bottom = Panel("Checkpoints", 22, x=steps.ticks(5), marks=[_checkpoint(s, steps) for s in saved], rules=rules)
-        top = _chain([(steps.at(s.start), steps.at(_end(s, rows)), s) for s in story.stretches], story, steps.at, rules)
-        panels = [*([top] if story.stretches else []), *curves, bottom]
-        lines = (
-            f"{len(rows):,} steps in {COLUMNS} columns: the line is the median of a column, the band goes from"
-            " its smallest to its largest number." if len(rows) > COLUMNS else "A point is a step."
-        )
-        yield Figure(panels, "optimiser step", f"{_told(story)} {lines}", [*_keys(story), *_checkpoint_keys(saved)])
+    steps, last = Scale(0, began.run.schedule.steps), rows[-1]["step"]
+    rules = _rules([steps.at(h.step) for h in story.happenings], story)
+    if curves := list(_curves(rows, steps, rules, story)):
+        spans = [
+            (steps.at(s.start), steps.at(last if s.reached is None else s.reached)) for s in story.stretches
+        ]
+        starts = _starts(spans, [steps.at(h.step) for h in story.happenings], story, rules)
+        panels = [*([starts] if spans else []), *curves, _checkpoints(saved, steps, rules)]
+        lines = "A point is a step."
+        if len(rows) > COLUMNS:
+            lines = (
+                f"{len(rows):,} steps in {COLUMNS} columns: the line is the median of a column, the band goes"
+                " from its smallest number to its largest."
+            )
+        yield Figure(panels, "optimiser step", f"{_told(story)} {lines}", _keys(story))
     times = [(row["time"], row["step"]) for row in rows if "time" in row]
     if len(times) > 1:
         yield _over_time(times, story)
@@ -55,7 +61,8 @@ def _told(story: Story) -> str:
         return "The event log tells of no start."
     starts = len(story.stretches)
     jobs = f" of {story.jobs:,} jobs" if story.jobs else ""
-    return f"{starts:,} start{'s' if starts > 1 else ''}{jobs}, a bar each, from the step it trained on from to the step that counted after it."
+    bars = "a bar each, from the step that it trained on from to the one that counted after it."
+    return f"{starts:,} start{'s' if starts > 1 else ''}{jobs}, {bars}"
 
 
 def _curves(rows: Sequence[dict], steps: Scale, rules: Sequence[Rule], story: Story) -> Iterator[Panel]:
@@ -89,7 +96,11 @@ def _speed(rows: Sequence[dict], story: Story) -> tuple[list[Point], list[Point]
     begins = {stretch.start + 1 for stretch in story.stretches}
     speed, seconds = [], []
     for before, row in itertools.pairwise([{}, *rows]):
-        step, tokens, fast = row["step"], row.get("tokens", row.get("global_valid_toks")), row.get("tokens_per_second")
+        step, tokens, fast = (
+            row["step"],
+            row.get("tokens", row.get("global_valid_toks")),
+            row.get("tokens_per_second"),
+        )
         took = tokens / fast if tokens and fast else row.get("total_step_time")
         follows = before.get("step") == step - 1 and step not in begins
         if took is None and follows and "time" in before and "time" in row:
@@ -101,31 +112,49 @@ def _speed(rows: Sequence[dict], story: Story) -> tuple[list[Point], list[Point]
     return speed, seconds
 
 
-def _end(stretch: Stretch, rows: Sequence[dict]) -> int:
-    return rows[-1]["step"] if stretch.reached is None else stretch.reached
+def _rules(places: Sequence[float], story: Story) -> list[Rule]:
+    """A line through every panel at each fault; none where they would hide the curves."""
+    found = sorted({place for place, h in zip(places, story.happenings, strict=True) if KINDS[h.kind].fault})
+    return [Rule(place, style="fault") for place in found] if len(found) <= RULES else []
 
 
-def _rules(story: Story, x: Scale) -> list[Rule]:
-    """A line through every panel where something befell the training; those of one pixel are one."""
-    found = {(round(x.at(h.step), 3), KINDS[h.kind].rule) for h in story.happenings if KINDS[h.kind].rule}
-    return [Rule(at, style=style) for at, style in sorted(found)]
-
-
-def _chain(
-    places: Sequence[tuple[float, float, Stretch]], story: Story, at, rules: Sequence[Rule], by_time: bool = False
+def _starts(
+    spans: Sequence[tuple[float, float]], places: Sequence[float], story: Story, rules: Sequence[Rule]
 ) -> Panel:
-    """Starts as bars in two lanes, and above them what befell the training."""
-    spans = [
-        Span(low, max(0.0, high - low), 0.45 + 0.28 * (n % LANES), 0.22, "s1" if n % LANES else "s1 pale", _name(s))
-        for n, (low, high, s) in enumerate(places)
-    ]
+    """Starts as bars in two lanes, and above them a row for each kind of what befell them.
+
+    `spans` and `places` are where the story's stretches and happenings lie, as shares of the x axis.
+    """
+    counts = Counter(h.kind for h in story.happenings)
+    kinds = [kind for kind in KINDS if counts[kind]]
+    rows = len(kinds) + LANES
+    middle = {kind: (n + 0.5) / rows for n, kind in enumerate(kinds)}
     marks = {}
-    for happening in story.happenings:
-        place = at(happening.event.time if by_time else happening.step)
-        kind = KINDS[happening.kind]
-        mark = Mark(place, 0.18, kind.shape, kind.style, _happened(happening))
-        marks.setdefault((round(place, 3), happening.kind), mark)
-    return Panel("Starts, and what befell them", 54, spans=spans, marks=list(marks.values()), rules=rules)
+    for place, h in zip(places, story.happenings, strict=True):
+        kind = KINDS[h.kind]
+        mark = Mark(place, middle[h.kind], _shape(kind.shape, counts[h.kind]), kind.style, _happened(h))
+        marks.setdefault((round(place, 3), h.kind), mark)  # those of one pixel are one
+    bars = [
+        Span(
+            low,
+            max(0.0, high - low),
+            (len(kinds) + n % LANES + 0.2) / rows,
+            0.6 / rows,
+            "s1" if n % LANES else "s1 pale",
+            _name(stretch),
+        )
+        for n, ((low, high), stretch) in enumerate(zip(spans, story.stretches, strict=True))
+    ]
+    labels = [Tick(middle[kind], KINDS[kind].label) for kind in kinds]
+    labels.append(Tick((len(kinds) + LANES / 2) / rows, "starts"))
+    return Panel(
+        "Starts, and what befell them", ROW * rows, y=labels, spans=bars, marks=[*marks.values()], rules=rules
+    )
+
+
+def _shape(shape: str, count: int) -> str:
+    """A thin stroke in place of a shape, where a row has so many that they would lie over each other."""
+    return shape if count <= FEW else "stroke"
 
 
 def _name(stretch: Stretch) -> str:
@@ -140,27 +169,36 @@ def _happened(happening: Happening) -> str:
 def _keys(story: Story) -> list[Key]:
     """The legend: each kind that is there, and how often."""
     counts = Counter(happening.kind for happening in story.happenings)
-    return [Key(f"{k.words} ({counts[name]:,})", k.style, k.shape) for name, k in KINDS.items() if counts[name]]
-
-
-def _checkpoint(standing: Standing, x: Scale) -> Mark:
-    shape, style = CHECKPOINTS[standing.state]
-    return Mark(x.at(standing.step), 0.5, shape, style, f"step {standing.step:,}: {standing.words}")
+    return [
+        Key(f"{kind.words}: {counts[name]:,}", kind.style, _shape(kind.shape, counts[name]))
+        for name, kind in KINDS.items()
+        if counts[name]
+    ]
 
 
 CHECKPOINTS = {
-    "averaged": ("diamond", "s3"),
-    "stands": ("dot", "s1"),
-    "aside": ("cross", "s2"),
-    "gone": ("ring", "quiet"),
-    "to come": ("plus", "quiet"),
+    "averaged": ("averaged", "diamond", "s3"),
+    "stands": ("stands", "dot", "s1"),
+    "aside": ("set aside", "cross", "s2"),
+    "gone": ("removed", "ring", "quiet"),
+    "to come": ("to come", "plus", "quiet"),
 }
 
 
-def _checkpoint_keys(saved: Sequence[Standing]) -> list[Key]:
-    there = {standing.state for standing in saved}
-    words = {"averaged": "averaged", "stands": "stands", "aside": "set aside", "gone": "removed", "to come": "to come"}
-    return [Key(f"checkpoint {words[s]}", style, shape) for s, (shape, style) in CHECKPOINTS.items() if s in there]
+def _checkpoints(saved: Sequence[Standing], steps: Scale, rules: Sequence[Rule]) -> Panel:
+    """A row for each state of a checkpoint."""
+    counts = Counter(one.state for one in saved)
+    states = [state for state in CHECKPOINTS if counts[state]]
+    middle = {state: (n + 0.5) / len(states) for n, state in enumerate(states)}
+    marks = []
+    for one in saved:
+        _, shape, style = CHECKPOINTS[one.state]
+        text = f"step {one.step:,}: {one.words}"
+        marks.append(
+            Mark(steps.at(one.step), middle[one.state], _shape(shape, counts[one.state]), style, text)
+        )
+    labels = [Tick(middle[state], CHECKPOINTS[state][0]) for state in states]
+    return Panel("Checkpoints", ROW * len(states), steps.ticks(5), labels, marks=marks, rules=rules)
 
 
 # ---- over time ----
@@ -179,22 +217,20 @@ def _over_time(times: Sequence[Point], story: Story) -> Figure:
     def at(time: float) -> float:
         return x.at((time - begin) / size)
 
-    rules = [
-        Rule(place, style=style)
-        for place, style in sorted(
-            {(round(at(h.event.time), 3), KINDS[h.kind].rule) for h in story.happenings if KINDS[h.kind].rule}
-        )
-    ]
     last = ordered[-1][0]
-    places = [(at(s.event.time), at(s.ended or last), s) for s in story.stretches]
-    points = [((time - begin) / size, step) for time, step in ordered]
-    progress = curve_panel("Step", points, x, rules)
-    panels = [*([_chain(places, story, at, rules, by_time=True)] if places else []), progress]
+    places = [at(h.event.time) for h in story.happenings]
+    rules = _rules(places, story)
+    spans = [(at(s.event.time), at(s.ended or last)) for s in story.stretches]
+    progress = curve_panel("Step", [((time - begin) / size, step) for time, step in ordered], x, rules)
+    panels = [*([_starts(spans, places, story, rules)] if spans else []), progress]
     since = f"{datetime.fromtimestamp(begin):%Y-%m-%d %H:%M}"
-    idle = ""
-    if story.stretches and end > begin:
-        idle = f" {100 * min(1, story.seconds / (end - begin)):.0f}% of the time was in a start that has ended."
-    return Figure(panels, f"{unit} since {since}", f"The same by the clock.{idle}", _keys(story))
+    held = sum((s.ended or last) - s.event.time for s in story.stretches)
+    share = (
+        f" A start held its machines for {100 * min(1, held / (end - begin)):.0f}% of the time."
+        if held
+        else ""
+    )
+    return Figure(panels, f"{unit} since {since}", f"The same by the clock.{share}", _keys(story))
 
 
 def happenings(story: Story, log: str) -> Section | None:
@@ -203,7 +239,12 @@ def happenings(story: Story, log: str) -> Section | None:
     if not told:
         return None
     rows = [
-        [f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M:%S}", f"{h.step:,}", KINDS[h.kind].words, h.who]
+        [
+            f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M:%S}",
+            f"{h.step:,}",
+            KINDS[h.kind].words,
+            h.who,
+        ]
         for h in told[-SHOWN:]
     ]
     left = len(told) - len(rows)

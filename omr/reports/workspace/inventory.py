@@ -1,4 +1,4 @@
-"""What a workspace holds: every data file, model and run, how it is, the disk that it takes, and what to type next.
+"""What a workspace holds: every data file, model and run, its state, its disk, and what to type next.
 
 Nothing is hashed and no weights are read: names, sizes, and the small files that say how things are.
 """
@@ -21,6 +21,7 @@ from omr.run import events, frozen, prune
 from omr.run.chain_state import Submitted
 from omr.workspace import RunFolder, Workspace
 
+
 @dataclass(frozen=True)
 class Item:
     """A data file, a model or a run."""
@@ -32,7 +33,7 @@ class Item:
     size: Size
     told: str = ""  # one line about it
     next: str = ""  # what to type
-    prunable: Size = Size()  # of `size`: what make prune would list
+    prunable: int = 0  # bytes of `size`: what make prune would list
     page: Path | None = None  # its own report, where there is one
     accuracy: float | None = None  # pass@1 of the final model in its first mode, as a share of 1
 
@@ -69,7 +70,10 @@ def _plain(value: object) -> object:
 def take(workspace: Workspace, limit: float | None = None) -> Inventory:
     """Look at all of a workspace; `limit` is the time limit of a job in seconds, where that is set."""
     root = workspace.root
-    models, folders = _folders(root / "models"), [f for parent in _folders(root / "runs") for f in _folders(parent)]
+    models, folders = (
+        _folders(root / "models"),
+        [f for parent in _folders(root / "runs") for f in _folders(parent)],
+    )
     rest = [path for path in _folders(root) if path.name not in ("models", "runs")]
     sizes = measure([*models, *folders, *rest])
     data = [_data(path) for path in _data_files(root / "data")]
@@ -98,7 +102,9 @@ def _data_files(folder: Path) -> list[Path]:
     """The SFT files of a folder, also those that a stopped or running `make data` has not finished."""
     there = list(folder.iterdir()) if folder.is_dir() else []
     made = {p for p in there if p.suffix == ".jsonl" and not p.name.endswith(".rejected.jsonl")}
-    begun = {folder / f"{p.name[1:-5]}.jsonl" for p in there if p.name.startswith(".") and p.suffix == ".work"}
+    begun = {
+        folder / f"{p.name[1:-5]}.jsonl" for p in there if p.name.startswith(".") and p.suffix == ".work"
+    }
     return sorted(made | begun)
 
 
@@ -107,7 +113,9 @@ def _data(path: Path) -> Item:
     work = path.with_name(f".{path.stem}.work")
     parts = measure([path, work, *(path.with_suffix(f".{end}") for end in beside)])
     page = path.with_suffix(".report.html")
-    item = Item("data", path.stem, path, "stopped", sum(parts.values(), Size()), page=page if page.exists() else None)
+    item = Item(
+        "data", path.stem, path, "stopped", sum(parts.values(), Size()), page=page if page.exists() else None
+    )
     try:
         origin = manifest.read(path)
         lengths = statistics.read(path)
@@ -140,7 +148,10 @@ def _model(path: Path, size: Size) -> Item:
     if origin is None:
         return replace(item, told="not finished", next=f"make model {words}")
     return replace(
-        item, state="finished", told="; ".join(origin.get("patch", [])) or "as published", next=f"make train {words}"
+        item,
+        state="finished",
+        told="; ".join(origin.get("patch", [])) or "as published",
+        next=f"make train {words}",
     )
 
 
@@ -151,7 +162,9 @@ def of_run(run: Run, folder: RunFolder, workspace: Workspace, limit: float | Non
     """A run that was begun or submitted; a RequestError where it was not."""
     item = _run(folder, workspace, measure([folder.root])[folder.root], limit)
     if item is None:
-        raise RequestError(f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first")
+        raise RequestError(
+            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
+        )
     return item
 
 
@@ -167,7 +180,9 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         if run is None:
             return None
         now = status.of(run, folder, limit)
-        surplus = prune.surplus(run, workspace, proven=False) if folder.root == workspace.run(run).root else []
+        surplus = (
+            prune.surplus(run, workspace, proven=False) if folder.root == workspace.run(run).root else []
+        )
     except OmrError as error:
         return replace(item, told=str(error))
     log, found = events.read(folder), results.read(folder.eval_json)
@@ -179,7 +194,7 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         state=state,
         told=_told(now, log, state),
         next=_next(run, state, now, after is not None, page is not None, bool(surplus)),
-        prunable=sum((Size(0, entry.size) for entry in surplus), Size()),
+        prunable=sum(entry.size for entry in surplus),
         accuracy=after.scores[results.ALL].pass1 if after else None,
     )
 

@@ -12,7 +12,6 @@ from omr.reports import pages
 from omr.reports.pages import Command, Link, Section
 from omr.reports.pages.page import Cell
 from omr.reports.workspace.inventory import Inventory, Item
-from omr.reports.workspace.sizes import Size
 from omr.workspace import Workspace
 
 MADE = {
@@ -24,7 +23,9 @@ MADE = {
 
 def write(found: Inventory, workspace: Workspace) -> None:
     """Write the page; it links the runs' own."""
-    text = pages.render(f"Workspace {found.root.name}", lead(found), list(_sections(found)), list(_facts(found)))
+    text = pages.render(
+        f"Workspace {found.root.name}", lead(found), list(_sections(found)), list(_facts(found))
+    )
     write_text(workspace.report, f"{text.rstrip()}\n")
 
 
@@ -45,8 +46,7 @@ def _count(number: int, what: str) -> str:
 def _facts(found: Inventory) -> Iterator[tuple[str, str]]:
     yield human(found.size.bytes), f"in {found.size.files:,} files"
     yield human(shutil.disk_usage(found.root).free), "free on this disk"
-    prunable = sum((run.prunable for run in found.runs), Size())
-    yield human(prunable.bytes), "that make prune would list"
+    yield human(sum(run.prunable for run in found.runs)), "that make prune would list"
     now = datetime.now()
     yield f"{now:%H:%M}", f"on {now:%Y-%m-%d}, when this was so"
 
@@ -69,14 +69,17 @@ def _runs(found: Inventory) -> Section:
             run.state,
             "–" if run.accuracy is None else f"{100 * run.accuracy:.1f} %",
             human(run.size.bytes),
-            human(run.prunable.bytes) if run.prunable.bytes else "–",
+            human(run.prunable) if run.prunable else "–",
             run.told,
             Command(run.next),
         ]
         for run in found.runs
     ]
     header = ["run", "state", "pass@1", "disk", "may go", "how it is", "type next"]
-    note = "A run's name leads to its page, which make report with its MODEL makes. May go: what make prune would list."
+    note = (
+        "A run's name leads to its page, which make report with its MODEL makes."
+        " May go: what make prune would list."
+    )
     return Section("Runs", note, header, rows)
 
 

@@ -1,4 +1,4 @@
-"""How much disk folders take: by stat alone, several folders at a time, because a shared file system answers slowly."""
+"""How much disk folders take: by stat alone, several at a time, as a shared file system answers slowly."""
 
 import os
 from collections.abc import Iterable
