@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ QUIET = (
     "--no-first-run",
     "--disable-background-networking",
 )
-PATIENCE = 60  # seconds that a browser may take to end
+PATIENCE, LONGEST = 60, 300  # seconds that a browser may take to end, and to live
 
 
 def installed() -> str | None:
@@ -32,12 +33,17 @@ def installed() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def need() -> str:
+    """The same; a RequestError where there is none."""
+    if found := installed():
+        return found
+    raise RequestError(f"none of {', '.join(NAMES)} is installed; install Debian's package chromium")
+
+
 @contextlib.contextmanager
 def browser() -> Iterator["Browser"]:
-    """A running Chromium; a RequestError where none is installed. It ends with the block."""
-    program = installed()
-    if program is None:
-        raise RequestError(f"none of {', '.join(NAMES)} is installed; install Debian's package chromium")
+    """A running Chromium, which ends with the block; a RequestError where none is installed."""
+    program = need()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = [*QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
         options += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own rule for root
@@ -49,10 +55,14 @@ def browser() -> Iterator["Browser"]:
         )
         os.close(to_read)
         os.close(to_write)
+        # One that hangs is ended, and with it the wait for its answer.
+        alarm = threading.Timer(LONGEST, process.kill)
+        alarm.start()
         try:
             with os.fdopen(to, "wb", buffering=0) as out, os.fdopen(answers, "rb") as back:
                 yield Browser(program, out, back)
         finally:
+            alarm.cancel()
             process.terminate()
             try:
                 process.wait(PATIENCE)
@@ -106,10 +116,10 @@ class Browser:
     def _gone(self) -> OmrError:
         return OmrError(f"{self.program} ended before its work was done; run it by hand to see why")
 
-    def show(self, page: Path, width: int, height: int = 900, dark: bool = False, medium: str = "") -> None:
-        """Load a page into a window of so many pixels; `medium` print shows it as it is printed."""
+    def show(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
+        """Load a page into a window of so many pixels."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", media=medium, features=scheme)
+        self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -142,9 +152,9 @@ class Browser:
         ]
         return [url for url in asked if not url.startswith("data:")]
 
-    def picture(self, whole: bool = False) -> bytes:
-        """The window as PNG; with `whole` all of the page."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+    def picture(self) -> bytes:
+        """The window as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def pdf(self) -> bytes:
         """The page as it is printed."""

@@ -1,8 +1,8 @@
 """Figures: panels one above the other that share an axis, as places and words for page.html.j2 to draw.
 
 It draws them as inline SVG: a template of ours and not matplotlib, because of what a page has to be. Colours
-are the page's own, so that figures are light, dark and printed with it. Only curves are stretched to the width
-that there is; letters, lines and marks keep their size, so that a telephone shows what a screen does.
+are the page's own, so that figures are light, dark and printed with it. Only curves are stretched to the
+width that there is; letters, lines and marks keep their size, so that a telephone shows what a screen does.
 
 Every place is a share of the panel, from its left and its top. Nothing is told by colour alone: curves differ
 in their dashes, marks in their shapes.

@@ -15,7 +15,7 @@ NOTE = (
 
 
 def sections(found: Mapping[str, EvalResult], model: str, words: str) -> Iterator[Section]:
-    """A section for each mode that was evaluated. `model` is the row of the recipe table; `words` name the run."""
+    """A section for each mode that was evaluated; `model` is a row of the recipes, `words` name the run."""
     if not found:
         yield Section("Accuracy", text=f"Not evaluated yet: make eval {words}.")
     for mode, result in found.items():

@@ -16,7 +16,7 @@ from omr.run.frozen import FrozenRun
 FEW = 60  # marks of a row that are drawn as shapes
 RULES = 30  # faults that are drawn through all panels
 ROW = 15  # pixels of a row of marks
-SHOWN = 40  # happenings that are listed; the event log has all
+SHOWN = 20  # happenings that are listed; the event log has all
 LOSS = "Training loss (nats per trained token)"
 LANES = 2  # starts lie in turn in one and the other, so that two of them are told apart
 
@@ -235,12 +235,12 @@ def _over_time(times: Sequence[Point], story: Story) -> Figure:
 
 def happenings(story: Story, log: str) -> Section | None:
     """What befell the training, as a table; None where nothing did. `log` names the file that has all."""
-    told = [h for h in story.happenings if h.kind != "resumed"]
+    told = [h for h in story.happenings if h.kind not in ("resumed", "deadline")]  # a chain's every day
     if not told:
         return None
     rows = [
         [
-            f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M:%S}",
+            f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M}",
             f"{h.step:,}",
             KINDS[h.kind].words,
             h.who,
