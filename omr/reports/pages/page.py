@@ -53,6 +53,7 @@ class Section:
     figures: Sequence[Figure] = field(default_factory=tuple)
     commands: Sequence[str] = ()
     after: str = ""  # a note below all of it
+    stacks: bool = False  # on a telephone each row becomes lines under each other, for tables of words
 
     @property
     def anchor(self) -> str:

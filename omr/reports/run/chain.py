@@ -60,8 +60,8 @@ class Happening:
 
     @property
     def who(self) -> str:
-        """The link that the log names."""
-        return Stretch(self.event, 0).name if self.event.job else ""
+        """The link that the log names; empty for what came from outside."""
+        return "" if self.kind == "cancelled" else Stretch(self.event, 0).name
 
 
 @dataclass(frozen=True)

@@ -95,5 +95,7 @@ def section(found: Sequence[Standing]) -> Section:
         why = "by the schedule" if scheduled else "time was up"
         rows.append([named, str(len(steps)), why, words, "yes" if final else "no"])
     gone = len(found) - len(shown)
-    note = f"{gone:,} more saves were removed as newer ones stood." if gone else ""
-    return Section("Checkpoints", note, ["steps", "saves", "saved", "how they are", "in final/"], rows)
+    note = f"Removed as newer ones stood: {gone:,} more." if gone else ""
+    return Section(
+        "Checkpoints", note, ["steps", "saves", "saved", "how they are", "in final/"], rows, stacks=True
+    )

@@ -249,4 +249,4 @@ def happenings(story: Story, log: str) -> Section | None:
     ]
     left = len(told) - len(rows)
     note = f"The last {SHOWN} of {len(told):,}; {log} has every one." if left else f"{log} has every line."
-    return Section("What befell it", note, ["time", "step", "", "which"], rows)
+    return Section("What befell it", note, ["time", "step", "what", "which"], rows, stacks=True)

@@ -144,7 +144,7 @@ def _model(path: Path, size: Size) -> Item:
         return replace(item, state="unreadable", told=str(error))
     if is_locked(path.with_name(f".{path.name}.lock")):
         return replace(item, state="running", told="make model works on it")
-    words = f"MODEL={origin['inputs'].get('model', path.name) if origin else path.name}"
+    words = f"MODEL={(origin or {}).get('inputs', {}).get('model', path.name)}"
     if origin is None:
         return replace(item, told="not finished", next=f"make model {words}")
     return replace(

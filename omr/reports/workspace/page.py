@@ -80,7 +80,7 @@ def _runs(found: Inventory) -> Section:
         "A run's name leads to its page, which make report with its MODEL makes."
         " May go: what make prune would list."
     )
-    return Section("Runs", note, header, rows)
+    return Section("Runs", note, header, rows, stacks=True)
 
 
 def _items(title: str, items: Sequence[Item], root: Path) -> Section:
@@ -89,7 +89,7 @@ def _items(title: str, items: Sequence[Item], root: Path) -> Section:
     rows: list[list[Cell]] = [
         [_name(i, root), i.state, human(i.size.bytes), i.told, Command(i.next)] for i in items
     ]
-    return Section(title, "", ["name", "state", "disk", "how it is", "type next"], rows)
+    return Section(title, "", ["name", "state", "disk", "how it is", "type next"], rows, stacks=True)
 
 
 def _name(item: Item, root: Path) -> Cell:

@@ -19,7 +19,7 @@ def test_each_state(tmp_path):
     found = {6: "gone", 9: "gone", 12: "stands", 13: "aside", 18: "to come", 24: "to come"}
     assert states(folder) == found
     section = checkpoints.section(page.look(folder).saved)
-    assert section.text == "1 more saves were removed as newer ones stood."
+    assert section.text == "Removed as newer ones stood: 1 more."
     assert section.rows == [
         ["6", "1", "by the schedule", "removed", "yes"],
         ["12", "1", "by the schedule", "stands in checkpoints/", "yes"],
