@@ -91,8 +91,8 @@ serve: ## MODEL= ROUND=: a server of the final model, until it is interrupted
 ask: ## MODEL= ROUND= Q="…": one problem, answered as it is written
 	$(RUN) train bin/ask.py
 
-report: ## MODEL= ROUND=: one page about a run
-	$(RUN) data bin/report.py
+report: ## [MODEL= ROUND=] [JSON=1]: one page about a run, or about the whole workspace
+	$(RUN) cli bin/report.py
 
 ##@ Watch
 status: ## [MODEL= ROUND=]: each job of a chain, how far the training is, what is left

@@ -34,7 +34,7 @@ def stages(run: recipe.Run) -> list[Stage]:
         *([base] if number == "1" else []),
         Stage(f"train: round {number}, averaged into its final model", "train", "bin/train.py", of_run),
         Stage(f"eval: before and after round {number}", "train", "bin/eval.py", (*of_run, "--before")),
-        Stage(f"report: one page about round {number}", "data", "bin/report.py", of_run),
+        Stage(f"report: one page about round {number}", "cli", "bin/report.py", of_run),
     ]
 
 

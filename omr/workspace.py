@@ -126,6 +126,11 @@ class Workspace:
         """Problems that a benchmark's own prepare step made."""
         return self.root / "benchmarks"
 
+    @property
+    def report(self) -> Path:
+        """The page about all of it."""
+        return self.root / "report.html"
+
     def run(self, run: Run) -> RunFolder:
         """The run's own folder."""
         return RunFolder(self.root / "runs" / run.model.folder / run.key)

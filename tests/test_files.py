@@ -1,11 +1,13 @@
 """A final name means finished; a lock names its holder; a manifest knows what changed."""
 
 import errno
+import fcntl
 import json
 import os
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -99,6 +101,25 @@ def test_building_killed_between_its_renames_goes_on(tmp_path, renames, after):
         raise ZeroDivisionError
     assert recovered == [after]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_whether_a_lock_is_held_is_told_without_taking_it(tmp_path):
+    path = tmp_path / "lock"
+    assert not files.is_locked(path) and not path.exists()
+    with files.lock(path, "the data"):
+        assert files.is_locked(path)
+    assert path.exists() and not files.is_locked(path)
+
+
+def test_a_lock_outlasts_the_question_whether_it_is_held(tmp_path):
+    """is_locked takes it for an instant: a stage that begins just then is not refused."""
+    path = tmp_path / "lock"
+    path.touch()
+    asking = path.open("rb")
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    threading.Timer(0.02, asking.close).start()
+    with files.lock(path, "the data"):
+        pass
 
 
 def test_lock_names_its_holder_and_ends_with_it(tmp_path):

@@ -102,7 +102,11 @@ def test_a_wheel_holds_code_prompts_keys_and_templates(tmp_path):
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == {str(p.relative_to(source)) for p in (source / "omr").rglob("*") if p.is_file()}
-    assert {"omr/reports/page.html.j2", "omr/training/nemo_rl/keys.txt"} <= held
+    assert {
+        "omr/reports/pages/page.html.j2",
+        "omr/reports/pages/page.css",
+        "omr/training/nemo_rl/keys.txt",
+    } <= held
     assert any(Path(name).match("omr/tiny/prompts/**/*.yaml") for name in held)
 
 

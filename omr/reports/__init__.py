@@ -1,6 +1,6 @@
 """What people read, made from what the other wings left.
 
-`run_page.write` makes the page of a run, `data_report.measure` and `write` those of an SFT file, drawn by
-`pages`; `journey.stations_of` puts the passports of a run's models side by side; `doctor.checks` looks at
-this machine.
+`run` makes the page of a run, `workspace` that of all there is, `data_report.measure` and `write` those of
+an SFT file; `pages` draws them, `commands` says what to type, `browser` looks at them. `journey.stations_of`
+puts the passports of a run's models side by side; `doctor.checks` looks at this machine.
 """

@@ -187,8 +187,8 @@ def cached(path: Path, origin: Mapping[str, Any], stats: str, longest: int) -> L
 # ---- what people read ----
 
 
-def section(made: Lengths) -> pages.Section:
-    """Token lengths as a table and a histogram, for this report and for a run's."""
+def section(made: Lengths, cut: int | None = None) -> pages.Section:
+    """Token lengths as a table and a histogram, for this report and for a run's, which cuts rows at `cut`."""
     counted = {name: split for name, split in made.splits.items() if split.counted}
     rows = [
         [
@@ -199,10 +199,18 @@ def section(made: Lengths) -> pages.Section:
         for name, split in counted.items()
     ]
     header = ["split", "rows", "tokens", "5%", "median", "95%", "longest", f"over {made.longest:,}"]
-    caption = "Rows by tokens of input and output; each step doubles the length"
-    edges = [f"{edge:,}" for edge in made.edges]
+    longest = cut or made.longest
+    caption = (
+        "Rows by tokens of input and output; each bin is twice as long as the one before. Longer rows than"
+        f" {longest:,} tokens count in a batch and are not learned from."
+    )
     series = {name: split.histogram for name, split in counted.items()}
-    figures = [pages.histogram(series, edges, "tokens", "rows counted", caption)] if series else []
+    rules = [pages.Rule(longest, f"training: {longest:,}")]
+    figures = (
+        [pages.histogram(series, made.edges, "tokens of a row", "Rows counted", caption, rules)]
+        if series
+        else []
+    )
     how = "every row counted" if made.stats == "full" else "a sample counted, with its 95% interval"
     return pages.Section("Token lengths", how, header, rows, figures)
 

@@ -1,5 +1,6 @@
 """The passports of all stations of a run side by side: base, patched, converted steps, average, final."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omr import manifest
@@ -53,14 +54,20 @@ def _recorded(folder: Path, key: str, name: str) -> Station | None:
     return Station(name, passports[key]) if key in passports else None
 
 
-def table(stations: dict[str, Entries]) -> list[str]:
-    """The stations side by side, a line for each entry; `=` where it is as in the column before."""
-    rows = [["", *stations]]
+def grid(stations: Mapping[str, Entries]) -> list[list[str]]:
+    """The stations side by side, a row for each entry; `=` where it is as in the column before."""
+    rows = []
     for entry in ENTRIES:
         cells = [_cell(facts.get(entry)) for facts in stations.values()]
         if set(cells) != {"-"}:
             same = [n > 0 and cell == cells[n - 1] for n, cell in enumerate(cells)]
             rows.append([entry, *("=" if s else cell for s, cell in zip(same, cells, strict=True))])
+    return rows
+
+
+def table(stations: Mapping[str, Entries]) -> list[str]:
+    """The same as lines of plain text, under the stations' names."""
+    rows = [["", *stations], *grid(stations)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omr import files, manifest
 from omr.recipe import Run
-from omr.run.checkpoints import Checkpoints
+from omr.run.checkpoints import Checkpoints, steps
 from omr.workspace import RunFolder, Workspace
 
 
@@ -19,8 +19,11 @@ class Surplus:
     why: str
 
 
-def surplus(run: Run, workspace: Workspace) -> list[Surplus]:
+def surplus(run: Run, workspace: Workspace, proven: bool = True) -> list[Surplus]:
     """Folders of the run that nothing needs any more, smallest step first.
+
+    Only with `proven` is the newest checkpoint read and hashed; without, its name is believed, which is
+    enough to show what there is and too little to remove it.
 
     While final/ is not there: deadline checkpoints older than the newest whole one. An averaged step's
     checkpoint, its converted form, and whatever is at or after the newest whole checkpoint stay. With
@@ -28,7 +31,7 @@ def surplus(run: Run, workspace: Workspace) -> list[Surplus]:
     """
     folder = workspace.run(run)
     done = manifest.read(folder.final) is not None
-    newest = None if done else newest_whole(run, folder)
+    newest = None if done else newest_whole(run, folder) if proven else _newest_name(folder)
     found = []
     for path, step, kind in _there(folder):
         why = _why(step, kind, step in run.schedule.averaged, newest, done)
@@ -66,6 +69,10 @@ def newest_whole(run: Run, folder: RunFolder) -> int | None:
     frozen = files.read_json(folder.run_json)["request"] if folder.run_json.exists() else {}
     saved = Checkpoints(folder, frozen.get("engine", run.model.engine))
     return max(saved.whole(), default=None)
+
+
+def _newest_name(folder: RunFolder) -> int | None:
+    return max(steps(folder.checkpoints), default=None)
 
 
 def remove(found: list[Surplus]) -> None:

@@ -13,7 +13,7 @@ from omr import manifest, recipe, settings
 from omr.errors import OmrError, RequestError, choose
 from omr.models import average, convert
 from omr.request import ENGINES, TrainRequest
-from omr.run import frozen, lease, stopping
+from omr.run import events, frozen, lease, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.runner import RUNNERS
@@ -89,6 +89,8 @@ def clear(folder: RunFolder) -> None:
     files = [folder.engine_yaml(engine) for engine in ENGINES]
     for path in (*files, folder.links_json, folder.metrics, folder.eval_json, folder.report):
         path.unlink(missing_ok=True)
+    if folder.event_log.exists():
+        events.log_event(folder, events.ANEW)
 
 
 def _prepare_one_box(request: TrainRequest, workspace: Workspace) -> FrozenRun:

@@ -91,6 +91,16 @@ def test_finished(trained):
     assert prune.surplus(run, workspace) == []
 
 
+def test_what_is_only_shown_is_told_by_name(trained, monkeypatch):
+    """The workspace's page asks so: a checkpoint of terabytes is not hashed to draw it."""
+    workspace, run = trained
+    two_after(workspace, run)
+    monkeypatch.setattr(checkpoints, "damage", lambda *_: pytest.fail("a checkpoint was read"))
+    assert [entry.path.name for entry in prune.surplus(run, workspace, proven=False)] == [f"step_{B + 1}"]
+    cut(workspace, run, B + 2)  # names do not tell that
+    assert [entry.path.name for entry in prune.surplus(run, workspace, proven=False)] == [f"step_{B + 1}"]
+
+
 @pytest.mark.slow
 def test_the_script_lists_and_only_yes_removes(trained):
     workspace, run = trained

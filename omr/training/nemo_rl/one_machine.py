@@ -15,7 +15,7 @@ from omr.files import lock, write_text
 from omr.models import average, convert
 from omr.recipe import Run
 from omr.request import TrainRequest
-from omr.run import frozen, stopping
+from omr.run import events, frozen, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.run.nemo_rl_version import PINNED, nemo_rl_folder
@@ -75,6 +75,7 @@ def _train(
         say(line)
     start = max(saved.whole(), default=0)
     say(f"training goes on from step {start}" if start else "training begins")
+    events.log_start(folder, start)
     cache = convert.cache(workspace, began.base.path)
     with lock(cache.with_name(f"{cache.name}.lock"), str(cache)):
         if not convert.cached(cache):
@@ -90,7 +91,10 @@ def _train(
             }
             command = ["uv", "run", "--no-sync", "python", str(DRIVER), "--config", str(file.path)]
             code = subprocess.run(command, cwd=home, env=environ).returncode
-    if max(saved.whole(), default=0) <= start:
+    reached = max(saved.whole(), default=0)
+    if reached > start:
+        events.log_end(folder, reached, run.schedule.steps)
+    else:
         raise OmrError(
             f"{run.title}: NeMo-RL left no new checkpoint (exit code {code}, see above); run again to go on"
         )

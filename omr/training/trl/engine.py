@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from omr.errors import OmrError
 from omr.files import lock
 from omr.processes import let_threads_sleep, quiet
-from omr.run import lease, stopping
+from omr.run import events, lease, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
 from omr.training.trl.config import read_config
@@ -67,7 +67,12 @@ def train(folder: RunFolder, say: Say = print) -> Outcome:
             return Outcome(start, config.steps)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has a thread of its own
         quiet()
-        return _train(Session(folder, config, start, processes, StopRule(signals)), say)
+        if _is_alone(processes):
+            events.log_start(folder, start)
+        outcome = _train(Session(folder, config, start, processes, StopRule(signals)), say)
+        if _is_alone(processes):
+            events.log_end(folder, outcome.step, outcome.steps)
+        return outcome
 
 
 def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextManager[None]:
@@ -76,9 +81,14 @@ def _run_lock(folder: RunFolder, processes: ProcessGroup) -> AbstractContextMana
     A lease itself decides who may write: an orphan that still holds the lock while it ends must not hold up
     the job that took over.
     """
-    if processes.is_first and lease.VARIABLE not in os.environ:
+    if _is_alone(processes):
         return lock(folder.root / ".train.lock", str(folder.root))
     return contextlib.nullcontext()
+
+
+def _is_alone(processes: ProcessGroup) -> bool:
+    """Whether this is the first process of a training that is no link of a chain."""
+    return processes.is_first and lease.VARIABLE not in os.environ
 
 
 def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> int:
@@ -88,6 +98,8 @@ def _newest_checkpoint(folder: RunFolder, processes: ProcessGroup, say: Say) -> 
         saved = Checkpoints(folder, "trl")
         for line in saved.mend():
             say(line)
+            if _is_alone(processes):
+                events.log_event(folder, line)
         start = max(saved.whole(), default=0)
     start = processes.broadcast(start)
     if processes.is_first:

@@ -1,5 +1,6 @@
 """The life of a link, Slurm and engine played by hand: what it refuses, judges, cancels and writes down."""
 
+import contextlib
 import json
 
 import pytest
@@ -9,8 +10,9 @@ from omr.cluster.allocation import link, node_check
 from omr.cluster.allocation.attempt import Attempt
 from omr.cluster.allocation.supervise import EngineResult
 from omr.errors import OmrError
+from omr.reports.run.chain import story
 from omr.request import TrainRequest
-from omr.run import checkpoints, lease
+from omr.run import checkpoints, events, lease
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.workspace import Workspace
@@ -167,3 +169,40 @@ def test_what_a_killed_start_left_is_removed(chain):
         (chain.folder.root / name).touch()
     chain("7", 6, restart=1)
     assert not list(chain.folder.root.glob(".ray-*")) and not list(chain.folder.root.glob(".stop-*"))
+
+
+def test_the_runs_page_knows_all_of_this(chain, monkeypatch):
+    """What links write is read back as what it is about (omr/run/events.py)."""
+
+    def lost(attempt, *rest):
+        raise KeyboardInterrupt
+
+    def bad(folder):
+        raise node_check.UnfitNodes("node n3: has 7 GPUs, 8 are asked for", ("n3",))
+
+    def refuse(attempt):
+        raise OmrError("the data changed")
+
+    def go(job, name=None, instead=None, **more):
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            if name:
+                patch.setattr(*name, instead)
+            chain(job, **more)
+
+    go("7", (link.checks, "reused_inputs"), lost)
+    chain("7", 6, restart=1)
+    go("8", (link.node_check, "check_nodes"), bad)
+    go("9", (ByName, "mend"), lambda self: ["step_9 is damaged (x): set aside as damaged_step_9"], code=3)
+    go("9", (link.checks, "check_inputs"), refuse)
+    found = story(events.read(chain.folder), [])
+    assert [(h.kind, h.step) for h in found.happenings] == [
+        *(("killed", 0), ("requeued", 0)),
+        *(("refused", 6), ("nodes", 6)),
+        *(("damaged", 6), ("resumed", 6), ("failed", 6), ("stopped", 6)),
+        ("refused", 6),
+    ]
+    assert [(s.name, s.start, s.reached) for s in found.stretches] == [
+        ("link 1 of 3, job 7", 0, 0),
+        ("link 1 of 3, job 7, start 2", 0, 6),
+        ("link 3 of 3, job 9", 6, 6),
+    ]

@@ -12,7 +12,7 @@ from omr.cluster import slurm
 from omr.cluster.allocation import supervise
 from omr.cluster.allocation.attempt import Attempt
 from omr.request import TrainRequest
-from omr.run import checkpoints, lease
+from omr.run import checkpoints, events, lease
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.workspace import RunFolder
@@ -106,6 +106,7 @@ def test_an_engine_that_saved_and_does_not_end_is_ended(attempt, monkeypatch):
     code, _, seconds = engine(attempt, save(attempt, 24) + "; sleep 100")
     assert code != 0 and seconds < 20
     assert "and does not end: the engine is ended" in attempt.folder.event_log.read_text()
+    assert [event.kind for event in events.read(attempt.folder)] == ["hung"]
 
 
 @pytest.mark.slow
@@ -133,6 +134,17 @@ def test_an_engine_that_hangs_is_ended(attempt, monkeypatch, start, silent, scri
     code, _, seconds = engine(attempt, script)
     assert (code != 0) is ended and seconds < 30
     assert ("no step for" in "".join(attempt.stopped)) is ended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asks", "kind"), [("deadline", "deadline"), ("signal", "asked")])
+def test_why_it_was_asked_to_stop_is_read_back(attempt, monkeypatch, asks, kind):
+    """The run's page tells a job whose time was up from one that Slurm ended."""
+    if asks == "deadline":
+        monkeypatch.setattr(slurm, "end_time", lambda job, **_: time.time() + 61)
+    script = 'while [ ! -e "$OMR_STOP" ]; do sleep 0.1; done'
+    engine(attempt, f"kill -TERM {os.getpid()}; {script}" if asks == "signal" else script)
+    assert [event.kind for event in events.read(attempt.folder)] == [kind]
 
 
 def test_a_lost_lease_ends_the_engine(attempt):

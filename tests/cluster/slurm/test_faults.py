@@ -109,6 +109,13 @@ def test_sigkill(campaign, site, reference):
     assert states["train-1"] == "FAILED" and states["train-2"] == "COMPLETED", story
     assert "ended without recording a result (Slurm says failed)" in story and "saved step" not in story
     assert "link 2 of 2" in story and re.search(r"trains on from step (8|12)", story)
+    site.run("bin/report.py", "--model", "micro", "--name", "sigkill")
+    page = site.folder("sigkill").report.read_text()
+    assert "killed: 1" in page and "resumed from a checkpoint: 1" in page and "2 starts of 2 jobs" in page
+    assert re.search(r'<use href="#cross" [^>]*><title>killed, step (8|12)</title>', page)
+    assert re.search(
+        r'<line class="fault" x1="(33.33|50.00)%"', page
+    )  # through every curve, at step 8 or 12 of 24
 
 
 def drive_scancel(site):
@@ -137,6 +144,8 @@ def test_requeue(campaign, site, reference):
     states = campaign.result("requeue")
     story = same(site, reference, "requeue")
     assert states["train-1"] == "COMPLETED" and "start 2: trains on from step" in story
+    site.run("bin/report.py", "--model", "micro", "--name", "requeue")
+    assert "requeued by Slurm: 1" in site.folder("requeue").report.read_text()
     logs = [p.name for p in site.folder("requeue").logs.glob("engine-*")]
     assert len(logs) == 2 and any(name.endswith("-1.log") for name in logs)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from omr.run import events
+from omr.workspace import RunFolder
 from tests.training.trl.engine_kit import ForkServer, MicroRun
 
 SAVE_LIMIT = 60  # operations of a save that are killed at most; a save has fewer
@@ -167,6 +169,7 @@ def test_a_damaged_newest_checkpoint_is_not_used(at_20, undisturbed, part, damag
     assert finishes_the_same(at_20, undisturbed)
     said = at_20.said()
     assert "step_20 is damaged (" in said
+    assert ("damaged", 20) in [(event.kind, event.step) for event in events.read(RunFolder(at_20.folder))]
     assert part in said or part == "complete.json"  # whose own words may be what changed
     assert "training goes on from step 16" in said
     assert not list(at_20.checkpoints.glob("damaged_*"))  # a newer one is whole
@@ -212,6 +215,8 @@ def test_asked_to_stop_it_saves_and_ends_well_in_time(fresh, undisturbed, how):
     stop.unlink(missing_ok=True)
     assert finishes_the_same(fresh, undisturbed)
     assert f"training goes on from step {reached}" in fresh.said()
+    told = [(event.kind, event.step) for event in events.read(RunFolder(fresh.folder))]
+    assert told == [("started", None), ("saved", reached), ("started", reached), ("complete", 24)]
 
 
 @pytest.mark.slow

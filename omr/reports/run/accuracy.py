@@ -14,10 +14,10 @@ NOTE = (
 )
 
 
-def sections(found: Mapping[str, EvalResult], model: str) -> Iterator[Section]:
-    """A section for each mode that was evaluated; `model` is the row of the recipe table."""
+def sections(found: Mapping[str, EvalResult], model: str, words: str) -> Iterator[Section]:
+    """A section for each mode that was evaluated; `model` is a row of the recipes, `words` name the run."""
     if not found:
-        yield Section("Accuracy", text="Not evaluated yet: make eval.")
+        yield Section("Accuracy", text=f"Not evaluated yet: make eval {words}.")
     for mode, result in found.items():
         drawn, engine = result.inputs.sampling, result.inputs.engine
         text = (
@@ -42,19 +42,20 @@ def _figures(result: EvalResult, model: str) -> Iterator[pages.Figure]:
             known = published(model, result.mode, result.benchmark, subset)
             if known and known.pass1 is not None:
                 bars.setdefault("published", {})[subset] = (known.pass1, 0.0)
-    yield pages.error_bars(bars, "pass@1 (%)", "Accuracy, with its standard error")
+    beside = ", beside the published numbers" if "published" in bars else ""
+    caption = f"pass@1 with its standard error{beside}."
+    yield pages.error_bars(bars, "pass@1 (%)", caption)
     if result.inputs.sampling.samples > 1:
-        curves = {
-            f"{when}, {subset}": (
-                list(range(1, numbers.samples + 1)),
-                [100 * share for share in numbers.majority_by_k],
+        curves = [
+            pages.Series(
+                f"{when}, {subset}", [(k, 100 * share) for k, share in enumerate(n.majority_by_k, 1)]
             )
             for when, of_model in result.models.items()
-            for subset, numbers in _subsets(of_model.scores)
-        }
-        yield pages.line_plot(
-            curves, "samples k", "majority@k (%)", "The most frequent answer of the first k samples"
-        )
+            if when != "before"
+            for subset, n in _subsets(of_model.scores)
+        ]
+        caption = "How often the most frequent answer of the first k samples is right."
+        yield pages.line_plot(curves, "samples k", "majority@k (%)", caption)
 
 
 def _subsets(scores: Mapping[str, results.Score]) -> Iterator[tuple[str, results.Score]]:

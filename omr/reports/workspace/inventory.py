@@ -1,0 +1,238 @@
+"""What a workspace holds: every data file, model and run, its state, its disk, and what to type next.
+
+Nothing is hashed and no weights are read: names, sizes, and the small files that say how things are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from omr import manifest
+from omr.cluster import slurm, status, submit
+from omr.cluster.status import Status
+from omr.data import statistics
+from omr.errors import OmrError, RequestError
+from omr.evaluation import results
+from omr.files import Json, is_locked
+from omr.recipe import Run
+from omr.reports import commands
+from omr.reports.workspace.sizes import Size, measure
+from omr.run import events, frozen, prune
+from omr.run.chain_state import Submitted
+from omr.workspace import RunFolder, Workspace
+
+
+@dataclass(frozen=True)
+class Item:
+    """A data file, a model or a run."""
+
+    kind: str  # data, model, run
+    name: str
+    path: Path
+    state: str  # finished, running, queued, refused, stopped, unreadable
+    size: Size
+    told: str = ""  # one line about it
+    next: str = ""  # what to type
+    prunable: int = 0  # bytes of `size`: what make prune would list
+    page: Path | None = None  # its own report, where there is one
+    accuracy: float | None = None  # pass@1 of the final model in its first mode, as a share of 1
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All of a workspace."""
+
+    root: Path
+    data: Sequence[Item]
+    models: Sequence[Item]
+    runs: Sequence[Item]
+    rest: dict[str, Size] = field(default_factory=dict)  # other folders of the workspace
+
+    @property
+    def size(self) -> Size:
+        """Everything."""
+        return sum([*(i.size for i in (*self.data, *self.models, *self.runs)), *self.rest.values()], Size())
+
+
+def as_json(found: Inventory | Item) -> Json:
+    """Plain values for JSON=1; sizes are bytes."""
+    return _plain(asdict(found))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def take(workspace: Workspace, limit: float | None = None) -> Inventory:
+    """Look at all of a workspace; `limit` is the time limit of a job in seconds, where that is set."""
+    root = workspace.root
+    models, folders = (
+        _folders(root / "models"),
+        [f for parent in _folders(root / "runs") for f in _folders(parent)],
+    )
+    rest = [path for path in _folders(root) if path.name not in ("models", "runs")]
+    sizes = measure([*models, *folders, *rest])
+    data = [_data(path) for path in _data_files(root / "data")]
+    others = {path.name: sizes[path] for path in rest}
+    if "data" in others:
+        others["data"] -= sum((item.size for item in data), Size())
+    return Inventory(
+        root,
+        data,
+        [_model(path, sizes[path]) for path in models],
+        [item for path in folders if (item := _run(RunFolder(path), workspace, sizes[path], limit))],
+        {name: size for name, size in others.items() if size.files},
+    )
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in a folder, without those that are hidden."""
+    there = parent.iterdir() if parent.is_dir() else []
+    return sorted(path for path in there if path.is_dir() and not path.name.startswith("."))
+
+
+# ---- data ----
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """The SFT files of a folder, also those that a stopped or running `make data` has not finished."""
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    made = {p for p in there if p.suffix == ".jsonl" and not p.name.endswith(".rejected.jsonl")}
+    begun = {
+        folder / f"{p.name[1:-5]}.jsonl" for p in there if p.name.startswith(".") and p.suffix == ".work"
+    }
+    return sorted(made | begun)
+
+
+def _data(path: Path) -> Item:
+    beside = ("manifest.json", "lengths.json", "rejected.jsonl", "report.html")
+    work = path.with_name(f".{path.stem}.work")
+    parts = measure([path, work, *(path.with_suffix(f".{end}") for end in beside)])
+    page = path.with_suffix(".report.html")
+    item = Item(
+        "data", path.stem, path, "stopped", sum(parts.values(), Size()), page=page if page.exists() else None
+    )
+    try:
+        origin = manifest.read(path)
+        lengths = statistics.read(path)
+    except OmrError as error:
+        return replace(item, state="unreadable", told=str(error))
+    if is_locked(path.with_name(f".{path.stem}.lock")):
+        return replace(item, state="running", told="make data works on it")
+    if origin is None:
+        return replace(item, told="not finished", next="the make data of before")
+    words = commands.of_data(origin) or ""
+    counted = lengths is not None and lengths.data == origin.get("sha256")
+    splits = ", ".join(f"{split} {counts['kept']:,}" for split, counts in origin.get("splits", {}).items())
+    told = f"{origin.get('rows', 0):,} rows" + (f": {splits}" if splits else "")
+    follows = "make train MODEL=…" if counted else f"make data-report {words}"
+    return replace(item, state="finished", told=told, next=follows)
+
+
+# ---- models ----
+
+
+def _model(path: Path, size: Size) -> Item:
+    item = Item("model", path.name, path, "stopped", size)
+    try:
+        origin = manifest.read(path)
+    except OmrError as error:
+        return replace(item, state="unreadable", told=str(error))
+    if is_locked(path.with_name(f".{path.name}.lock")):
+        return replace(item, state="running", told="make model works on it")
+    words = f"MODEL={(origin or {}).get('inputs', {}).get('model', path.name)}"
+    if origin is None:
+        return replace(item, told="not finished", next=f"make model {words}")
+    return replace(
+        item,
+        state="finished",
+        told="; ".join(origin.get("patch", [])) or "as published",
+        next=f"make train {words}",
+    )
+
+
+# ---- runs ----
+
+
+def of_run(run: Run, folder: RunFolder, workspace: Workspace, limit: float | None = None) -> Item:
+    """A run that was begun or submitted; a RequestError where it was not."""
+    item = _run(folder, workspace, measure([folder.root])[folder.root], limit)
+    if item is None:
+        raise RequestError(
+            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
+        )
+    return item
+
+
+def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | None) -> Item | None:
+    """A run; None for a folder that none was begun in."""
+    name = "/".join(folder.root.parts[-2:])
+    page = folder.report if folder.report.exists() else None
+    item = Item("run", name, folder.root, "unreadable", size, page=page)
+    try:
+        began = frozen.read(folder)
+        submitted = [Submitted.load(record).run for record in submit.run_records(folder)]
+        run = began.run if began else next(filter(None, submitted), None)
+        if run is None:
+            return None
+        now = status.of(run, folder, limit)
+        surplus = (
+            prune.surplus(run, workspace, proven=False) if folder.root == workspace.run(run).root else []
+        )
+    except OmrError as error:
+        return replace(item, told=str(error))
+    log, found = events.read(folder), results.read(folder.eval_json)
+    after = next((result.models["after"] for result in found.values() if "after" in result.models), None)
+    state = _state(folder, now, log)
+    return replace(
+        item,
+        name=run.title,
+        state=state,
+        told=_told(now, log, state),
+        next=_next(run, state, now, after is not None, page is not None, bool(surplus)),
+        prunable=sum(entry.size for entry in surplus),
+        accuracy=after.scores[results.ALL].pass1 if after else None,
+    )
+
+
+def _state(folder: RunFolder, now: Status, log: Sequence[events.Event]) -> str:
+    """How a run is: by final/, by Slurm, by the locks of a training on one machine, and by its last event."""
+    if now.final:
+        return "finished"
+    if any(row.state in slurm.ACTIVE for row in now.rows):
+        return "running"
+    if now.live:
+        return "queued"
+    if any(is_locked(folder.root / f".{stage}.lock") for stage in ("train", "average")):
+        return "running"
+    return "refused" if log and log[-1].kind == "refused" else "stopped"
+
+
+def _told(now: Status, log: Sequence[events.Event], state: str) -> str:
+    parts = [f"step {now.step:,} of {now.steps:,}"]
+    if now.loss is not None:
+        parts.append(f"loss {now.loss:.3f}")
+    if state == "running" and now.seconds_left:
+        parts.append(f"about {status.clock(now.seconds_left)} left")
+    if state in ("refused", "stopped") and log:
+        parts.append(log[-1].text)
+    return ", ".join(parts)
+
+
+def _next(run: Run, state: str, now: Status, evaluated: bool, reported: bool, surplus: bool) -> str:
+    """What to type next."""
+    words = commands.of_run(run)
+    if state in ("running", "queued"):
+        return f"make status {words}"
+    if state != "finished":
+        jobs = f" NUM_TRAINING_JOBS={now.jobs_needed}" if now.jobs_needed and now.jobs_needed > 1 else ""
+        return f"make train {words}{jobs}"
+    if not evaluated:
+        return f"make eval {words}"
+    if not reported:
+        return f"make report {words}"
+    return f"make prune {words}" if surplus else f"make ask {words} Q=…"

@@ -1,0 +1,88 @@
+"""What a page tells its reader to type is what the Makefile takes."""
+
+import re
+import shlex
+
+import pytest
+
+from omr import recipe
+from omr.reports import commands
+from omr.reports.run import page
+from omr.request import TrainRequest
+from omr.run import frozen
+from omr.settings import ROOT
+from tests.evaluation.kit import found
+from tests.reports import kit
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (("7b", 1), "MODEL=7b ROUND=1"),
+        (("7b", 2), "MODEL=7b ROUND=2"),
+        (("7b", 2, "paper"), "MODEL=7b ROUND=2 VARIANT=paper"),
+        (("tiny", 1, None, 8, "mine"), "MODEL=tiny ROUND=1 NAME=mine STEPS=8"),
+        (("tiny", 1, None, None, "mine"), "MODEL=tiny ROUND=1 NAME=mine"),
+    ],
+)
+def test_a_run_in_words(run, words):
+    assert commands.of_run(recipe.run(*run)) == words
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"corpus": "tiny", "round": "round1"}, "DATASET=tiny ROUND=1"),
+        ({"corpus": "openmathreasoning", "round": "round2"}, "DATASET=openmathreasoning ROUND=2"),
+        ({"corpus": "tiny", "round": "round2-paper"}, "DATASET=tiny ROUND=2 VARIANT=paper"),
+        ({"corpus": "tiny", "round": "round1", "modes": ["cot"], "seed": 5, "limit": 9},
+         "DATASET=tiny ROUND=1 MODES=cot SEED=5 LIMIT=9"),
+        ({"corpus": "tiny", "round": "round1", "modes": ["cot", "tir", "genselect"], "seed": 0},
+         "DATASET=tiny ROUND=1"),
+        ({"corpus": "mine", "round": "round1"}, "RECIPE=mine.toml DATASET=mine ROUND=1"),
+        ({"corpus": None}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_a_data_file_in_words(inputs, words):
+    assert commands.of_data({"inputs": inputs}) == words
+
+
+def test_the_commands_that_repeat_a_run(tmp_path):
+    _, folder = kit.begin(tmp_path)
+    began = page.look(folder).began
+    origin = {"inputs": {"corpus": "tiny", "round": "round1", "modes": ["cot", "tir"], "seed": 5}}
+    asked = {
+        **vars(began),
+        "code": "a" * 40,
+        "limit": 100,
+        "overrides": "a.b=1 c.d=$(id)",
+        "engine": "nemo-rl",
+    }
+    lines = list(commands.repeat(frozen.FrozenRun(**asked), origin, {"cot": found("tiny")}))
+    assert lines == [
+        f"git checkout {'a' * 40}",
+        "make data DATASET=tiny ROUND=1 MODES=cot,tir SEED=5",
+        "make model MODEL=tiny",
+        "make train MODEL=tiny ROUND=1 NAME=page STEPS=8"
+        " ENGINE=nemo-rl LIMIT=100 'OVERRIDES=a.b=1 c.d=$(id)'",
+        "make eval MODEL=tiny ROUND=1 NAME=page STEPS=8 MODE=cot SAMPLES=64 MAX_TOKENS=32768",
+        "make report MODEL=tiny ROUND=1 NAME=page STEPS=8",
+    ]
+
+
+def test_they_are_words_of_the_makefile_and_name_this_very_run(tmp_path):
+    run, folder = kit.begin(tmp_path)
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    known = set(re.search(r"^WORDS := ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[1].split())
+    began = page.look(folder).began
+    for line in commands.repeat(
+        began, {"inputs": {"corpus": "tiny", "round": "round1"}}, {"cot": found("tiny")}
+    ):
+        program, target, *words = shlex.split(line)
+        if program == "make":
+            assert target in targets and {word.partition("=")[0] for word in words} <= known
+    given = dict(word.split("=") for word in commands.of_run(run).split())
+    again = recipe.run(given["MODEL"], given["ROUND"], None, int(given["STEPS"]), given["NAME"])
+    assert TrainRequest.of(again).run == run
