@@ -23,7 +23,7 @@ def write(run: Run, folder: RunFolder, force: bool = False) -> bool:
     """Write report.html; False when the one that is there was made from the same files."""
     began = frozen.read(folder)
     if began is None:
-        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+        words = recipe.run_words(run)
         raise RequestError(f"{folder.root}: there is no such run yet; run make train {words} first")
     mark = f"sources {_fingerprint(folder, began)}"
     if not force and folder.report.exists() and mark in folder.report.read_text(encoding="utf-8")[-200:]:

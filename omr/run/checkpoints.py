@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omr.recipe import PINNED
 from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
 from omr.recipe import Run
 from omr.run import lease
@@ -62,7 +63,14 @@ FORMATS = {
 
 
 def run_identity(request: Json) -> str:
-    """Hex digest of what decides a run's weights: the `request` of its run.json."""
+    """Hex digest of what decides a run's weights: the `request` of its run.json.
+
+    An edition counts from the second on: checkpoints of runs that began before there were any stay theirs.
+    """
+    decided = dict(request.get("recipe") or {})
+    if decided.get("edition") == PINNED:
+        del decided["edition"]
+        request = {**request, "recipe": decided}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

@@ -45,14 +45,14 @@ def values(inputs: Inputs) -> Values:
     found = yaml.safe_load(CONSTANT.read_text(encoding="utf-8"))
     for key, value in _derived(inputs).items():
         keys.put(found, key, value)
-    ties.follow(found, ())
+    ties.follow(found, (), inputs.run.text)
     before = copy.deepcopy(found)
     overrides = dict(keys.parse_overrides(inputs.overrides))
     for key, value in overrides.items():
         keys.put(found, key, value)
     keys.check(found)
     checks.overridden(before, found, inputs.run.schedule)
-    ties.follow(found, overrides)
+    ties.follow(found, overrides, inputs.run.text)
     checks.together(found)
     checks.sizes(found, inputs.run)
     return found
@@ -74,7 +74,9 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
         "policy.max_total_sequence_length": model.sequence_length,
         f"{megatron}.tensor_model_parallel_size": model.tensor_parallel,
         f"{megatron}.context_parallel_size": model.context_parallel,
-        f"{megatron}.layernorm_epsilon": architecture.trained_epsilon(model),
+        "policy.max_grad_norm": run.text.clip,
+        f"{megatron}.empty_unused_memory_level": run.text.memory_level,
+        f"{megatron}.layernorm_epsilon": architecture.trained_epsilon(run),
         f"{megatron}.optimizer.lr": model.lr,
         f"{megatron}.optimizer.min_lr": model.min_lr,
         f"{megatron}.scheduler.lr_decay_iters": schedule.steps,
