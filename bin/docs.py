@@ -50,7 +50,10 @@ def _values(found: dict[str, dict], key: str, edition: str) -> str:
     for model, keys in found.items():
         if key in keys:
             models.setdefault(str(keys[key][edition]), []).append(model)
-    return ", ".join(f"**{value}**" + f" ({', '.join(names)})" * (len(names) < len(found)) for value, names in models.items())
+    return ", ".join(
+        f"**{value}**" + f" ({', '.join(names)})" * (len(names) < len(found))
+        for value, names in models.items()
+    )
 
 
 BLOCKS = {

@@ -163,7 +163,7 @@ SETTINGS = {
         ),
         _request(
             "EDITION",
-            "whose text of the training: pinned, published (as the models were trained), current (newest page)",
+            "whose text of training: pinned, published (as the models were trained), current (newest page)",
             "pinned",
             of_run=True,
             choices=("pinned", "published", "current"),

@@ -185,15 +185,15 @@ def check_program(name: str) -> None:
     if found["commit"] not in ("", pinned) or not found["links"]:
         has = f"NeMo-Skills {found['commit'][:8]}" if found["commit"] else f"a NeMo-Skills without --{LINKS}"
         raise RequestError(
-            f"{path}: is of {has}, and LAUNCHER=ns speaks to the pinned {pinned[:8]} alone; install nemo-skills"
-            " at that commit, or use LAUNCHER=sbatch"
+            f"{path}: is of {has}, and LAUNCHER=ns speaks to the pinned {pinned[:8]} alone; install"
+            " nemo-skills at that commit, or use LAUNCHER=sbatch"
         )
     for what, least in BREAKS.items():
         if tuple(found[what]) >= least:
             raise RequestError(
-                f"{path}: runs with {what} {'.'.join(map(str, found[what]))}, and the pinned NeMo-Skills needs"
-                f" one before {'.'.join(map(str, least))}; install it in an environment of Python 3.10 with"
-                " typer below 0.29"
+                f"{path}: runs with {what} {'.'.join(map(str, found[what]))}, and the pinned NeMo-Skills"
+                f" needs one before {'.'.join(map(str, least))}; install it in an environment of Python 3.10"
+                " with typer below 0.29"
             )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from omr.recipe import lookup
 from omr.recipe.chat import Chat
+from omr.recipe.editions import EDITIONS, PINNED, Edition
 from omr.recipe.lookup import (
     asked_modes,
     chat,
@@ -30,7 +31,6 @@ from omr.recipe.lookup import (
     use,
     words,
 )
-from omr.recipe.editions import EDITIONS, PINNED, Edition
 from omr.recipe.types import (
     SHIPPED,
     Architecture,

@@ -7,7 +7,9 @@ once more after a comparison of the old defaults with NeMo-RL's. Nothing else di
 from dataclasses import dataclass
 
 PINNED = "pinned"
-SKILLS = "8b18f3992854bcb668095228a146e214c567b370"  # of NeMo-Skills: the recipe's text, as in docker/pins.env
+SKILLS = (
+    "8b18f3992854bcb668095228a146e214c567b370"  # of NeMo-Skills: the recipe's text, as in docker/pins.env
+)
 ALIGNER = "3a3eba81d38cfda7742c11c17a64203486ea9603"  # its last commit before it left NeMo-Aligner
 PAGE = "18fc72c36a19c9e6be3cdf0eb6c8247fa22d4ff9"  # of NeMo-Skills#1381, 2026: the newest page that is known
 
@@ -67,7 +69,10 @@ class Source:
         return f"{self.says} (`{self.file}` at {self.commit[:8]})"
 
 
-_PINNED_YAML, _PAGE = "nemo_skills/training/nemo_rl/configs/sft.yaml", "docs/releases/openmathreasoning/training.md"
+_PINNED_YAML, _PAGE = (
+    "nemo_skills/training/nemo_rl/configs/sft.yaml",
+    "docs/releases/openmathreasoning/training.md",
+)
 _CLIP = {
     PINNED: Source(_PINNED_YAML, SKILLS, "`clip_grad` left out: Megatron-Core's default"),
     "published": Source("nemo_skills/training/sft_config.yaml", ALIGNER, "`gradient_clip_val: null`"),

@@ -23,9 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr.recipe import PINNED
 from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
-from omr.recipe import Run
+from omr.recipe import PINNED, Run
 from omr.run import lease
 from omr.workspace import RunFolder
 

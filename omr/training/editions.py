@@ -1,4 +1,4 @@
-"""Where the editions of the recipe differ for a run, in NeMo-RL's keys: made from the files that they write."""
+"""Where the editions of the recipe differ for a run, in NeMo-RL's keys: read from what each would write."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ ONE_BOX = (f"{ties.MEGATRON}.optimizer.clip_grad", ties.MASKED)
 
 
 def differing(run: recipe.Run) -> dict[str, dict[str, Value]]:
-    """NeMo-RL's keys whose values are not the same in all editions of a run, each with its values by edition."""
+    """NeMo-RL's keys whose values are not the same in all editions of a run, with each edition's value."""
     written = {name: dict(_keys(replace(run, edition=name))) for name in recipe.EDITIONS}
     found = {key: {name: written[name][key] for name in written} for key in written[recipe.PINNED]}
     return {key: values for key, values in found.items() if len(set(map(repr, values.values()))) > 1}

@@ -132,8 +132,14 @@ def test_another_container_is_refused(monkeypatch):
         ({"Python": (3, 13), "typer": (0, 29)}, "Python 3.13"),
         ({"typer": (0, 29)}, "runs with typer 0.29"),
         ({"typer": (1, 0)}, "runs with typer 1.0"),
-        ({"commit": "f" * 40}, r"ns: is of NeMo-Skills ffffffff, and LAUNCHER=ns speaks to the pinned 8b18f399"),
-        ({"commit": "", "links": False}, "a NeMo-Skills without --num_training_jobs, .* or use LAUNCHER=sbatch"),
+        (
+            {"commit": "f" * 40},
+            r"ns: is of NeMo-Skills ffffffff, and LAUNCHER=ns speaks to the pinned 8b18f399",
+        ),
+        (
+            {"commit": "", "links": False},
+            "a NeMo-Skills without --num_training_jobs, .* or use LAUNCHER=sbatch",
+        ),
         (None, None),  # it does not say: then it has no nemo-skills, and says so itself
     ],
 )

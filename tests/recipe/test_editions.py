@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,10 @@ from omr.errors import RequestError
 from omr.models import architecture
 from omr.recipe import editions
 from omr.request import TrainRequest
-from omr.run import frozen
+from omr.run import checkpoints, frozen
 from omr.run.checkpoints import run_identity
-from omr.workspace import Workspace
+from omr.run.frozen import BaseModel, FrozenRun, TrainingData
+from omr.workspace import RunFolder, Workspace
 
 
 def test_the_setting_has_the_editions_of_the_table():
@@ -22,7 +24,7 @@ def test_the_setting_has_the_editions_of_the_table():
 
 
 def test_pinned_is_the_commit_of_the_pins():
-    assert editions.SKILLS == settings.pins()["NEMO_SKILLS_COMMIT"]
+    assert settings.pins()["NEMO_SKILLS_COMMIT"] == editions.SKILLS
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,24 @@ def test_a_run_of_before_there_were_editions_is_pinned_and_keeps_its_checkpoints
     assert run_identity({"recipe": old}) == run_identity({"recipe": values})
     others = [run_identity({"recipe": {**old, "edition": name}}) for name in recipe.EDITIONS]
     assert len(set(others)) == len(recipe.EDITIONS)
+
+
+def test_a_folder_that_another_edition_began_is_refused(tmp_path):
+    """Where somebody has moved it: its own name keeps it from being met."""
+    run, folder = recipe.run("7b"), RunFolder(tmp_path)
+    base, data = BaseModel(Path("/base"), "1" * 64), TrainingData(Path("/data.jsonl"), "0" * 64, 10, 4)
+    wanted = {
+        name: FrozenRun(replace(run, edition=name), "trl", base, data, None, None) for name in recipe.EDITIONS
+    }
+    assert frozen.freeze(folder, wanted["published"]).run.edition == "published"
+    assert json.loads(folder.run_json.read_text())["request"]["recipe"]["edition"] == "published"
+    assert frozen.freeze(folder, wanted["published"]).run_identity == wanted["published"].run_identity
+    with pytest.raises(RequestError, match=r"recipe\.edition was published, is pinned"):
+        frozen.freeze(folder, wanted["pinned"])
+    saved = folder.checkpoint(4)
+    with checkpoints.saving(folder.checkpoints, 4, wanted["pinned"].run_identity) as aside:
+        (aside / "model.safetensors").write_text("weights")
+    assert checkpoints.damage(saved, "trl") == "it belongs to another run"
 
 
 @pytest.mark.parametrize("name", recipe.EDITIONS)
