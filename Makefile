@@ -11,7 +11,7 @@ export PYTHONUTF8 := 1
 unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
-WORDS := RECIPE FROM MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
+WORDS := RECIPE FROM MODEL ROUND VARIANT EDITION DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
 	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE NEMO_RL_SOURCE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
@@ -70,7 +70,7 @@ model: ## MODEL= [BASE=]: the base model, with the long-context patch where the 
 passport: ## MODEL= ROUND=: do config, tokenizer and chat template agree at every station?
 	$(RUN) data bin/passport.py
 
-plan: ## MODEL= ROUND=: what training would do and cost, before anything is queued
+plan: ## MODEL= ROUND= [EDITION=]: what training would do and cost, before anything is queued
 	$(RUN) cli bin/plan.py
 
 train: ## MODEL= ROUND= [NUM_TRAINING_JOBS=]: train, average, finish

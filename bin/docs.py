@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 from recipes import table
 
-from omr import cli
+from omr import cli, recipe
 from omr.files import write_text
+from omr.recipe.editions import EDITIONS, SOURCES
 from omr.settings import ROOT
+from omr.training.editions import differing
 
 
 def rooms() -> str:
@@ -31,7 +33,34 @@ def _first_line(file: Path) -> str:
     return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0]
 
 
-BLOCKS = {"README.md": ("recipes", table), "docs/architecture.md": ("rooms", rooms)}
+def editions() -> str:
+    """Every key of NeMo-RL that the editions have differently: each one's value, and where that is from."""
+    runs = [recipe.run(name) for name in recipe.shipped("openmathreasoning").models]
+    found = {run.model.name: differing(run) for run in runs}
+    lines = [f"| key of NeMo-RL | {' | '.join(EDITIONS)} |", "| --- |" + " --- |" * len(EDITIONS)]
+    for key in SOURCES:
+        cells = (f"{_values(found, key, name)}: {SOURCES[key][name]}" for name in EDITIONS)
+        lines.append(f"| `{key}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _values(found: dict[str, dict], key: str, edition: str) -> str:
+    """`0.0`, or `1e-06 (1.5b, 7b), 1e-05 (14b, 32b)` where models differ."""
+    models: dict[str, list[str]] = {}
+    for model, keys in found.items():
+        if key in keys:
+            models.setdefault(str(keys[key][edition]), []).append(model)
+    return ", ".join(
+        f"**{value}**" + f" ({', '.join(names)})" * (len(names) < len(found))
+        for value, names in models.items()
+    )
+
+
+BLOCKS = {
+    "README.md": ("recipes", table),
+    "docs/architecture.md": ("rooms", rooms),
+    "docs/recipes.md": ("editions", editions),
+}
 
 
 def fresh(path: Path) -> str:

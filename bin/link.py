@@ -12,7 +12,7 @@ from omr.cluster.allocation.attempt import Attempt
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@cli.options("MODEL", "ROUND", "VARIANT", "NAME", "STEPS", *cli.TRAINING)
+@cli.options(*cli.RUN, *cli.TRAINING)
 @click.option("--stage", help="Run a plain stage: its secrets come from .env here.")
 @click.option("--complete", is_flag=True, help="Before the stage: prove that the training is complete.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

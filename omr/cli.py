@@ -44,7 +44,7 @@ def options(*names: str) -> Callable:
 
 
 # What names a run, and what else a training is asked with.
-RUN = ("MODEL", "ROUND", "VARIANT", "NAME", "STEPS")
+RUN = ("MODEL", "ROUND", "VARIANT", "EDITION", "NAME", "STEPS")
 TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS")
 
 
@@ -94,26 +94,33 @@ def train_options(function: Callable) -> Callable:
     return options("RECIPE", *RUN, *TRAINING)(command)
 
 
-def train_request(
-    model: str | None, round: str, variant: str | None, steps: int | None, name: str | None, **words: Any
-) -> TrainRequest:
-    """The words of a training, checked: those that name its run, and in `words` those of TRAINING."""
-    return TrainRequest.of(_run(model, round, variant, steps, name), **words)
+def train_request(**words: Any) -> TrainRequest:
+    """The words of a training, checked: those of RUN and of TRAINING, in small letters."""
+    run = _run(**{name.lower(): words.pop(name.lower()) for name in RUN})
+    return TrainRequest.of(run, **words)
 
 
 def requests_of_all_rounds(model: str | None, variant: str | None, **words: Any) -> list[TrainRequest]:
     """A request for each round that the recipe has for a model; VARIANT is round 2's."""
     rounds = recipe.model(model).rounds
-    return [train_request(model, str(number), variant if number == 2 else None, **words) for number in rounds]
+    return [
+        train_request(model=model, round=str(number), variant=variant if number == 2 else None, **words)
+        for number in rounds
+    ]
 
 
 def _run(
-    model: str | None, round: str, variant: str | None, steps: int | None, name: str | None
+    model: str | None,
+    round: str,
+    variant: str | None,
+    edition: str | None,
+    name: str | None,
+    steps: int | None,
 ) -> recipe.Run:
     """The run that the user's words name; STEPS changes the result, so it needs a NAME."""
     if steps and not name:
         raise RequestError(f"STEPS={steps} makes another run than the recipe's; add NAME=… to set it apart")
-    return recipe.run(model, round, variant, steps, name)
+    return recipe.run(model, round, variant, steps, name, edition)
 
 
 def aligned(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: bool = False) -> list[str]:

@@ -15,9 +15,9 @@ ENGINES = SETTINGS["ENGINE"].choices
 class TrainRequest:
     """A run of the recipe and how it is to be trained. `of` makes one from a user's words and checks it.
 
-    The run names model, round, variant, STEPS and NAME. What of the rest changes the result has no place in a
-    path of its own, so it needs a NAME. `nodes` and `gpus` are the size of a training job: they change
-    nothing that is learned, because the batch counts rows.
+    The run names model, round, variant, edition, STEPS and NAME. What of the rest changes the result has no
+    place in a path of its own, so it needs a NAME. `nodes` and `gpus` are the size of a training job: they
+    change nothing that is learned, because the batch counts rows.
     """
 
     run: recipe.Run
@@ -82,6 +82,7 @@ class TrainRequest:
             "MODEL": run.model.name,
             "ROUND": str(run.round.number),
             "VARIANT": run.round.variant,
+            "EDITION": run.edition,
             "NAME": run.name,
             "STEPS": None if run.schedule == published else str(run.schedule.steps),
             "LIMIT": self.limit and str(self.limit),

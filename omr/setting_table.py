@@ -161,6 +161,13 @@ SETTINGS = {
             "filter of round 2: recommended (the default: all splits), paper (CoT only)",
             of_run=True,
         ),
+        _request(
+            "EDITION",
+            "whose text of training: pinned, published (as the models were trained), current (newest page)",
+            "pinned",
+            of_run=True,
+            choices=("pinned", "published", "current"),
+        ),
         _request("DATASET", "row of the corpus table: openmathreasoning, tiny (default: the recipe's first)"),
         _request("MODES", "splits to use, with commas (default: all of the corpus)", of_run=True),
         _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded", path="input"),
@@ -203,9 +210,7 @@ SETTINGS = {
         _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
         _request(
-            "PROBLEMS",
-            "problems of one's own, JSON lines with problem and expected_answer",
-            path="input",
+            "PROBLEMS", "problems of one's own, JSON lines with problem and expected_answer", path="input"
         ),
         _number("SAMPLES", "answers to each problem (default: 64; tiny 3)"),
         _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
@@ -244,11 +249,7 @@ SETTINGS = {
             choices=("bwrap", "none"),
         ),
         _number("WORKERS", "worker processes of the data stage (default: the cores)", machine=True),
-        _machine(
-            "MEMORY",
-            "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)",
-            form=MEMORY_SIZE,
-        ),
+        _machine("MEMORY", "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)", form=MEMORY_SIZE),
         _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id", path="input"),
         _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id", path="input"),
         _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),

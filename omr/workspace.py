@@ -14,7 +14,7 @@ def manifest_of(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One folder per (model, round, variant, NAME)."""
+    """One folder per (model, round, variant, EDITION, NAME)."""
 
     root: Path
 

@@ -158,7 +158,7 @@ def test_what_the_table_says_of_paths_and_jobs():
         *("Q", "NEMO_RL_SOURCE", "FROM", "RECODE"),
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
-        *("RECIPE", "MODEL", "ROUND", "VARIANT", "NAME", "STEPS", "LIMIT", "MODES"),
+        *("RECIPE", "MODEL", "ROUND", "VARIANT", "EDITION", "NAME", "STEPS", "LIMIT", "MODES"),
         *("ENGINE", "OVERRIDES", "SEED"),
     }
 

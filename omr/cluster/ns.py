@@ -5,8 +5,8 @@ changes, corrected where they cannot work: its own folder and name, a save perio
 steps, round 1's final model where it really is, and no metric that needs a validation set.
 """
 
+import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -30,7 +30,21 @@ EPSILON = 1e-6  # of RMSNorm, in its SFT YAML
 # From these on the pinned NeMo-Skills breaks: `SupportedBackends.megatron` stands in the average's command,
 # which fails after all the training; its `--output_dir` is not understood.
 BREAKS = {"Python": (3, 11), "typer": (0, 29)}
-ASK = "import sys, importlib.metadata as m; print(*sys.version_info[:2], *m.version('typer').split('.')[:2])"
+LINKS = "num_training_jobs"  # its option; newer ones have --dependent_jobs=N, and hand ours on to NeMo-RL
+# Asks the Python of `ns` for these versions, for the commit that nemo-skills was installed from ("" where it
+# came from a folder), and whether it has that option. Nothing of it is imported.
+ASK = f"""
+import importlib.metadata as metadata, importlib.util, json, pathlib, sys
+skills = metadata.distribution("nemo_skills")
+origin = json.loads(skills.read_text("direct_url.json") or "{{}}")
+package = pathlib.Path(importlib.util.find_spec("nemo_skills").submodule_search_locations[0])
+print(json.dumps({{
+    "Python": sys.version_info[:2],
+    "typer": [int(part) for part in metadata.version("typer").split(".")[:2]],
+    "commit": origin.get("vcs_info", {{}}).get("commit_id", ""),
+    "links": "{LINKS}" in (package / "pipeline/nemo_rl/sft.py").read_text(),
+}}))
+"""
 
 
 def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
@@ -62,7 +76,7 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
     """The command line, as NeMo-Skills' snapshot of the recipe reads it."""
     run, model, schedule = request.run, request.run.model, request.run.schedule
     second_round = run.round.number == 2
-    own_name = f"-{run.key}" if second_round or run.name else ""
+    own_name = "" if run.key == "round1" else f"-{run.key}"
     command = [
         *("ns", "nemo_rl", "sft"),
         f"--cluster={CLUSTER}",
@@ -87,7 +101,7 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
         f"++sft.max_num_steps={schedule.steps}",
         "++sft.max_num_epochs=100",
     ]
-    options = [f"--num_training_jobs={links}"] if links > 1 else []
+    options = [f"--{LINKS}={links}"] if links > 1 else []
     if qos := settings.get("QOS"):
         options.append(f"--qos={qos}")
     if "WANDB_API_KEY" not in settings.secrets():  # it is on by default, and its login would end the job
@@ -96,11 +110,25 @@ def argv(request: TrainRequest, workspace: Workspace, links: int = 1) -> list[st
         options.append(f"--wandb_project={project}")
     if second_round:
         command += ["++checkpointing.metric_name=null", "++checkpointing.keep_top_k=null"]
-    if (epsilon := architecture.trained_epsilon(model)) != EPSILON:
+    if (epsilon := architecture.trained_epsilon(run)) != EPSILON:
         command.append(f"++policy.megatron_cfg.layernorm_epsilon={_rate(epsilon)}")
+    command += _of_edition(run)
     command[11:11] = options  # behind the other options of `ns`, before the keys
     # NeMo-Skills has short names of its own, so these are not checked against NeMo-RL's keys.
     return [*command, *(f"++{word.lstrip('+')}" for word in shlex.split(request.overrides or ""))]
+
+
+def _of_edition(run: recipe.Run) -> list[str]:
+    """The keys that an edition has otherwise than the pinned NeMo-Skills' own YAML."""
+    pinned, edition = recipe.EDITIONS[recipe.PINNED], run.text
+    found = []
+    if edition.clip != pinned.clip:
+        found.append(f"++policy.megatron_cfg.optimizer.clip_grad={edition.clip}")
+    if edition.memory_level != pinned.memory_level:
+        found.append(f"++policy.megatron_cfg.empty_unused_memory_level={edition.memory_level}")
+    if edition.trains_full_rows != pinned.trains_full_rows:  # NeMo-Skills masks longer rows than this
+        found.append(f"++data.max_input_seq_length={run.model.sequence_length - 1}")
+    return found
 
 
 def base_of(run: recipe.Run, workspace: Workspace) -> Path:
@@ -132,7 +160,7 @@ def _freeze(request: TrainRequest, workspace: Workspace, say: Say) -> None:
     if manifest.read(base) is not None:
         frozen.freeze(workspace.run(request.run), frozen.inputs(request, workspace))
     else:
-        words = f"{recipe.words(request.run.model)} ROUND=1"
+        words = recipe.run_words(recipe.run(request.run.model.name, 1, edition=request.run.edition))
         say(
             f"note: {base} has no manifest.json, so make average cannot finish this run;"
             f" make average {words} makes a base that it can"
@@ -140,7 +168,7 @@ def _freeze(request: TrainRequest, workspace: Workspace, say: Say) -> None:
 
 
 def check_program(name: str) -> None:
-    """A RequestError for an `ns` that is not there, or with a Python or typer that NeMo-Skills breaks on."""
+    """A RequestError for an `ns` that is not there, is not the pinned one, or has what that one breaks on."""
     path = shutil.which(name)
     if path is None:
         raise RequestError(
@@ -150,14 +178,22 @@ def check_program(name: str) -> None:
         first = handle.readline(500).decode(errors="replace").removeprefix("#!").split()
     if not first or "python" not in first[-1]:
         return  # a site's own wrapper: what it runs is not ours to guess
-    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout
-    numbers = [int(number) for number in re.findall("[0-9]+", said)]
-    for what, version in zip(BREAKS, zip(numbers[::2], numbers[1::2], strict=False), strict=False):
-        if version >= BREAKS[what]:
-            least = ".".join(map(str, BREAKS[what]))
+    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout.strip()
+    if not said:
+        return  # it lacks nemo-skills or typer, and says so itself
+    found, pinned = json.loads(said), settings.pins()["NEMO_SKILLS_COMMIT"]
+    if found["commit"] not in ("", pinned) or not found["links"]:
+        has = f"NeMo-Skills {found['commit'][:8]}" if found["commit"] else f"a NeMo-Skills without --{LINKS}"
+        raise RequestError(
+            f"{path}: is of {has}, and LAUNCHER=ns speaks to the pinned {pinned[:8]} alone; install"
+            " nemo-skills at that commit, or use LAUNCHER=sbatch"
+        )
+    for what, least in BREAKS.items():
+        if tuple(found[what]) >= least:
             raise RequestError(
-                f"{path}: runs with {what} {'.'.join(map(str, version))}, and the pinned NeMo-Skills needs"
-                f" one before {least}; install it in an environment of Python 3.10 with typer below 0.29"
+                f"{path}: runs with {what} {'.'.join(map(str, found[what]))}, and the pinned NeMo-Skills"
+                f" needs one before {'.'.join(map(str, least))}; install it in an environment of Python 3.10"
+                " with typer below 0.29"
             )
 
 

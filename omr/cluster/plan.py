@@ -9,6 +9,7 @@ from omr.data import statistics
 from omr.files import human
 from omr.request import TrainRequest
 from omr.run import frozen, metrics
+from omr.training import editions
 from omr.training.preflight import CHECKPOINT_BYTES
 from omr.workspace import Workspace
 
@@ -24,6 +25,7 @@ START = 900  # seconds until a job on GPUs trains: containers, Ray, loading; mea
 class Numbers:
     """What a run amounts to."""
 
+    edition: str
     steps: int
     rows: int | None  # of the data file
     epochs: float | None
@@ -56,6 +58,7 @@ def numbers(
     hours = steps * step_seconds / 3600 if step_seconds else None
     checkpoint, averaged = int(model.parameters * CHECKPOINT_BYTES), len(run.schedule.averaged)
     return Numbers(
+        edition=run.edition,
         steps=steps,
         rows=data.rows,
         epochs=steps * model.batch / data.rows if data.rows else None,
@@ -121,7 +124,10 @@ def lines(found: Numbers, request: TrainRequest) -> list[str]:
     schedule = run.schedule
     rows = f"{found.rows:,} rows, {found.epochs:.2f} epochs" if found.rows else "the data is not there yet"
     long = f"{found.too_long:,} rows" if found.too_long is not None else "make data-report counts them"
+    edition, *beside = editions.lines(run, request.engine)
     shown = [
+        ("edition", edition),
+        *(("", line) for line in beside),
         ("steps", f"{found.steps:,} of {run.model.batch:,} rows; warmup {schedule.warmup:,}"),
         (
             "saved",

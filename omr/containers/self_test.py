@@ -13,11 +13,11 @@ from omr import recipe, settings
 from omr.containers.checks import DECLINED, OK, Check, missing, ok
 from omr.data import prompts
 from omr.errors import OmrError
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.training.nemo_rl import contract
 
-NEMO_RL, NEMO_PYTHON = Path(PINNED.folder), Path(PINNED.python)
-WORKERS = Path(PINNED.workers)  # the environments that NeMo-RL's own build made for its workers
+NEMO_RL, NEMO_PYTHON = Path(PINNED_VERSION.folder), Path(PINNED_VERSION.python)
+WORKERS = Path(PINNED_VERSION.workers)  # the environments that NeMo-RL's own build made for its workers
 
 
 def built_as() -> dict[str, str]:
@@ -106,12 +106,12 @@ def nemo_skills(how: str) -> Check:
 
 def nemo_rl_parts() -> Iterator[Check]:
     """What a training job asks of the NeMo-RL image: version, files, interpreters, our list of keys."""
-    there = contract.files(NEMO_RL, PINNED)
+    there = contract.files(NEMO_RL, PINNED_VERSION)
     if there.fault:
         yield missing("NeMo-RL", f"{there.fault}; TRAIN_BASE is no NeMo-RL image")
         return
     yield nemo_rl_version()
-    runs = contract.our_runs(NEMO_RL, PINNED)
+    runs = contract.our_runs(NEMO_RL, PINNED_VERSION)
     yield missing("NeMo-RL's keys", runs.fault) if runs.fault else ok("NeMo-RL's keys", runs.holds)
     yield answers("NeMo-RL's python", str(NEMO_PYTHON), "--version")
     uv = answers("uv", "uv", "--version")
@@ -132,9 +132,9 @@ def nemo_rl_parts() -> Iterator[Check]:
 def nemo_rl_version() -> Check:
     """The version that NeMo-RL's own source says, against the pin."""
     found = contract.version_of(NEMO_RL)
-    if found == PINNED.tag:
+    if found == PINNED_VERSION.tag:
         return ok("NeMo-RL", found)
-    return missing("NeMo-RL", f"{found}, pinned is {PINNED.tag}")
+    return missing("NeMo-RL", f"{found}, pinned is {PINNED_VERSION.tag}")
 
 
 def answers(name: str, *command: str) -> Check:

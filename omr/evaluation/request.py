@@ -101,7 +101,7 @@ def models_of(run: recipe.Run, folder: RunFolder, before: bool) -> dict[str, Pat
     A RequestError if the run has not ended.
     """
     if manifest.read(folder.final) is None:
-        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+        words = recipe.run_words(run)
         raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
     start = {"before": Path(read_json(folder.run_json)["request"]["base"]["path"])} if before else {}
     return {**start, "after": folder.final}

@@ -14,7 +14,7 @@ from omr import recipe
 from omr.models import rope, weights
 from omr.models.rope import Config
 from omr.models.weights import Tensor
-from omr.recipe import Architecture, Model
+from omr.recipe import Architecture, Model, Run
 from omr.recipe.families import EMBEDDING, FAMILIES, HEAD, Family, head_width, tensors
 
 # Keys of config.json, and which number of the architecture each is.
@@ -76,12 +76,14 @@ def of(model: Model) -> Architecture:
     return recipe.ARCHITECTURES[model.name]
 
 
-def trained_epsilon(model: Model) -> float:
-    """The epsilon of RMSNorm that NeMo-RL trains a row with, where OVERRIDES says nothing.
+def trained_epsilon(run: Run) -> float:
+    """The epsilon of RMSNorm that NeMo-RL trains a run with, where OVERRIDES says nothing.
 
-    NeMo-Skills' SFT YAML has one for every model, though the config.json of 14b and 32b has another.
+    NeMo-Skills' SFT YAML has one for every model, though the config.json of 14b and 32b has another, with
+    which the published models were trained.
     """
-    return recipe.TRAINED_EPSILON or of(model).norm_epsilon
+    one = None if run.text.own_epsilon else recipe.TRAINED_EPSILON
+    return one or of(run.model).norm_epsilon
 
 
 def source(model: Model) -> str:

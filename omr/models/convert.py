@@ -22,7 +22,7 @@ from omr.models.passport import Station
 from omr.recipe import Run
 from omr.run import checkpoints, frozen
 from omr.run.frozen import FrozenRun
-from omr.run.nemo_rl_version import PINNED, nemo_rl_folder
+from omr.run.nemo_rl_version import PINNED_VERSION, nemo_rl_folder
 from omr.workspace import RunFolder, Workspace
 
 NS_STEP = "hf_model_step_"  # in the checkpoints' folder: a step that NeMo-Skills' jobs converted
@@ -200,11 +200,11 @@ def command(folder: RunFolder, step: int, out: Path) -> list[str]:
     safetensors files that its DTensor saves.
     """
     source = checkpoint(folder, step)
-    saved = source / PINNED.weights
+    saved = source / PINNED_VERSION.weights
     if not saved.is_dir():
         raise OmrError(f"{source}: is no checkpoint of Megatron (no {saved.name}); train with Megatron")
     return [
-        *("uv", "run", "--extra", PINNED.converter_extra, "python", PINNED.converter),
+        *("uv", "run", "--extra", PINNED_VERSION.converter_extra, "python", PINNED_VERSION.converter),
         *("--config", str(source / "config.yaml"), "--hf-ckpt-path", str(out)),
         *("--megatron-ckpt-path", str(saved)),
     ]

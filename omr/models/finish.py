@@ -124,7 +124,7 @@ def _trained_epsilon(run: Run, file: Path) -> float:
     import yaml
 
     if not file.exists():
-        return architecture.trained_epsilon(run.model)
+        return architecture.trained_epsilon(run)
     try:
         return float(yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"])
     except (yaml.YAMLError, ValueError, KeyError, TypeError):

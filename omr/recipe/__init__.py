@@ -1,7 +1,8 @@
 """Every number of a recipe: models, rounds, corpus, evaluation. Standard library only.
 
 The numbers stand in omr/recipes/*.toml, or in the file that RECIPE names. `reader` reads and checks one,
-`types` says what it consists of, and `lookup` finds in the recipes in force what a user's words name. MODELS,
+`types` says what it consists of, and `lookup` finds in the recipes in force what a user's words name;
+`editions` has what the sources of the published recipe say differently about the training. MODELS,
 CORPORA and the other tables are read at their first use: a faulty file is refused where errors are told.
 """
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from omr.recipe import lookup
 from omr.recipe.chat import Chat
+from omr.recipe.editions import EDITIONS, PINNED, Edition
 from omr.recipe.lookup import (
     asked_modes,
     chat,
@@ -23,6 +25,7 @@ from omr.recipe.lookup import (
     paths_of,
     round_,
     run,
+    run_words,
     scaling,
     shipped,
     use,
@@ -47,11 +50,14 @@ from omr.recipe.types import (
 )
 
 __all__ = [
+    "EDITIONS",
+    "PINNED",
     "SHIPPED",
     "Architecture",
     "Chat",
     "Columns",
     "Corpus",
+    "Edition",
     "Evaluation",
     "Filter",
     "Model",
@@ -75,6 +81,7 @@ __all__ = [
     "paths_of",
     "round_",
     "run",
+    "run_words",
     "scaling",
     "sequence_divisor",
     "shipped",

@@ -10,6 +10,7 @@ from omr.errors import RequestError, choose, listing, nearest
 from omr.files import Json
 from omr.recipe import reader
 from omr.recipe.chat import Chat
+from omr.recipe.editions import EDITIONS, PINNED
 from omr.recipe.read_training import quarters
 from omr.recipe.reader import FOLDER
 from omr.recipe.types import (
@@ -91,6 +92,12 @@ def words(row: Model) -> str:
         return f"MODEL={row.name}"
     paths = [str(found.path) for found in in_force() if found.name == row.corpus]
     return f"RECIPE={paths[0] if paths else f'{row.corpus}.toml'} MODEL={row.name}"
+
+
+def run_words(run: Run) -> str:
+    """The settings that name a run's model, round and edition: `MODEL=7b ROUND=1 EDITION=published`."""
+    edition = "" if run.edition == PINNED else f" EDITION={run.edition}"
+    return f"{words(run.model)} ROUND={run.round.number}{edition}"
 
 
 def shipped(name: str) -> Recipe:
@@ -202,8 +209,12 @@ def run(
     variant: str | None = None,
     steps: int | None = None,
     name: str | None = None,
+    edition: str | None = None,
 ) -> Run:
     """The run that the user's words name; a RequestError for what the recipe does not have."""
+    edition = choose("EDITION", edition or PINNED, EDITIONS)
+    if name and name.split("-")[0] in EDITIONS:
+        raise RequestError(f"NAME={name} begins with an edition's name; set EDITION, or choose another NAME")
     row = model(model_name)
     round_row = round_(number, variant, row.corpus)
     if round_row.number not in row.rounds:
@@ -217,7 +228,7 @@ def run(
             f" choose MODEL={listing(others)}, or ROUND=1"
         )
     schedule = derive(steps) if steps else row.schedules.get(round_row.key) or derive(round_row.steps)
-    return Run(row, replace(round_row, steps=schedule.steps), schedule, name)
+    return Run(row, replace(round_row, steps=schedule.steps), schedule, name, edition)
 
 
 def modes(text: str | None, dataset: str | None = None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omr.files import Json
 from omr.recipe.chat import Chat
+from omr.recipe.editions import EDITIONS, PINNED, Edition
 
 Number = int | float
 SHIPPED = ("openmathreasoning", "tiny")  # the recipes that are in force where RECIPE names none
@@ -218,17 +219,24 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """One (model, round, variant, NAME): everything about it that the recipe decides."""
+    """One (model, round, variant, EDITION, NAME): everything about it that the recipe decides."""
 
     model: Model
     round: Round
     schedule: Schedule
     name: str | None = None
+    edition: str = PINNED  # whose text of the training: one of EDITIONS
+
+    @property
+    def text(self) -> Edition:
+        """What its edition says of the training."""
+        return EDITIONS[self.edition]
 
     @property
     def key(self) -> str:
-        """The run's word in paths and job names: `round2-paper-smoke`."""
-        return f"{self.round.key}-{self.name}" if self.name else self.round.key
+        """The run's word in paths and job names: `round2-paper-published-smoke`."""
+        edition = None if self.edition == PINNED else self.edition
+        return "-".join(filter(None, (self.round.key, edition, self.name)))
 
     @property
     def title(self) -> str:
@@ -259,6 +267,7 @@ class Run:
             Round(**round_row),
             _schedule(values["schedule"]),
             values["name"],
+            values.get("edition", PINNED),  # a run that began before there were editions has none
         )
 
 

@@ -18,6 +18,8 @@ def of_run(run: Run) -> str:
     words = [f"ROUND={run.round.number}"]
     if run.round.variant and run.round.variant != _usual_variant(run.round.number, run.model.corpus):
         words.append(f"VARIANT={run.round.variant}")
+    if run.edition != recipe.PINNED:
+        words.append(f"EDITION={run.edition}")
     if run.name:
         words.append(f"NAME={run.name}")
         if run.schedule.steps != _published_steps(run):
@@ -73,7 +75,7 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     yield (
         f"make model {recipe.words(run.model)}"
         if run.round.number == 1
-        else (f"make train {recipe.words(run.model)} ROUND=1")
+        else f"make train {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))}"
     )
     asked = {
         "ENGINE": began.engine if began.engine != run.model.engine else None,

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
-from omr.recipe import Run
+from omr.recipe import PINNED, Run
 from omr.run import lease
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.workspace import RunFolder
 
 
@@ -52,13 +52,20 @@ FORMATS = {
         digest_of_ends,
         "digest",
         exact=False,
-        parts=PINNED.parts,
+        parts=PINNED_VERSION.parts,
     ),
 }
 
 
 def run_identity(request: Json) -> str:
-    """Hex digest of what decides a run's weights: the `request` of its run.json."""
+    """Hex digest of what decides a run's weights: the `request` of its run.json.
+
+    An edition counts from the second on: checkpoints of runs that began before there were any stay theirs.
+    """
+    decided = dict(request.get("recipe") or {})
+    if decided.get("edition") == PINNED:
+        del decided["edition"]
+        request = {**request, "recipe": decided}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omr import manifest, recipe
@@ -75,13 +75,14 @@ class FrozenRun:
 def base_of(run: recipe.Run, workspace: Workspace) -> Path:
     """The model folder a run starts from: the patched base, or for round 2 round 1's final model.
 
-    A named round 2 starts from the round 1 of the same NAME where there is one, else from the plain one.
+    It is round 1's of the same edition. A named round 2 starts from the round 1 of the same NAME where there
+    is one, else from the one without.
     """
     if run.round.number == 1:
         return workspace.model(run.model.folder)
-    first = recipe.run(run.model.name, 1, steps=run.schedule.steps if run.name else None, name=run.name)
-    named = workspace.run(first).final
-    return named if named.exists() else workspace.run(recipe.run(run.model.name, 1)).final
+    first = recipe.run(run.model.name, 1, edition=run.edition)
+    named = workspace.run(replace(first, name=run.name)).final
+    return named if named.exists() else workspace.run(first).final
 
 
 def data_of(run: recipe.Run, workspace: Workspace, modes: tuple[str, ...] | None = None) -> Path:
@@ -102,12 +103,13 @@ def identity(model: Path) -> str:
 def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     """What the request would train with now; a RequestError names what is missing and how to make it."""
     run = request.run
-    words = f"{recipe.words(run.model)}"
+    words = recipe.words(run.model)
     base, data = base_of(run, workspace), data_of(run, workspace, request.modes)
     if manifest.read(base) is None:
         if run.round.number == 2:
             raise RequestError(
-                f"{base}: round 1's final model is not there; run make train {words} ROUND=1 first"
+                f"{base}: round 1's final model is not there; run make train"
+                f" {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))} first"
             )
         raise RequestError(f"{base}: the base model is not there; run make model {words} first")
     origin = manifest.read(data)

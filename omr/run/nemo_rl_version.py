@@ -49,9 +49,9 @@ VERSIONS = {
         ),
     )
 }
-PINNED = VERSIONS[pins()["NEMO_RL_VERSION"]]  # the one that is trained with
+PINNED_VERSION = VERSIONS[pins()["NEMO_RL_VERSION"]]  # the one that is trained with
 
 
 def nemo_rl_folder() -> str:
     """The folder that NeMo-RL is run from: NEMO_RL, else the one in the training image."""
-    return get("NEMO_RL") or PINNED.folder
+    return get("NEMO_RL") or PINNED_VERSION.folder

@@ -1,11 +1,14 @@
 """LAUNCHER=ns: NeMo-Skills' own command line, the recipe's for round 1 and a corrected one for round 2."""
 
+import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from omr import manifest, recipe
+from omr import manifest, recipe, settings
 from omr.cluster import ns
 from omr.cluster.submit import Submission
 from omr.errors import RequestError
@@ -121,19 +124,31 @@ def test_another_container_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("versions", "says"),
+    ("found", "says"),
     [
-        ("3 10 0 20", None),
-        ("3 11 0 20", "runs with Python 3.11, and the pinned NeMo-Skills needs one before 3.11"),
-        ("3 13 0 29", "Python 3.13"),
-        ("3 10 0 29", "runs with typer 0.29"),
-        ("3 10 1 0", "runs with typer 1.0"),
-        ("", None),  # it does not say: then it has no typer, and says so itself
+        ({}, None),
+        ({"commit": ""}, None),  # installed from a folder
+        ({"Python": (3, 11)}, "runs with Python 3.11, and the pinned NeMo-Skills needs one before 3.11"),
+        ({"Python": (3, 13), "typer": (0, 29)}, "Python 3.13"),
+        ({"typer": (0, 29)}, "runs with typer 0.29"),
+        ({"typer": (1, 0)}, "runs with typer 1.0"),
+        (
+            {"commit": "f" * 40},
+            r"ns: is of NeMo-Skills ffffffff, and LAUNCHER=ns speaks to the pinned 8b18f399",
+        ),
+        (
+            {"commit": "", "links": False},
+            "a NeMo-Skills without --num_training_jobs, .* or use LAUNCHER=sbatch",
+        ),
+        (None, None),  # it does not say: then it has no nemo-skills, and says so itself
     ],
 )
-def test_an_ns_that_would_break_is_refused(versions, says, tmp_path, monkeypatch):
+def test_an_ns_that_would_break_is_refused(found, says, tmp_path, monkeypatch):
+    pinned = settings.pins()["NEMO_SKILLS_COMMIT"]
+    usual = {"Python": (3, 10), "typer": (0, 20), "commit": pinned, "links": True}
     python = tmp_path / "python3"
-    python.write_text(f"#!/bin/sh\necho {versions}\n")
+    said = "" if found is None else json.dumps(usual | found)
+    python.write_text(f"#!/bin/sh\necho '{said}'\n")
     (tmp_path / "ns").write_text(f"#!{python}\n")
     for tool in (python, tmp_path / "ns"):
         tool.chmod(0o755)
@@ -143,6 +158,61 @@ def test_an_ns_that_would_break_is_refused(versions, says, tmp_path, monkeypatch
     else:
         with pytest.raises(RequestError, match=says):
             ns.check_program("ns")
+
+
+OPTIONS = {
+    "num_training_jobs: int = typer.Option(1)": True,
+    "dependent_jobs: int = typer.Option(0)": False,
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("commit", ["", "a" * 40])
+def test_what_an_installed_nemo_skills_is(option, commit, tmp_path):
+    """By the metadata that pip leaves (PEP 610), without importing it."""
+    package = tmp_path / "nemo_skills/pipeline/nemo_rl"
+    package.mkdir(parents=True)
+    (tmp_path / "nemo_skills/__init__.py").write_text("raise SystemExit('imported')\n")
+    (package / "sft.py").write_text(option)
+    for name, version in {"nemo_skills": "0.7.0", "typer": "0.20.1"}.items():
+        metadata = tmp_path / f"{name}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    origin = {"url": "x", "vcs_info": {"vcs": "git", "commit_id": commit}} if commit else {"dir_info": {}}
+    (tmp_path / "nemo_skills-0.7.0.dist-info/direct_url.json").write_text(json.dumps(origin))
+    said = subprocess.check_output([sys.executable, "-c", ns.ASK], cwd="/", env={"PYTHONPATH": str(tmp_path)})
+    assert json.loads(said) == {
+        "Python": list(sys.version_info[:2]),
+        "typer": [0, 20],
+        "commit": commit,
+        "links": OPTIONS[option],
+    }
+
+
+@pytest.mark.parametrize(
+    ("run", "added"),
+    [
+        (recipe.run("7b", edition="published"), ["++policy.megatron_cfg.optimizer.clip_grad=0.0"]),
+        (
+            recipe.run("14b", edition="published"),
+            ["++policy.megatron_cfg.layernorm_epsilon=1e-5", "++policy.megatron_cfg.optimizer.clip_grad=0.0"],
+        ),
+        (
+            recipe.run("14b", edition="current"),
+            [
+                "++policy.megatron_cfg.optimizer.clip_grad=0.0",
+                "++policy.megatron_cfg.empty_unused_memory_level=1",
+                "++data.max_input_seq_length=32767",
+            ],
+        ),
+    ],
+    ids=lambda run: getattr(run, "title", None),
+)
+def test_an_edition_is_passed_on(run, added):
+    pinned, own = argv(recipe.run(run.model.name)), argv(run)
+    assert own[-len(added) :] == added and len(own) == len(pinned) + len(added)
+    name = f"--expname=openmathreasoning-repro-{run.model.name}"
+    assert name in pinned and f"{name}-{run.key}" in own
 
 
 def test_cluster_file_has_names_of_secrets_alone(monkeypatch):

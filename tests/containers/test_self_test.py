@@ -7,7 +7,7 @@ import pytest
 
 from omr import settings
 from omr.containers import self_test
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.training.nemo_rl import contract
 from omr.training.nemo_rl import keys as engine_keys
 
@@ -84,7 +84,7 @@ def test_packages_against_the_locks(monkeypatch):
 @pytest.fixture
 def nemo_rl_folder(monkeypatch, tmp_path):
     """An /opt/nemo-rl of the pinned version."""
-    for name in (PINNED.example, PINNED.script, PINNED.converter):
+    for name in (PINNED_VERSION.example, PINNED_VERSION.script, PINNED_VERSION.converter):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "nemo_rl").mkdir()
@@ -111,12 +111,12 @@ def test_a_key_that_the_image_has_not_is_named(nemo_rl_folder):
         inner.setdefault(last, None)
     import yaml
 
-    file = nemo_rl_folder / PINNED.example
+    file = nemo_rl_folder / PINNED_VERSION.example
     file.write_text(yaml.safe_dump(example))
-    assert contract.our_runs(nemo_rl_folder, PINNED).fault is None
+    assert contract.our_runs(nemo_rl_folder, PINNED_VERSION).fault is None
     del example["policy"]["megatron_cfg"]["scheduler"]["lr_decay_style"]
     file.write_text(yaml.safe_dump(example))
-    found = contract.our_runs(nemo_rl_folder, PINNED)
+    found = contract.our_runs(nemo_rl_folder, PINNED_VERSION)
     assert "policy.megatron_cfg.scheduler.lr_decay_style" in found.fault
 
 

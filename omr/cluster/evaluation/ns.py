@@ -66,7 +66,7 @@ def evaluate(
     folder = workspace.run(run)
     if not dry_run:
         if manifest.read(folder.final) is None and not (final_of(folder) / "config.json").exists():
-            words = f"MODEL={run.model.name} ROUND={run.round.number}"
+            words = recipe.run_words(run)
             raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
         ns.check_program("ns")
     if "genselect" in asked.modes:

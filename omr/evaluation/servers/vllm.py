@@ -11,7 +11,7 @@ from omr.errors import OmrError
 from omr.evaluation.servers.base import Engine, Server
 from omr.evaluation.servers.client import Endpoint
 from omr.evaluation.servers.process import ServerProcess, free_port
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 
 START_SECONDS = 1800  # loading 65 GB from a shared file system, compiling, capturing graphs
 SEQUENCES = 256  # that an H100 works on together; vLLM's own default there is no less
@@ -63,7 +63,7 @@ def program() -> str | None:
     """vLLM's program: on PATH, else in an environment of NeMo-RL's workers, which its image has."""
     if found := shutil.which("vllm"):
         return found
-    workers = Path(os.environ.get("NEMO_RL_VENV_DIR", PINNED.workers))
+    workers = Path(os.environ.get("NEMO_RL_VENV_DIR", PINNED_VERSION.workers))
     return next((str(path) for path in sorted(workers.glob("*.vllm.*/bin/vllm"))), None)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omr import recipe
 from omr.models import architecture
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
@@ -32,7 +32,7 @@ class Inputs:
     wandb: bool = False  # NeMo-RL has it on by default
     wandb_project: str | None = None  # None: the one of sft.yaml
     wandb_entity: str | None = None
-    engine_root: str = PINNED.folder
+    engine_root: str = PINNED_VERSION.folder
 
 
 def values(inputs: Inputs) -> Values:
@@ -45,14 +45,14 @@ def values(inputs: Inputs) -> Values:
     found = yaml.safe_load(CONSTANT.read_text(encoding="utf-8"))
     for key, value in _derived(inputs).items():
         keys.put(found, key, value)
-    ties.follow(found, ())
+    ties.follow(found, (), inputs.run.text)
     before = copy.deepcopy(found)
     overrides = dict(keys.parse_overrides(inputs.overrides))
     for key, value in overrides.items():
         keys.put(found, key, value)
     keys.check(found)
     checks.overridden(before, found, inputs.run.schedule)
-    ties.follow(found, overrides)
+    ties.follow(found, overrides, inputs.run.text)
     checks.together(found)
     checks.sizes(found, inputs.run)
     return found
@@ -64,7 +64,7 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
     title = f"{model.folder}-{run.key}"
     megatron = "policy.megatron_cfg"
     found = {
-        "defaults": f"{inputs.engine_root}/{PINNED.example}",
+        "defaults": f"{inputs.engine_root}/{PINNED_VERSION.example}",
         "sft.max_num_steps": schedule.steps,
         "checkpointing.checkpoint_dir": str(folder.checkpoints),
         "checkpointing.save_period": schedule.save_period,
@@ -74,7 +74,9 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
         "policy.max_total_sequence_length": model.sequence_length,
         f"{megatron}.tensor_model_parallel_size": model.tensor_parallel,
         f"{megatron}.context_parallel_size": model.context_parallel,
-        f"{megatron}.layernorm_epsilon": architecture.trained_epsilon(model),
+        "policy.max_grad_norm": run.text.clip,
+        f"{megatron}.empty_unused_memory_level": run.text.memory_level,
+        f"{megatron}.layernorm_epsilon": architecture.trained_epsilon(run),
         f"{megatron}.optimizer.lr": model.lr,
         f"{megatron}.optimizer.min_lr": model.min_lr,
         f"{megatron}.scheduler.lr_decay_iters": schedule.steps,

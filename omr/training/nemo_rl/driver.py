@@ -28,9 +28,9 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
     """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
     from omr.run import checkpoints, lease
-    from omr.run.nemo_rl_version import PINNED
+    from omr.run.nemo_rl_version import PINNED_VERSION
 
-    for name in PINNED.hooks:
+    for name in PINNED_VERSION.hooks:
         if not hasattr(sft, name):
             sys.exit(
                 f"error: this NeMo-RL has no {name} in nemo_rl/algorithms/sft.py; use the pinned version"
@@ -110,10 +110,10 @@ def main(argv: list[str], environ: Mapping[str, str]) -> None:
     if prepared := environ.get("OMR_DATA"):
         quoted = prepared.replace("'", "\\'")
         argv = [*argv, f"++data.train.data_path='{quoted}'"]
-    from omr.run.nemo_rl_version import PINNED
+    from omr.run.nemo_rl_version import PINNED_VERSION
 
-    sys.argv = [PINNED.script, *argv]
-    runpy.run_path(PINNED.script, run_name="__main__")
+    sys.argv = [PINNED_VERSION.script, *argv]
+    runpy.run_path(PINNED_VERSION.script, run_name="__main__")
 
 
 if __name__ == "__main__":

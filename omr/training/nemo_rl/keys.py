@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omr.errors import RequestError, nearest
-from omr.run.nemo_rl_version import PINNED, NemoRlVersion
+from omr.run.nemo_rl_version import PINNED_VERSION, NemoRlVersion
 
 Value = Any  # a number, a text, true or false, null, a list
 Values = dict[str, Any]  # a configuration as YAML gives it: sections are dictionaries
@@ -21,7 +21,7 @@ def flatten(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def known_keys(version: NemoRlVersion = PINNED) -> tuple[str, ...]:
+def known_keys(version: NemoRlVersion = PINNED_VERSION) -> tuple[str, ...]:
     """A NeMo-RL's keys: those of its example, and those that only its code names (`a.b?`)."""
     lines = Path(__file__).with_name(version.keys).read_text().split("\n")
     return tuple(line for line in lines if line and not line.startswith("#"))

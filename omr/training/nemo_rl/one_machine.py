@@ -18,7 +18,7 @@ from omr.request import TrainRequest
 from omr.run import events, frozen, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
-from omr.run.nemo_rl_version import PINNED, nemo_rl_folder
+from omr.run.nemo_rl_version import PINNED_VERSION, nemo_rl_folder
 from omr.training.nemo_rl import engine_file, prepared_data
 from omr.workspace import RunFolder, Workspace
 
@@ -28,7 +28,7 @@ DRIVER = Path(__file__).with_name("driver.py")
 def need(run: Run) -> Path:
     """NeMo-RL's folder; a RequestError says how else this run can train."""
     home = Path(nemo_rl_folder())
-    if not (home / PINNED.script).exists():
+    if not (home / PINNED_VERSION.script).exists():
         raise RequestError(
             f"{run.model.name} trains with NeMo-RL, which is not on this machine ({home}); choose"
             " RUNNER=slurm or RUNNER=docker, or ENGINE=trl NAME=… for one box"

@@ -13,6 +13,7 @@ from omr.training.nemo_rl.keys import Value, Values
 
 MEGATRON = "policy.megatron_cfg"
 LENGTH, ROWS = "policy.max_total_sequence_length", "policy.train_micro_batch_size"
+MASKED = "data.max_input_seq_length"  # NeMo-RL masks rows of so many tokens and more
 CLIP, DECAY, PRECISION = "policy.max_grad_norm", f"{MEGATRON}.optimizer.weight_decay", "policy.precision"
 
 
@@ -39,8 +40,6 @@ TIES: dict[str, Callable[[Values], Value]] = {
     checks.DIVISOR: _divisor,
     "policy.sequence_packing.train_mb_tokens": _tokens,
     "policy.sequence_packing.logprob_mb_tokens": _tokens,
-    # NeMo-RL v0.6.0 cuts rows of this many tokens and more, the recipe's rule is more than the length.
-    "data.max_input_seq_length": lambda values: keys.get(values, LENGTH) + 1,
     f"{MEGATRON}.pipeline_dtype": _same(PRECISION),
     f"{MEGATRON}.optimizer.bf16": _precision("bfloat16"),
     f"{MEGATRON}.optimizer.fp16": _precision("float16"),
@@ -50,15 +49,16 @@ TIES: dict[str, Callable[[Values], Value]] = {
 }
 # Keys that Megatron does not read itself, and the followers through which they count.
 SILENT = {
-    LENGTH: ("policy.sequence_packing.train_mb_tokens", "data.max_input_seq_length"),
+    LENGTH: ("policy.sequence_packing.train_mb_tokens", MASKED),
     CLIP: (f"{MEGATRON}.optimizer.clip_grad",),
     DECAY: (f"{MEGATRON}.scheduler.start_weight_decay", f"{MEGATRON}.scheduler.end_weight_decay"),
 }
 
 
-def follow(values: Values, overridden: Collection[str]) -> None:
+def follow(values: Values, overridden: Collection[str], edition: recipe.Edition) -> None:
     """Set every follower that OVERRIDES does not name; a RequestError for a key without an effect."""
-    for key, value in TIES.items():
+    masked = {MASKED: lambda values: keys.get(values, LENGTH) + edition.trains_full_rows}
+    for key, value in {**TIES, **masked}.items():
         if key not in overridden:
             keys.put(values, key, value(values))
     for key, followers in SILENT.items():

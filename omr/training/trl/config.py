@@ -37,15 +37,16 @@ class EngineConfig:
     save_period: int  # steps from one checkpoint to the next
     averaged: tuple[int, ...]  # steps whose checkpoints become final/
     batch: int  # rows of the SFT file in an optimiser step, over all processes
-    sequence_length: int  # tokens; a longer row is not trained
+    sequence_length: int  # tokens of a micro-batch of packed rows
+    longest: int  # tokens of a row that is trained
     lr: float  # highest learning rate
     min_lr: float  # learning rate at the end of its cosine
     gpu: bool  # train on GPUs; False: on the CPU
     packed: bool  # set rows end to end, which a GPU wants; False: pad them, which a CPU wants
+    clip: float  # largest norm of a step's gradient; 0.0: it is not clipped
     betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
     eps: float = 1e-8  # of AdamW
     weight_decay: float = 0.01
-    clip: float = 1.0  # largest norm of the gradient: NeMo-RL's Megatron default
     seed: int = 42
     threads: int = 2  # on a CPU; another number adds up in another order, and the last bits differ
 
@@ -71,10 +72,12 @@ def engine_config(frozen: FrozenRun, gpus: int | None = None) -> EngineConfig:
         averaged=schedule.averaged,
         batch=model.batch,
         sequence_length=model.sequence_length,
+        longest=model.sequence_length - (not run.text.trains_full_rows),
         lr=model.lr,
         min_lr=model.min_lr,
         gpu=gpu,
         packed=gpu,
+        clip=run.text.clip,
     )
 
 

@@ -173,14 +173,14 @@ def _open_data(session: Session) -> SftFile:
 
 def _feed(session: Session, file: SftFile, tokenizer: "PreTrainedTokenizerBase") -> BatchFeed:
     """The batches of the steps that are left."""
-    config, length = session.config, session.config.sequence_length
+    config = session.config
     if config.packed:
-        group_rows = partial(packed_groups, tokens=length)
+        group_rows = partial(packed_groups, tokens=config.sequence_length)
     else:
-        group_rows = partial(padded_groups, tokens=max(PADDED_TOKENS, length))
+        group_rows = partial(padded_groups, tokens=max(PADDED_TOKENS, config.sequence_length))
     order = EpochOrder(len(file), config.batch, config.seed)
     steps = range(session.start, config.steps)
-    return BatchFeed(file, order, tokenizer, length, group_rows, steps, session.processes)
+    return BatchFeed(file, order, tokenizer, config.longest, group_rows, steps, session.processes)
 
 
 def _report_over_length(feed: BatchFeed, say: Say) -> None:
@@ -188,7 +188,7 @@ def _report_over_length(feed: BatchFeed, say: Say) -> None:
     seen, over = feed.count_over_length(ROWS_LOOKED_AT)
     if over:
         say(
-            f"{over:,} of {seen:,} rows looked at have over {feed.sequence_length:,} tokens:"
+            f"{over:,} of {seen:,} rows looked at have over {feed.longest:,} tokens:"
             " they count in a batch and are not trained, as in NeMo-RL"
         )
 

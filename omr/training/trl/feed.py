@@ -43,7 +43,7 @@ class BatchFeed:
     file: SftFile
     order: EpochOrder
     tokenizer: "PreTrainedTokenizerBase"
-    sequence_length: int  # tokens; a longer row is left out
+    longest: int  # tokens; a longer row is left out
     group_rows: Callable[[Sequence[int]], list[list[int]]]  # lengths in tokens -> micro-batches of indices
     steps: range
     processes: ProcessGroup
@@ -67,13 +67,13 @@ class BatchFeed:
         """How many of the file's first rows (at most `count`) were looked at, and how many are too long."""
         seen = min(count, len(self.file))
         lengths = [len(row["input_ids"]) for row in self.encode(range(seen))]
-        return seen, sum(length > self.sequence_length for length in lengths)
+        return seen, sum(length > self.longest for length in lengths)
 
     def batch(self, step: int) -> StepBatch:
         """This process's part of a step's batch, in micro-batches."""
         mine = self.order.rows_of(step)[self.processes.rank :: self.processes.size]
         encoded = self.encode(mine) if mine else []
-        fitting = [row for row in encoded if 1 < len(row["input_ids"]) <= self.sequence_length]
+        fitting = [row for row in encoded if 1 < len(row["input_ids"]) <= self.longest]
         lengths = [len(row["input_ids"]) for row in fitting]
         return StepBatch(
             step,

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from math import lcm
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from omr import recipe
 from omr.errors import RequestError
 from omr.recipe import reader
 from omr.run import frozen
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
+from omr.training import editions
 from omr.training.nemo_rl import checks, config, keys, ties
 from omr.workspace import Workspace
 from tests.training.nemo_rl import upstream
@@ -389,8 +391,6 @@ def test_parallel_sizes(model, nodes, gpus, says):
 @pytest.mark.parametrize("cp", [1, 2, 4, 8])
 def test_sequence_divisor(tp, cp):
     """NeMo-Skills' four cases: both parallel, tensor alone, context alone, neither."""
-    from dataclasses import replace
-
     model = replace(recipe.MODELS["7b"], tensor_parallel=tp, context_parallel=cp)
     wanted = lcm(2 * cp, tp) if tp > 1 and cp > 1 else tp if tp > 1 else cp * 2 if cp > 1 else 1
     assert recipe.Run(model, recipe.ROUNDS["round1"], recipe.derive(8)).sequence_divisor == wanted
@@ -445,12 +445,12 @@ def effective(path, overrides=()):
     return json.loads(said.stdout)
 
 
-def here(run, tmp_path):
-    """The golden file with its `defaults` in the checkout."""
-    text = (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
-    example = checkout() / PINNED.example
+def here(run, tmp_path, text=None):
+    """The golden file, or another text, with its `defaults` in the checkout."""
+    text = text or (GOLDEN / f"{run.model.name}-{run.key}.yaml").read_text()
+    example = checkout() / PINNED_VERSION.example
     path = tmp_path / "nemo_rl.yaml"
-    path.write_text(text.replace(f"{PINNED.folder}/{PINNED.example}", str(example)))
+    path.write_text(text.replace(f"{PINNED_VERSION.folder}/{PINNED_VERSION.example}", str(example)))
     return path
 
 
@@ -499,9 +499,9 @@ def test_a_model_of_another_family_loads_in_nemo_rl_itself(family, tmp_path, mon
     recipe.forget()
     run = recipe.run("7b")
     path = tmp_path / "nemo_rl.yaml"
-    example = str(checkout() / PINNED.example)
+    example = str(checkout() / PINNED_VERSION.example)
     said = config.text(written(run), run)
-    path.write_text(said.replace(f"{PINNED.folder}/{PINNED.example}", example))
+    path.write_text(said.replace(f"{PINNED_VERSION.folder}/{PINNED_VERSION.example}", example))
     values = effective(path)
     published = effective(here(next(r for r in TEN if r.title == "7b round1"), tmp_path))
     # Another base and folder, the model's own epsilon: nothing else depends on the family.
@@ -516,7 +516,7 @@ def test_a_model_of_another_family_loads_in_nemo_rl_itself(family, tmp_path, mon
 
 @pytest.mark.nemo
 def test_our_list_of_keys_is_the_checkout_s():
-    example = yaml.safe_load((checkout() / PINNED.example).read_text())
+    example = yaml.safe_load((checkout() / PINNED_VERSION.example).read_text())
     have = {key + (".*" if value == {} else "") for key, value in keys.flatten(example)}
     assert have == {key for key in keys.known_keys() if not key.endswith("?")}
     for run in TEN:
@@ -637,12 +637,100 @@ def test_equal_in_effect_to_nemo_skills(run, tmp_path):
     assert "policy.megatron_cfg.optimizer.clip_grad" not in theirs
 
 
+def keys_of_edition(run, edition, tmp_path):
+    """Every key and value of a run as NeMo-RL loads them, written into the folders of its pinned edition."""
+    base, data = frozen.base_of(run, WORKSPACE), frozen.data_of(run, WORKSPACE)
+    inputs = config.Inputs(replace(run, edition=edition), WORKSPACE.run(run), base, data)
+    text = config.text(config.values(inputs), inputs.run)
+    return dict(keys.flatten(effective(here(run, tmp_path, text))))
+
+
+NAMES = {"logger.wandb.name", "logger.wandb.id"}
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize("run", [TEN[0], TEN[5], TEN[6], TEN[9]], ids=lambda run: run.title)
+def test_nothing_else_differs_between_editions(run, tmp_path):
+    """Each edition through NeMo-RL's own loader, beside the golden file's."""
+    pinned = dict(keys.flatten(effective(here(run, tmp_path))))
+    assert keys_of_edition(run, "pinned", tmp_path) == pinned
+    differing = editions.differing(run)
+    for edition in ("published", "current"):
+        loaded = keys_of_edition(run, edition, tmp_path)
+        assert loaded.keys() == pinned.keys()
+        other = {key: value for key, value in loaded.items() if value != pinned[key]}
+        assert other.keys() - NAMES == {k for k, v in differing.items() if v[edition] != v["pinned"]}
+        assert all(value == differing[key][edition] for key, value in other.items() if key not in NAMES)
+
+
+# What the newest page (docs/releases/openmathreasoning/training.md at recipe.editions.PAGE) gives NeMo-RL for
+# 1.5b in round 1, but for what its `ns` adds: key and value, in NeMo-RL's sections.
+PAGE = {
+    "policy": "max_total_sequence_length=32768 train_micro_batch_size=1 train_global_batch_size=1024"
+    " precision=bfloat16 max_grad_norm=0.0 tokenizer.chat_template=infer_from_data"
+    " sequence_packing.enabled=True sequence_packing.sequence_length_round=64"
+    " make_sequence_length_divisible_by=4",
+    "policy.megatron_cfg": "tensor_model_parallel_size=1 pipeline_model_parallel_size=1"
+    " context_parallel_size=2 sequence_parallel=false activation_checkpointing=false"
+    " empty_unused_memory_level=1 expert_tensor_parallel_size=1 expert_model_parallel_size=1"
+    " freeze_moe_router=false moe_router_dtype=null apply_rope_fusion=True bias_activation_fusion=True"
+    " moe_permute_fusion=false moe_router_load_balancing_type=aux_loss moe_router_bias_update_rate=1e-3"
+    " moe_token_dispatcher_type=alltoall moe_shared_expert_overlap=true layernorm_epsilon=1e-6"
+    " defer_fp32_logits=False moe_per_layer_logging=False",
+    "policy.megatron_cfg.optimizer": "optimizer=adam lr=3e-4 min_lr=3e-7 weight_decay=0.01 bf16=true"
+    " fp16=false params_dtype=float32 adam_beta1=0.9 adam_beta2=0.98 adam_eps=1e-8"
+    " use_distributed_optimizer=true use_precision_aware_optimizer=true clip_grad=0.0",
+    "policy.megatron_cfg.scheduler": "lr_decay_style=cosine lr_decay_iters=30000 lr_warmup_iters=3000"
+    " lr_warmup_init=0",
+    "policy.megatron_cfg.distributed_data_parallel_config": "grad_reduce_in_fp32=false"
+    " overlap_grad_reduce=true overlap_param_gather=true data_parallel_sharding_strategy=optim_grads_params",
+    "data": "add_bos=false add_eos=false add_generation_prompt=false num_workers=10",
+    "checkpointing": "save_period=7500 keep_top_k=50 metric_name=val:val_loss higher_is_better=false",
+    "logger": "tensorboard_enabled=true swanlab_enabled=false monitor_gpus=true",
+    "sft": "val_period=0 val_batches=1 val_global_batch_size=32 val_micro_batch_size=1 val_at_start=false"
+    " seed=42 max_num_steps=30000 max_num_epochs=100",
+}
+# Where EDITION=current differs from it in effect, and why.
+MEANT_BESIDE_THE_PAGE = {
+    "checkpointing.checkpoint_dir": "our folder",
+    "checkpointing.metric_name": "val_loss needs a validation set",
+    "checkpointing.keep_top_k": "50 without a metric deletes the oldest",
+    "policy.model_name": "our folder",
+    "policy.tokenizer.name": "our folder",
+    "policy.tokenizer.chat_template": "infer_from_data gives null for input and output rows",
+    "policy.dtensor_cfg.enabled": "by its --backend=megatron",
+    "policy.megatron_cfg.enabled": "by its --backend=megatron",
+    "policy.optimizer": "DTensor's, not Megatron's",
+    "policy.megatron_cfg.moe_shared_expert_overlap": "of mixtures of experts alone",
+    "policy.sequence_packing.logprob_mb_tokens": "no log-probabilities are computed",
+    "data.train": "our file",
+    "data.validation": "none",
+    "data.default": "the page's `ns` sets its own",
+    "logger": "where it logs",
+    "cluster": "by its --num_nodes and --num_gpus",
+}
+
+
+@pytest.mark.nemo
+def test_current_is_the_newest_page_in_effect(tmp_path):
+    """The page's command under NeMo-RL's own defaults, key by key against ours."""
+    arguments = [f"++{section}.{word}" for section, words in PAGE.items() for word in words.split()]
+    theirs = dict(keys.flatten(effective(checkout() / PINNED_VERSION.example, arguments)))
+    ours = keys_of_edition(recipe.run("1.5b"), "current", tmp_path)
+    other = {key for key in ours.keys() | theirs.keys() if ours.get(key, ...) != theirs.get(key, ...)}
+    unmeant = {
+        key for key in other if not f"{key}.".startswith(tuple(f"{k}." for k in MEANT_BESIDE_THE_PAGE))
+    }
+    assert not unmeant
+    assert all(any(f"{key}.".startswith(f"{meant}.") for key in other) for meant in MEANT_BESIDE_THE_PAGE)
+    assert len(theirs.keys() - other) > 100
+
+
 @pytest.mark.nemo
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])
 @pytest.mark.parametrize("cp", [1, 2, 4, 8])
 def test_sequence_divisor_is_nemo_skills_own(tp, cp):
     import ast
-    from dataclasses import replace
 
     tree = ast.parse((checkout("NEMO_SKILLS") / "nemo_skills/utils.py").read_text())
     name = "setup_make_sequence_length_divisible_by"

@@ -8,7 +8,7 @@ import yaml
 
 from omr.errors import RequestError
 from omr.run import checkpoints
-from omr.run.nemo_rl_version import PINNED, VERSIONS
+from omr.run.nemo_rl_version import PINNED_VERSION, VERSIONS
 from omr.settings import ROOT, pins
 from omr.training.nemo_rl import contract, keys
 from tests.training.nemo_rl import upstream
@@ -28,11 +28,11 @@ def source(tmp_path):
         inner[last] = {} if key.endswith(".*") else None
     sft = "from x import TimeoutChecker, CheckpointManager\nclass Logger: ...\ndef setup(): ...\n"
     options = " ".join(f'"{option}"' for option in contract.CONVERTER_OPTIONS)
-    numbers = PINNED.tag.removeprefix("v").split(".")
+    numbers = PINNED_VERSION.tag.removeprefix("v").split(".")
     for name, text in {
-        PINNED.example: yaml.safe_dump(example),
-        PINNED.script: "",
-        PINNED.converter: options,
+        PINNED_VERSION.example: yaml.safe_dump(example),
+        PINNED_VERSION.script: "",
+        PINNED_VERSION.converter: options,
         "nemo_rl/algorithms/sft.py": sft,
         "nemo_rl/package_info.py": "MAJOR = {}\nMINOR = {}\nPATCH = {}\n".format(*numbers),
     }.items():
@@ -52,23 +52,23 @@ def test_a_source_that_holds(source):
 @pytest.mark.parametrize(
     ("file", "old", "new", "clause", "said"),
     [
-        (PINNED.script, None, None, "files", f"has no {PINNED.script}"),
+        (PINNED_VERSION.script, None, None, "files", f"has no {PINNED_VERSION.script}"),
         (
-            PINNED.example,
+            PINNED_VERSION.example,
             "max_grad_norm",
             "max_norm",
             "keys",
             "policy.max_grad_norm and policy.max_norm differ",
         ),
         (
-            PINNED.example,
+            PINNED_VERSION.example,
             "lr_decay_style",
             "decay",
             "runs",
             "scheduler.lr_decay_style: not in examples/configs",
         ),
         ("nemo_rl/algorithms/sft.py", "def setup", "def set_up", "driver", "sft.py has no setup"),
-        (PINNED.converter, '"--hf-ckpt-path"', "", "converter", "has no --hf-ckpt-path"),
+        (PINNED_VERSION.converter, '"--hf-ckpt-path"', "", "converter", "has no --hf-ckpt-path"),
     ],
 )
 def test_each_clause_broken(source, file, old, new, clause, said):
@@ -88,9 +88,16 @@ def test_a_version_without_a_row(source):
 
 
 def test_the_row_is_the_only_home_of_what_depends_on_the_version():
-    assert PINNED.tag == pins()["NEMO_RL_VERSION"] and set(VERSIONS) == {PINNED.tag}
-    assert checkpoints.FORMATS["nemo-rl"].parts == PINNED.parts
-    words = (PINNED.example, PINNED.script, PINNED.converter, PINNED.weights, PINNED.python, PINNED.workers)
+    assert PINNED_VERSION.tag == pins()["NEMO_RL_VERSION"] and set(VERSIONS) == {PINNED_VERSION.tag}
+    assert checkpoints.FORMATS["nemo-rl"].parts == PINNED_VERSION.parts
+    words = (
+        PINNED_VERSION.example,
+        PINNED_VERSION.script,
+        PINNED_VERSION.converter,
+        PINNED_VERSION.weights,
+        PINNED_VERSION.python,
+        PINNED_VERSION.workers,
+    )
     homes = [p for p in (ROOT / "omr").rglob("*.py") if any(f'"{word}' in p.read_text() for word in words)]
     assert [path.name for path in homes] == ["nemo_rl_version.py"]
 
@@ -102,9 +109,11 @@ def test_the_command(source, tmp_path):
 
     done = check(source)
     assert done.returncode == 0 and done.stdout.endswith("omr/run/nemo_rl_version.py says\n")
-    (source / PINNED.converter).write_text("")
+    (source / PINNED_VERSION.converter).write_text("")
     done = check(source)
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {source}: NeMo-RL {PINNED.tag} is not")
+    assert done.returncode == 1 and done.stderr.startswith(
+        f"error: {source}: NeMo-RL {PINNED_VERSION.tag} is not"
+    )
 
 
 @pytest.mark.nemo

@@ -14,7 +14,7 @@ from omr import recipe
 from omr.models import convert
 from omr.run import checkpoints, lease
 from omr.run.checkpoints import FORMATS, Checkpoints
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.settings import ROOT
 from omr.training.nemo_rl import config, driver
 from omr.workspace import Workspace
@@ -137,5 +137,5 @@ def test_the_names_are_nemo_rl_s_own():
         assert words in text
     timer = Path(source, "nemo_rl/utils/timer.py").read_text()
     assert "self.iteration_times" in timer and "self.last_saved" in timer
-    script = Path(source, PINNED.script).read_text()
+    script = Path(source, PINNED_VERSION.script).read_text()
     assert "from nemo_rl.algorithms.sft import MasterConfig, setup, sft_train" in script

@@ -9,7 +9,7 @@ from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run.checkpoints import FORMATS
-from omr.run.nemo_rl_version import PINNED
+from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.training.nemo_rl import one_machine
 from omr.workspace import Workspace
 
@@ -37,7 +37,7 @@ def box(tmp_path, monkeypatch):
     """Base and data of 7b, NeMo-RL's folder, and an engine; `train()` is one command of the user's."""
     home = tmp_path / "nemo-rl"
     (home / "examples").mkdir(parents=True)
-    (home / PINNED.script).touch()
+    (home / PINNED_VERSION.script).touch()
     tool = tmp_path / "bin" / "uv"
     tool.parent.mkdir()
     tool.write_text(ENGINE)

@@ -291,7 +291,7 @@ def test_data_of_another_size_is_refused(fresh):
 
 @pytest.mark.slow
 def test_rows_over_the_length_count_in_the_batch_and_are_not_trained(fresh, undisturbed):
-    fresh.prepare(sequence_length=76)
+    fresh.prepare(longest=76)
     assert fresh.train() == 0, fresh.said()
     over = sum(row["rows_over_length"] for row in metrics(fresh))
     assert 0 < over < 24 * 8
@@ -359,3 +359,16 @@ def test_a_gpu_trains_packed_in_bf16(fresh, undisturbed):
     assert fresh.train(CUDA_VISIBLE_DEVICES="0") == 0, fresh.said()
     ours, theirs = metrics(fresh), metrics(undisturbed)
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=0.05)
+
+
+@pytest.mark.slow
+def test_without_a_clip_the_gradient_is_taken_as_it_is_and_its_norm_told(fresh, undisturbed, tmp_path):
+    fresh.prepare(clip=0.0)
+    assert fresh.train() == 0, fresh.said()
+    norms = [row["grad_norm"] for row in metrics(fresh)]
+    assert max(norms) > 1.0  # so the recipe's clip would have made some of them smaller
+    assert fresh.weights() != undisturbed.weights()
+    never_reached = MicroRun(tmp_path / "never_reached", fresh.fork_server).prepare(clip=1e9)
+    assert never_reached.train() == 0, never_reached.said()
+    assert fresh.weights() == never_reached.weights()
+    assert norms == [row["grad_norm"] for row in metrics(never_reached)]

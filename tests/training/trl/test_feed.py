@@ -18,11 +18,11 @@ def feed(tmp_path):
     rows = [("1+1?", "2<|im_end|>\n"), ("What is 3+4?", "7"), ("x" * 50, "y"), ("2+2?", "4")]
     found = SftFile(write_rows(tmp_path / "data.jsonl", rows), tmp_path / "index.npy")
 
-    def make(rank=0, processes=1, steps=range(3), sequence_length=30, batch=4):
+    def make(rank=0, processes=1, steps=range(3), longest=30, batch=4):
         order, tokenizer = EpochOrder(4, batch), tiny_tokenizer()
         group_rows = partial(padded_groups, tokens=64)
         group = ProcessGroup(rank, processes)
-        return BatchFeed(found, order, tokenizer, sequence_length, group_rows, steps, group)
+        return BatchFeed(found, order, tokenizer, longest, group_rows, steps, group)
 
     return make
 
