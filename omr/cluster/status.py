@@ -20,6 +20,7 @@ from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.workspace import RunFolder
 
 RECENT = 50  # steps that the speed is taken from
+TAIL = 1 << 20  # bytes of the metrics that have them: a long run's whole file takes a second to read
 
 
 @dataclass
@@ -71,7 +72,7 @@ def of(run: recipe.Run, folder: RunFolder, limit_seconds: float | None = None) -
 
 
 def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> None:
-    rows = metrics.read(folder.metrics)
+    rows = metrics.read(folder.metrics, tail=TAIL)
     if not rows:
         return
     last = rows[-1]

@@ -27,10 +27,13 @@ def of_run(run: Run) -> str:
     return f"{recipe.words(run.model)} {shlex.join(words)}"
 
 
-def _usual_variant(number: int, corpus: str) -> str | None:
+def _usual_variant(number: int | str, corpus: str) -> str | None:
     """The variant of a round that needs no word; None where its recipe is not in force."""
-    known = any(found.name == corpus for found in recipe.in_force())
-    return recipe.round_(number, None, corpus).variant if known else None
+    try:
+        known = any(found.name == corpus for found in recipe.in_force())
+        return recipe.round_(number, None, corpus).variant if known else None
+    except RequestError:
+        return None
 
 
 def _published_steps(run: Run) -> int | None:
@@ -49,7 +52,7 @@ def of_data(origin: Json) -> str | None:
         return None
     number, _, variant = key.removeprefix("round").partition("-")
     words = [f"DATASET={corpus}", f"ROUND={number}"]
-    words += [f"VARIANT={variant}"] if variant and variant != _usual_variant(int(number), corpus) else []
+    words += [f"VARIANT={variant}"] if variant and variant != _usual_variant(number, corpus) else []
     known = next((r for r in recipe.in_force() if r.name == corpus), None)
     if known is None:
         words.insert(0, f"RECIPE={corpus}.toml")
@@ -66,17 +69,12 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     run = began.run
     of_the_run = of_run(run)
     if data := of_data(origin):
-        named = (
-            f" {shlex.quote(f'NAME={run.name}')}"
-            if run.name and began.data.path.stem.endswith(f"-{run.name}")
-            else ""
-        )
-        yield f"make data {data}{named}"
-    yield (
-        f"make model {recipe.words(run.model)}"
-        if run.round.number == 1
-        else f"make train {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))}"
-    )
+        named = run.name and began.data.path.stem.endswith(f"-{run.name}")
+        yield f"make data {data}" + (f" NAME={run.name}" if named else "")
+    if run.round.number == 1:
+        yield f"make model {recipe.words(run.model)}"
+    else:
+        yield f"make train {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))}"
     asked = {
         "ENGINE": began.engine if began.engine != run.model.engine else None,
         "LIMIT": began.limit,
@@ -101,6 +99,6 @@ def _eval_words(run: Run, result: EvalResult) -> Iterator[str]:
         yield f"BENCHMARK={result.benchmark}"
     for name in ("samples", "temperature", "top_p", "max_tokens"):
         if getattr(drawn, name) != getattr(usual, name):
-            yield f"{name.upper()}={getattr(drawn, name):g}"
+            yield f"{name.upper()}={getattr(drawn, name)}"
     if "before" in result.models:
         yield "BEFORE=1"

@@ -10,10 +10,13 @@ from omr.files import writing
 from omr.workspace import RunFolder
 
 
-def read(path: Path, until: int | None = None) -> list[dict]:
-    """The steps' numbers in order, each step once; a line that a kill cut off is left out."""
+def read(path: Path, until: int | None = None, tail: int | None = None) -> list[dict]:
+    """The steps' numbers in order, each step once; a line that a kill cut off is left out.
+
+    With `until` those up to this step, with `tail` those in the last so many bytes of the file.
+    """
     rows: dict[int, dict] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in _lines(path, tail) if path.exists() else []:
         try:
             row = json.loads(line)
             step = int(row["step"])
@@ -21,6 +24,13 @@ def read(path: Path, until: int | None = None) -> list[dict]:
         except (ValueError, KeyError, TypeError):
             continue
     return [rows[step] for step in sorted(rows) if until is None or step <= until]
+
+
+def _lines(path: Path, tail: int | None) -> list[str]:
+    with path.open("rb") as handle:
+        if tail is not None:
+            handle.seek(max(0, handle.seek(0, 2) - tail))
+        return handle.read().decode(errors="replace").splitlines()
 
 
 def median_step_seconds(rows: Sequence[dict]) -> float | None:

@@ -40,6 +40,7 @@ def test_a_run_in_words(run, words):
         ({"corpus": "tiny", "round": "round1", "modes": ["cot", "tir", "genselect"], "seed": 0},
          "DATASET=tiny ROUND=1"),
         ({"corpus": "mine", "round": "round1"}, "RECIPE=mine.toml DATASET=mine ROUND=1"),
+        ({"corpus": "tiny", "round": "roundx-y"}, "DATASET=tiny ROUND=x VARIANT=y"),
         ({"corpus": None}, None),
         ({}, None),
     ],

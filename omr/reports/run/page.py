@@ -84,10 +84,16 @@ def write(found: Found, force: bool = False) -> bool:
     mark = f"sources {_fingerprint(found)}"
     if not force and page.exists() and mark in page.read_text(encoding="utf-8")[-200:]:
         return False
-    title, up = f"{found.began.run.title}: OpenMathReasoning SFT", "../../../report.html"
-    text = pages.render(title, lead(found), list(_sections(found)), list(_facts(found)), up)
+    title = f"{found.began.run.title}: OpenMathReasoning SFT"
+    text = pages.render(title, lead(found), list(_sections(found)), list(_facts(found)), _up(found))
     write_text(page, f"{text.rstrip()}\n<!-- {mark} -->\n")
     return True
+
+
+def _up(found: Found) -> str:
+    """The address of the workspace's page, where there is one."""
+    address = Path("..", "..", "..", "report.html")
+    return str(address) if (found.folder.root / address).exists() else ""
 
 
 def lead(found: Found) -> str:
@@ -163,7 +169,7 @@ def _sources(found: Found) -> list[Path]:
 
 def _fingerprint(found: Found) -> str:
     """Hex digest of the page's sources, of the names of its checkpoints, and of the code that draws it."""
-    digest = hashlib.sha256(repr(found.saved).encode())
+    digest = hashlib.sha256(f"{found.saved} {_up(found)}".encode())
     here = [Path(__file__).parent, Path(pages.__file__).parent]
     code = [path for folder in here for path in sorted(folder.iterdir()) if path.is_file()]
     for path in [*_sources(found), *code, *(Path(module.__file__) for module in CODE)]:

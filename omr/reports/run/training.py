@@ -39,9 +39,8 @@ def _figures(
     steps, last = Scale(0, began.run.schedule.steps), rows[-1]["step"]
     rules = _rules([steps.at(h.step) for h in story.happenings], story)
     if curves := list(_curves(rows, steps, rules, story)):
-        spans = [
-            (steps.at(s.start), steps.at(last if s.reached is None else s.reached)) for s in story.stretches
-        ]
+        ends = [last if s.reached is None else s.reached for s in story.stretches]
+        spans = [(steps.at(s.start), steps.at(end)) for s, end in zip(story.stretches, ends, strict=True)]
         starts = _starts(spans, [steps.at(h.step) for h in story.happenings], story, rules)
         panels = [*([starts] if spans else []), *curves, _checkpoints(saved, steps, rules)]
         lines = "A point is a step."
@@ -96,11 +95,8 @@ def _speed(rows: Sequence[dict], story: Story) -> tuple[list[Point], list[Point]
     begins = {stretch.start + 1 for stretch in story.stretches}
     speed, seconds = [], []
     for before, row in itertools.pairwise([{}, *rows]):
-        step, tokens, fast = (
-            row["step"],
-            row.get("tokens", row.get("global_valid_toks")),
-            row.get("tokens_per_second"),
-        )
+        step, tokens = row["step"], row.get("tokens", row.get("global_valid_toks"))
+        fast = row.get("tokens_per_second")
         took = tokens / fast if tokens and fast else row.get("total_step_time")
         follows = before.get("step") == step - 1 and step not in begins
         if took is None and follows and "time" in before and "time" in row:
@@ -134,22 +130,14 @@ def _starts(
         kind = KINDS[h.kind]
         mark = Mark(place, middle[h.kind], _shape(kind.shape, counts[h.kind]), kind.style, _happened(h))
         marks.setdefault((round(place, 3), h.kind), mark)  # those of one pixel are one
-    bars = [
-        Span(
-            low,
-            max(0.0, high - low),
-            (len(kinds) + n % LANES + 0.2) / rows,
-            0.6 / rows,
-            "s1" if n % LANES else "s1 pale",
-            _name(stretch),
-        )
-        for n, ((low, high), stretch) in enumerate(zip(spans, story.stretches, strict=True))
-    ]
+    bars = []
+    for n, ((low, high), stretch) in enumerate(zip(spans, story.stretches, strict=True)):
+        top, style = (len(kinds) + n % LANES + 0.2) / rows, "s1" if n % LANES else "s1 pale"
+        bars.append(Span(low, max(0.0, high - low), top, 0.6 / rows, style, _name(stretch)))
     labels = [Tick(middle[kind], KINDS[kind].label) for kind in kinds]
     labels.append(Tick((len(kinds) + LANES / 2) / rows, "starts"))
-    return Panel(
-        "Starts, and what befell them", ROW * rows, y=labels, spans=bars, marks=[*marks.values()], rules=rules
-    )
+    title = "Starts, and what befell them"
+    return Panel(title, ROW * rows, y=labels, spans=bars, marks=[*marks.values()], rules=rules)
 
 
 def _shape(shape: str, count: int) -> str:
@@ -193,10 +181,8 @@ def _checkpoints(saved: Sequence[Standing], steps: Scale, rules: Sequence[Rule])
     marks = []
     for one in saved:
         _, shape, style = CHECKPOINTS[one.state]
-        text = f"step {one.step:,}: {one.words}"
-        marks.append(
-            Mark(steps.at(one.step), middle[one.state], _shape(shape, counts[one.state]), style, text)
-        )
+        shape, text = _shape(shape, counts[one.state]), f"step {one.step:,}: {one.words}"
+        marks.append(Mark(steps.at(one.step), middle[one.state], shape, style, text))
     labels = [Tick(middle[state], CHECKPOINTS[state][0]) for state in states]
     return Panel("Checkpoints", ROW * len(states), steps.ticks(5), labels, marks=marks, rules=rules)
 
@@ -225,12 +211,10 @@ def _over_time(times: Sequence[Point], story: Story) -> Figure:
     panels = [*([_starts(spans, places, story, rules)] if spans else []), progress]
     since = f"{datetime.fromtimestamp(begin):%Y-%m-%d %H:%M}"
     held = sum((s.ended or last) - s.event.time for s in story.stretches)
-    share = (
-        f" A start held its machines for {100 * min(1, held / (end - begin)):.0f}% of the time."
-        if held
-        else ""
-    )
-    return Figure(panels, f"{unit} since {since}", f"The same by the clock.{share}", _keys(story))
+    told = "The same by the clock."
+    if held:
+        told += f" A start held its machines for {100 * min(1, held / (end - begin)):.0f}% of the time."
+    return Figure(panels, f"{unit} since {since}", told, _keys(story))
 
 
 def happenings(story: Story, log: str) -> Section | None:
@@ -238,15 +222,10 @@ def happenings(story: Story, log: str) -> Section | None:
     told = [h for h in story.happenings if h.kind not in ("resumed", "deadline")]  # a chain's every day
     if not told:
         return None
-    rows = [
-        [
-            f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M}",
-            f"{h.step:,}",
-            KINDS[h.kind].words,
-            h.who,
-        ]
-        for h in told[-SHOWN:]
-    ]
+    rows = []
+    for h in told[-SHOWN:]:
+        when = f"{datetime.fromtimestamp(h.event.time):%Y-%m-%d %H:%M}"
+        rows.append([when, f"{h.step:,}", KINDS[h.kind].words, h.who])
     left = len(told) - len(rows)
     note = f"The last {SHOWN} of {len(told):,}; {log} has every one." if left else f"{log} has every line."
     return Section("What befell it", note, ["time", "step", "what", "which"], rows, stacks=True)

@@ -70,10 +70,8 @@ def _plain(value: object) -> object:
 def take(workspace: Workspace, limit: float | None = None) -> Inventory:
     """Look at all of a workspace; `limit` is the time limit of a job in seconds, where that is set."""
     root = workspace.root
-    models, folders = (
-        _folders(root / "models"),
-        [f for parent in _folders(root / "runs") for f in _folders(parent)],
-    )
+    models = _folders(root / "models")
+    folders = [folder for parent in _folders(root / "runs") for folder in _folders(parent)]
     rest = [path for path in _folders(root) if path.name not in ("models", "runs")]
     sizes = measure([*models, *folders, *rest])
     data = [_data(path) for path in _data_files(root / "data")]
@@ -102,10 +100,8 @@ def _data_files(folder: Path) -> list[Path]:
     """The SFT files of a folder, also those that a stopped or running `make data` has not finished."""
     there = list(folder.iterdir()) if folder.is_dir() else []
     made = {p for p in there if p.suffix == ".jsonl" and not p.name.endswith(".rejected.jsonl")}
-    begun = {
-        folder / f"{p.name[1:-5]}.jsonl" for p in there if p.name.startswith(".") and p.suffix == ".work"
-    }
-    return sorted(made | begun)
+    begun = [p.stem[1:] for p in there if p.name.startswith(".") and p.suffix == ".work"]
+    return sorted({*made, *(folder / f"{stem}.jsonl" for stem in begun)})
 
 
 def _data(path: Path) -> Item:
@@ -113,9 +109,8 @@ def _data(path: Path) -> Item:
     work = path.with_name(f".{path.stem}.work")
     parts = measure([path, work, *(path.with_suffix(f".{end}") for end in beside)])
     page = path.with_suffix(".report.html")
-    item = Item(
-        "data", path.stem, path, "stopped", sum(parts.values(), Size()), page=page if page.exists() else None
-    )
+    size = sum(parts.values(), Size())
+    item = Item("data", path.stem, path, "stopped", size, page=page if page.exists() else None)
     try:
         origin = manifest.read(path)
         lengths = statistics.read(path)
@@ -124,7 +119,7 @@ def _data(path: Path) -> Item:
     if is_locked(path.with_name(f".{path.stem}.lock")):
         return replace(item, state="running", told="make data works on it")
     if origin is None:
-        return replace(item, told="not finished", next="the make data of before")
+        return replace(item, told="not finished: the same make data goes on")
     words = commands.of_data(origin) or ""
     counted = lengths is not None and lengths.data == origin.get("sha256")
     splits = ", ".join(f"{split} {counts['kept']:,}" for split, counts in origin.get("splits", {}).items())
@@ -180,9 +175,8 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         if run is None:
             return None
         now = status.of(run, folder, limit)
-        surplus = (
-            prune.surplus(run, workspace, proven=False) if folder.root == workspace.run(run).root else []
-        )
+        here = folder.root == workspace.run(run).root  # a folder that was renamed is another run's to prune
+        surplus = prune.surplus(run, workspace, proven=False) if here else []
     except OmrError as error:
         return replace(item, told=str(error))
     log, found = events.read(folder), results.read(folder.eval_json)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from omr.files import human, write_text
 from omr.reports import pages
@@ -93,4 +94,4 @@ def _items(title: str, items: Sequence[Item], root: Path) -> Section:
 
 
 def _name(item: Item, root: Path) -> Cell:
-    return Link(item.name, os.path.relpath(item.page, root)) if item.page else item.name
+    return Link(item.name, quote(os.path.relpath(item.page, root))) if item.page else item.name
