@@ -13,7 +13,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
-	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE NEMO_RL_SOURCE \
+	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE NEMO_RL_SOURCE FOR ASK \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -42,7 +42,7 @@ help: ## this page
 demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 6 minutes)
 	$(RUN) cli bin/demo.py --model tiny
 
-doctor: ## what this machine has, what is missing, and the next step
+doctor: ## [FOR= MODEL= RUNNER= ASK=1]: what this machine lacks; what would stop or waste that request
 	$(RUN) cli bin/doctor.py
 
 completion: ## bash completes targets and settings after: source <(make -s completion)

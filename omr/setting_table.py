@@ -9,6 +9,10 @@ from omr.errors import RequestError, listing
 # A switch, on and off: click's own words (click.types.BoolParamType).
 ON = ("1", "true", "t", "yes", "y", "on")
 OFF = ("", "0", "false", "f", "no", "n", "off")
+STAGES = (  # targets that `make doctor FOR=` judges
+    *("data", "data-report", "model", "passport", "plan", "train", "average", "prune", "eval", "serve"),
+    *("ask", "report", "publish", "demo", "pipeline"),
+)
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"
 INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # what comes along when a value is copied from a page
 
@@ -203,9 +207,7 @@ SETTINGS = {
         _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
         _request(
-            "PROBLEMS",
-            "problems of one's own, JSON lines with problem and expected_answer",
-            path="input",
+            "PROBLEMS", "problems of one's own, JSON lines with problem and expected_answer", path="input"
         ),
         _number("SAMPLES", "answers to each problem (default: 64; tiny 3)"),
         _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
@@ -228,6 +230,8 @@ SETTINGS = {
             "image, shell, image-check: of which image: tools, train (default: both)",
             choices=("tools", "train"),
         ),
+        _request("FOR", f"doctor: the target to judge: {', '.join(STAGES)}", for_jobs=False, choices=STAGES),
+        _switch("ASK", "doctor: send a job of a minute to look at a compute node", for_jobs=False),
         _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(
@@ -243,11 +247,7 @@ SETTINGS = {
             choices=("bwrap", "none"),
         ),
         _number("WORKERS", "worker processes of the data stage (default: the cores)", machine=True),
-        _machine(
-            "MEMORY",
-            "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)",
-            form=MEMORY_SIZE,
-        ),
+        _machine("MEMORY", "memory of the data stage, e.g. 4G (default: 0.2 GB a worker)", form=MEMORY_SIZE),
         _machine("TOKENIZER", "local folder in place of the prompt tokenizer's hub id", path="input"),
         _machine("LENGTH_TOKENIZER", "local folder in place of the length tokenizer's hub id", path="input"),
         _machine("NEMO_SKILLS", "local source of nemo-skills in place of its git repository"),
