@@ -80,7 +80,7 @@ class Node:
 
 def nodes(partition: str) -> list[Node]:
     """The nodes of a partition."""
-    lines = slurm.call(["sinfo", "--all", "-h", "-N", "-p", partition, "-o", "%N|%t|%G"]).splitlines()
+    lines = slurm.call(["sinfo", "-h", "-N", "-p", partition, "-o", "%N|%t|%G"]).splitlines()
     rows = [line.split("|", 2) for line in lines if line.count("|") >= 2]
     return [Node(name, state, gpus_of(gres)) for name, state, gres in rows]
 

@@ -6,13 +6,13 @@ from omr.cluster.allocation.deadline import learned_margin
 from omr.cluster.limits import Partition, written
 from omr.containers.checks import Check, fix, of_error, ok, warn
 from omr.errors import OmrError, nearest
-from omr.reports.doctor.machine import first_line, output
+from omr.reports.doctor.machine import first_line, look, output
 from omr.reports.doctor.request import StageRequest
 from omr.reports.doctor.slurm import canary, placement, rights
 from omr.reports.doctor.slurm.placement import Placement
 
 ENOUGH = 0.5  # share of a job that should be left to train in
-GPU_START = plan.START
+ALIVE = "run scontrol ping"
 
 
 def checks(request: StageRequest) -> list[Check]:
@@ -21,7 +21,7 @@ def checks(request: StageRequest) -> list[Check]:
         slurm.need()
         table = limits.partitions()
     except OmrError as error:
-        return [of_error("slurm", error, "run scontrol ping")]
+        return [of_error("slurm", error, ALIVE)]
     found = [ok("slurm", first_line(output("sinfo", "--version")))]
     places = placement.of(request)
     for place in places:
@@ -30,7 +30,7 @@ def checks(request: StageRequest) -> list[Check]:
     used = _used(largest, table)
     found += [
         *([time_limit(request, used, largest)] if used else []),
-        *rights.checks(request, largest, used),
+        *look("account", rights.checks, request, largest, used, otherwise=ALIVE),
         *_submission(request),
         *(canary.checks(request, largest) if request.ask else [canary.shared(request.workspace.root)]),
     ]
@@ -60,13 +60,14 @@ def _partition(place: Placement, table: dict[str, Partition]) -> list[Check]:
         other = f"set {place.setting}={up[0]}" if up else "wait, and look again with sinfo"
         return [fix(row, f"{names[0]} is {table[down[0]].state.lower()}", other)]
     found = ok(row, f"{', '.join(names)}{'' if place.partitions else ', the default'}")
-    return [found, nodes(place, [table[name] for name in names if name not in down])]
+    up = [table[name] for name in names if name not in down]
+    return [found, *look("nodes", nodes, place, up, otherwise=ALIVE)]
 
 
 def nodes(place: Placement, wanted: list[Partition]) -> Check:
     """As many nodes with as many GPUs as a job asks for, in one of the partitions, and not broken ones."""
     best: Check | None = None
-    row = "nodes" if place.gpus or place.nodes > 1 else "cpu nodes"
+    row = "cpu nodes" if place.plain else "nodes"
     size = f"{place.nodes} of {place.gpus} GPUs" if place.gpus else f"{place.nodes}"
     for partition in wanted:
         there = limits.nodes(partition.name)
@@ -102,7 +103,7 @@ def time_limit(request: StageRequest, partition: Partition, place: Placement) ->
     shown = f"TIME={given}" if given else f"{written(limit)}, {partition.name}'s" if limit else "none"
     if limit is None or not request.train or not request.trains_a_model:
         return ok("time limit", shown)
-    start = GPU_START if place.gpus else 0
+    start = plan.START if place.gpus else 0
     margin = settings.number("MARGIN")
     left = limit - start - (learned_margin(None, limit) if margin is None else margin)
     longer = placement.hours_needed(request.run) if most is None else written(most)

@@ -20,6 +20,7 @@ class Placement:
     partitions: tuple[str, ...]  # empty: Slurm's default
     nodes: int
     gpus: int  # of a node
+    plain: bool = False  # CPU stages, whose nodes need nothing
 
 
 def of(request: StageRequest) -> list[Placement]:
@@ -32,12 +33,12 @@ def of(request: StageRequest) -> list[Placement]:
                 "PARTITION",
                 _names(settings.get("PARTITION")),
                 size.job_nodes if request.trains_a_model else 1,
-                size.job_gpus if request.run.model.gpus else 0,
+                size.job_gpus if request.trains_a_model or request.run.model.gpus else 0,
             )
         )
     if request.target not in ("train", "eval") or (request.train and request.train.engine == "nemo-rl"):
         setting = "CPU_PARTITION" if settings.get("CPU_PARTITION") else "PARTITION"
-        found.append(Placement(setting, _names(settings.get(setting)), 1, 0))
+        found.append(Placement(setting, _names(settings.get(setting)), 1, 0, plain=True))
     return found
 
 
