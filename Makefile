@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
-	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
+	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -97,6 +97,9 @@ report: ## MODEL= ROUND=: one page about a run
 ##@ Watch
 status: ## [MODEL= ROUND=]: each job of a chain, how far the training is, what is left
 	$(RUN) cli bin/status.py
+
+watch: ## [MODEL= ROUND=]: a run in the terminal while it goes on, or all that are active; q leaves
+	$(RUN) cli bin/watch.py
 
 logs: ## MODEL= ROUND= [FOLLOW=1]: the newest log of a run
 	$(RUN) cli bin/logs.py

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -177,6 +178,22 @@ def lock(path: Path, what: str) -> Iterator[None]:
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
         yield
+
+
+def holder_lives(path: Path) -> bool | None:
+    """Whether the process that took a `lock` last still runs; None where another machine has to say."""
+    found = re.fullmatch(r"process (\d+) on (\S+)", path.read_text().strip()) if path.exists() else None
+    if found is None:
+        return False
+    if found[2] != socket.gethostname():
+        return None
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def need_space(folder: Path, size: int, what: str) -> None:
