@@ -159,6 +159,10 @@ def digest_of_ends(path: Path) -> str:
         return hashlib.sha256(head + handle.read(_ENDS)).hexdigest()
 
 
+class Busy(OmrError):
+    """Another process holds a lock: the work goes on there."""
+
+
 @contextlib.contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
     """Hold `path` against a second process on this machine or file system; `what` names the work.
@@ -173,7 +177,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             advice = "wait for it, or stop it and run again"
-            raise OmrError(f"{what} is being made by {holder}; {advice}") from None
+            raise Busy(f"{what} is being made by {holder}; {advice}") from None
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()

@@ -290,6 +290,7 @@ SETTINGS = {
         _secret("HF_TOKEN", "token of the hub, for gated or private repositories"),
         _secret("WANDB_API_KEY", "key of Weights & Biases"),
         _secret("OPENAI_API_KEY", "key of the server that SERVER names, where it wants one"),
+        _secret("NOTIFY", "a command, or https:// webhook, that is told when a run ends"),
         _secret("NGC_API_KEY", "key of nvcr.io, to import the training image"),
     )
 }
