@@ -39,12 +39,12 @@ def wanted(request: StageRequest) -> list[Wanted]:
 
 def checks(request: StageRequest) -> list[Check]:
     """A row for what has to be downloaded, and one for the token."""
-    from huggingface_hub import utils
-
     needed = wanted(request)
     publishes = request.target == "publish"
     if not needed and not publishes:
         return [ok("hub", "nothing is to be downloaded")]
+    from huggingface_hub import utils
+
     if hub.offline():
         if publishes:
             return [fix("hub", "HF_HUB_OFFLINE=1 forbids to publish", "unset HF_HUB_OFFLINE")]

@@ -64,7 +64,7 @@ class StageRequest:
     @property
     def tier(self) -> str:
         """The environment that its script needs, as the Makefile says it: cli, data or train."""
-        return tiers()[self.target]
+        return tiers().get(self.target, "data")
 
 
 def make(

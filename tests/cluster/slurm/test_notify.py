@@ -1,4 +1,4 @@
-"""NOTIFY from the jobs of a real chain: by its name in .env, once, at the end of the chain and when it is cancelled."""
+"""NOTIFY from the jobs of a real chain, which read it in .env: once at its end, once when it is cancelled."""
 
 import json
 

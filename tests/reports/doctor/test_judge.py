@@ -84,7 +84,7 @@ def test_every_stage_of_the_makefile_can_be_judged():
     assert stages <= set(request.tiers())
 
 
-@pytest.mark.parametrize("target", [t for t in settings.SETTINGS["FOR"].choices if t != "publish"])
+@pytest.mark.parametrize("target", settings.SETTINGS["FOR"].choices)
 @pytest.mark.parametrize("runner", ["host", "docker", "slurm"])
 def test_every_target_on_every_runner_is_judged_in_rows(tmp_path, monkeypatch, target, runner):
     """On a machine without network, engine or Slurm: whatever is wrong is a row, with what to type."""
