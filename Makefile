@@ -13,7 +13,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT EDITION DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
-	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE NEMO_RL_SOURCE \
+	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE NEMO_RL_SOURCE FOR ASK \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
-	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo engine-check lint docs picture lock clean
+	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo engine-check lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -42,7 +42,7 @@ help: ## this page
 demo: ## the whole recipe on this machine, both rounds, on the tiny corpus (about 6 minutes)
 	$(RUN) cli bin/demo.py --model tiny
 
-doctor: ## what this machine has, what is missing, and the next step
+doctor: ## [FOR= MODEL= RUNNER= ASK=1]: what this machine lacks; what would stop or waste that request
 	$(RUN) cli bin/doctor.py
 
 completion: ## bash completes targets and settings after: source <(make -s completion)
@@ -97,6 +97,9 @@ report: ## [MODEL= ROUND=] [JSON=1]: one page about a run, or about the whole wo
 ##@ Watch
 status: ## [MODEL= ROUND=]: each job of a chain, how far the training is, what is left
 	$(RUN) cli bin/status.py
+
+watch: ## [MODEL= ROUND=]: a run in the terminal while it goes on, or all that are active; q leaves
+	$(RUN) cli bin/watch.py
 
 logs: ## MODEL= ROUND= [FOLLOW=1]: the newest log of a run
 	$(RUN) cli bin/logs.py

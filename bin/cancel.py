@@ -4,7 +4,9 @@
 import click
 
 from omr import cli, recipe
-from omr.cluster import slurm
+from omr.cluster import slurm, submit
+from omr.run import notify
+from omr.run.chain_state import Submitted
 from omr.run.events import log_event
 
 
@@ -25,6 +27,12 @@ def main(run: recipe.Run, dry_run: bool) -> None:
         return
     slurm.cancel(ids)
     log_event(folder, f"cancelled by make cancel: jobs {', '.join(ids)}")
+    for record in submit.run_records(folder):
+        submitted = Submitted.load(record)
+        if {job.id for job in submitted.jobs} & {*ids}:
+            title = f"{run.title} cancelled"
+            text = f"{title}: jobs {', '.join(ids)}, by make cancel"
+            notify.tell(folder, title, text, folder.event_log, submitted.chain)
     click.echo(
         f"{run.title}: cancelled jobs {', '.join(ids)}; the same command again goes on from what is there"
     )

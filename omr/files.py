@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -159,6 +160,10 @@ def digest_of_ends(path: Path) -> str:
         return hashlib.sha256(head + handle.read(_ENDS)).hexdigest()
 
 
+class Busy(OmrError):
+    """Another process holds a lock: the work goes on there."""
+
+
 @contextlib.contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
     """Hold `path` against a second process on this machine or file system; `what` names the work.
@@ -173,7 +178,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             advice = "wait for it, or stop it and run again"
-            raise OmrError(f"{what} is being made by {holder}; {advice}") from None
+            raise Busy(f"{what} is being made by {holder}; {advice}") from None
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}")
         handle.flush()
@@ -202,6 +207,22 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def holder_lives(path: Path) -> bool | None:
+    """Whether the process that took a `lock` last still runs; None where another machine has to say."""
+    found = re.fullmatch(r"process (\d+) on (\S+)", path.read_text().strip()) if path.exists() else None
+    if found is None:
+        return False
+    if found[2] != socket.gethostname():
+        return None
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def need_space(folder: Path, size: int, what: str) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -12,6 +13,19 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that a process may still take, by the kernel and this control group; None: not told."""
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if not meminfo.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = int(lines["MemAvailable"].split()[0]) * 1024  # it says kB and counts KiB
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.exists() and used.exists() and (most := limit.read_text().strip()).isdigit():
+        available = min(available, int(most) - int(used.read_text()))
+    return available
 
 
 def end_with(parent: int) -> None:

@@ -9,6 +9,10 @@ from omr.errors import RequestError, listing
 # A switch, on and off: click's own words (click.types.BoolParamType).
 ON = ("1", "true", "t", "yes", "y", "on")
 OFF = ("", "0", "false", "f", "no", "n", "off")
+STAGES = (  # targets that `make doctor FOR=` judges
+    *("data", "data-report", "model", "passport", "plan", "train", "average", "prune", "eval", "serve"),
+    *("ask", "report", "publish", "demo", "pipeline"),
+)
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"
 INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # what comes along when a value is copied from a page
 
@@ -234,6 +238,8 @@ SETTINGS = {
             "image, shell, image-check: of which image: tools, train (default: both)",
             choices=("tools", "train"),
         ),
+        _request("FOR", f"doctor: the target to judge: {', '.join(STAGES)}", for_jobs=False, choices=STAGES),
+        _switch("ASK", "doctor: send a job of a minute to look at a compute node", for_jobs=False),
         _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(
@@ -292,6 +298,7 @@ SETTINGS = {
         _secret("HF_TOKEN", "token of the hub, for gated or private repositories"),
         _secret("WANDB_API_KEY", "key of Weights & Biases"),
         _secret("OPENAI_API_KEY", "key of the server that SERVER names, where it wants one"),
+        _secret("NOTIFY", "a command, or https:// webhook, that is told when a run ends"),
         _secret("NGC_API_KEY", "key of nvcr.io, to import the training image"),
     )
 }

@@ -98,10 +98,14 @@ def _is_foreign(name: str) -> bool:
     return known and not name.startswith("PIP_") and not settings.is_secret(name)
 
 
+def plain(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What every job has of the login shell's environment."""
+    return {name: environ[name] for name in PLAIN if name in environ}
+
+
 def environment(job: Job, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The whole environment that a job is submitted with."""
-    plain = {name: environ[name] for name in PLAIN if name in environ}
-    return {**plain, **{name: str(value) for name, value in job.env.items() if value is not None}}
+    return {**plain(environ), **{name: str(value) for name, value in job.env.items() if value is not None}}
 
 
 def exported_secrets(environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -76,10 +76,12 @@ def call(
     tries: int = 1,
     quiet: bool = False,
     patience: float = PATIENCE,
+    stderr: bool = False,
 ) -> str:
     """The output of a Slurm command; an OmrError with its own words where it fails, after `tries`.
 
-    `patience` is how long each try may take (seconds); `env` the whole environment, else this one's.
+    `patience` is how long each try may take (seconds); `env` the whole environment, else this one's. With
+    `stderr` what it writes there is part of the output.
     """
     if env is None:
         env = {name: value for name, value in os.environ.items() if not name.startswith(VIEWS)}
@@ -94,7 +96,7 @@ def call(
             said = f"no answer in {patience} s"
         else:
             if done.returncode == 0:
-                return done.stdout
+                return done.stdout + (done.stderr if stderr else "")
             said = _words(command[0], done.stderr) or f"exit code {done.returncode}"
         if attempt + 1 < tries:
             time.sleep(min(2**attempt, 10))

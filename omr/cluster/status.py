@@ -58,21 +58,33 @@ class Status:
         return any(row.state in slurm.LIVE for row in self.rows)
 
 
-def of(run: recipe.Run, folder: RunFolder, limit_seconds: float | None = None) -> Status:
-    """The status of a run; `limit_seconds` is a job's time limit, for how many jobs are still needed."""
+def of(
+    run: recipe.Run,
+    folder: RunFolder,
+    limit_seconds: float | None = None,
+    steps: Sequence[dict] | None = None,
+    before: Status | None = None,
+) -> Status:
+    """The status of a run; `limit_seconds` is a job's time limit, for how many jobs are still needed.
+
+    Whoever looks often gives the numbers of the `steps`, whose last ones are else read, and the status
+    `before`, whose jobs then stand: Slurm is not asked.
+    """
     found = Status(run.title, folder.root, steps=run.schedule.steps)
     found.final = (folder.final / "manifest.json").exists()
     # By name; whether they are whole is the next link's question, and costs a hash.
     found.saved = max(checkpoints.steps(folder.checkpoints), default=0)
-    _speed(found, folder, limit_seconds)
-    _jobs(found, folder)
+    _speed(found, folder, metrics.read(folder.metrics, tail=TAIL) if steps is None else steps, limit_seconds)
+    if before:
+        found.rows, found.note = before.rows, before.note
+    else:
+        _jobs(found, folder)
     if folder.event_log.exists():
         found.story = folder.event_log.read_text().splitlines()[-5:]
     return found
 
 
-def _speed(found: Status, folder: RunFolder, limit_seconds: float | None) -> None:
-    rows = metrics.read(folder.metrics, tail=TAIL)
+def _speed(found: Status, folder: RunFolder, rows: Sequence[dict], limit_seconds: float | None) -> None:
     if not rows:
         return
     last = rows[-1]

@@ -137,22 +137,23 @@ def _size(folder: Path) -> int:
     return total
 
 
-def retry(once: Callable[[], Result], what: str, advice: str) -> Result:
-    """Call `once` until it succeeds, TRIES times at most; an OmrError says why it did not.
+def retry(once: Callable[[], Result], what: str, advice: str, tries: int = TRIES) -> Result:
+    """Call `once` until it succeeds, `tries` times at most; an OmrError says why it did not.
 
     `what` names the thing that is asked for, `advice` is what to do instead.
     """
     from huggingface_hub import errors
 
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         try:
             return once()
         except (OSError, errors.HTTPError, RuntimeError) as error:  # hf_xet raises RuntimeError
             reason = _reason(error, what, advice)
-        if attempt < TRIES:
+        if attempt < tries:
             # Doubling, with jitter, so that many clients do not ask again at the same moment.
             time.sleep(2.0**attempt * random.uniform(0.5, 1.0))
-    raise OmrError(f"{what}: {reason}, {TRIES} times in a row; run again to go on, or {advice}")
+    often = f", {tries} times in a row" if tries > 1 else ""
+    raise OmrError(f"{what}: {reason}{often}; run again to go on, or {advice}")
 
 
 def _reason(error: Exception, what: str, advice: str) -> str:

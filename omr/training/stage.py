@@ -11,9 +11,10 @@ from datetime import datetime
 
 from omr import manifest, recipe, settings
 from omr.errors import OmrError, RequestError, choose
+from omr.files import Busy
 from omr.models import average, convert
 from omr.request import ENGINES, TrainRequest
-from omr.run import events, frozen, lease, stopping
+from omr.run import events, frozen, lease, notify, stopping
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.runner import RUNNERS
@@ -154,14 +155,24 @@ def train_locally(
         memory.check(engine_config(wanted, request.gpus), max(1, request.gpus))
     if force:
         clear(folder)
-    if request.engine == "nemo-rl":
-        reached = one_machine.train(request, workspace, say)
-    else:
-        reached = _one_box(request, workspace, verify)
+    try:
+        if request.engine == "nemo-rl":
+            reached = one_machine.train(request, workspace, say)
+        else:
+            reached = _one_box(request, workspace, verify)
+    except Busy:
+        raise  # the other process tells
+    except OmrError as error:
+        notify.tell(folder, f"{run.title} stopped", f"{run.title} stopped: {error}", folder.root)
+        raise
     if reached < steps:
-        say(f"{run.title}: saved step {reached} of {steps}; run the same command again to go on")
+        line = f"{run.title}: saved step {reached} of {steps}; run the same command again to go on"
+        how, where = "stopped", folder.root
     else:
-        say(f"{run.title}: trained {steps} steps; the final model is {folder.final}")
+        line = f"{run.title}: trained {steps} steps; the final model is {folder.final}"
+        how, where = "finished", folder.final
+    say(line)
+    notify.tell(folder, f"{run.title} {how}", line, where)
 
 
 def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:

@@ -1,5 +1,6 @@
 """bin/train.py: what is refused and what is planned, and the way from frozen request to final/."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from omr import files, manifest, recipe
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
 from omr.run.frozen import BaseModel, FrozenRun, TrainingData
 from omr.settings import ROOT
@@ -294,6 +295,58 @@ def test_the_whole_way_of_both_rounds(ready):
     assert other.returncode == 2
     assert "limit was 50, is 60" in other.stderr
     assert bin_("train", **named, LIMIT="60", STEPS="4", FORCE="1").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_end_of_a_training_is_told(ready, tmp_path):
+    """To a real command: an end that was asked for, and the last step."""
+    teller = tmp_path / "teller"
+    teller.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" "$2" "$3" >>\'{tmp_path}/told\'\n')
+    teller.chmod(0o755)
+    environ = {"MODEL": "micro", "WORKSPACE": str(ready), "NAME": "told", "STEPS": "4", "NOTIFY": str(teller)}
+    folder = ready / "runs" / "micro" / "round1-told"
+
+    def told():
+        lines = (tmp_path / "told").read_text().splitlines()
+        (tmp_path / "told").unlink()
+        return lines
+
+    assert bin_("train", **environ, DEADLINE="0").returncode == 0
+    line = "micro round1-told: saved step 1 of 4; run the same command again to go on"
+    assert told() == ["micro round1-told stopped", line, str(folder)]
+    assert bin_("train", **environ).returncode == 0
+    line = f"micro round1-told: trained 4 steps; the final model is {folder / 'final'}"
+    assert told() == ["micro round1-told finished", line, str(folder / "final")]
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (4, ("finished", "trained 4 steps")),
+        (2, ("stopped", "saved step 2 of 4")),
+        (OmrError("the disk is full"), ("stopped", "the disk is full")),
+        (files.Busy("is being made by process 7"), None),
+    ],
+)
+def test_who_is_told_of_which_end(tmp_path, monkeypatch, end, told):
+    """Another process that trains the run tells of it itself."""
+
+    def engine(*request):
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    said = []
+    monkeypatch.setattr(stage.frozen, "inputs", lambda *request: None)
+    monkeypatch.setattr(stage, "engine_config", lambda *request: None)
+    monkeypatch.setattr(stage.memory, "check", lambda *request: None)
+    monkeypatch.setattr(stage, "_one_box", engine)
+    monkeypatch.setattr(stage.notify, "tell", lambda *given: said.append(given[1:3]))
+    request = TrainRequest.of(recipe.run("tiny", 1, steps=4, name="x"))
+    with contextlib.suppress(OmrError):
+        stage.train_locally(request, Workspace(tmp_path), force=False, verify=False, say=print)
+    assert [title for title, _ in said] == ([f"tiny round1-x {told[0]}"] if told else [])
+    assert not told or told[1] in said[0][1]
 
 
 @pytest.mark.slow

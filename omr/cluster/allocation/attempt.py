@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from omr import recipe, settings
 from omr.request import TrainRequest
+from omr.run import notify
+from omr.run.chain_state import Submitted
 from omr.run.checkpoints import Checkpoints
 from omr.run.events import log_event
 from omr.workspace import RunFolder, Workspace
@@ -53,3 +55,10 @@ class Attempt:
         """Write a line to the run's event log and to this job's own log."""
         print(line, flush=True)
         log_event(self.folder, f"{self.who}: {line}")
+
+    def tell(self, how: str, why: str, of_chain: bool = True) -> None:
+        """Tell NOTIFY how the chain has ended, or (not `of_chain`) this job of it alone."""
+        chain = Submitted.load(self.folder.jobs_json).chain or "run"
+        ending = chain if of_chain else f"{chain}-{self.job}"
+        title = f"{self.run.title} {how}"
+        notify.tell(self.folder, title, f"{title}: {why} ({self.who})", self.folder.event_log, ending)

@@ -31,6 +31,7 @@ def run_link(attempt: Attempt, command: Sequence[str]) -> int:
         held = lease.take(attempt.folder.lease, attempt.job, attempt.restart, slurm.is_active)
     except lease.Held as error:
         attempt.log(f"refused: {error}")
+        attempt.tell("refused", str(error), of_chain=False)
         return 1
     entry = LinkAttempt(attempt.job, newest, attempt.restart, time.time())
     try:
@@ -134,6 +135,7 @@ def stop_chain(attempt: Attempt, why: str) -> int:
     """Cancel every other job of the chain and write down why; returns this link's exit code."""
     attempt.log(f"{why}; the rest of the chain is cancelled, make train goes on once that is mended")
     slurm.cancel(other_jobs(attempt))
+    attempt.tell("stopped", why)
     return 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from omr.errors import RequestError
 from omr.files import human
 from omr.models import rope, weights
+from omr.processes import available_memory
 from omr.training.trl.batches import PADDED_TOKENS
 from omr.training.trl.config import EngineConfig, recomputes
 
@@ -47,12 +48,11 @@ def free(config: EngineConfig) -> tuple[int, str]:
     if config.gpu:
         gpus = gpu_memory()
         return (min(gpus), "of each GPU's memory") if gpus else (0, "of GPU memory")
-    import psutil
+    available = available_memory()
+    if available is None:
+        import psutil
 
-    available = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
-    if limit.exists() and used.exists() and (most := limit.read_text().strip()).isdigit():
-        available = min(available, int(most) - int(used.read_text()))
+        available = psutil.virtual_memory().available
     return available, "of memory"
 
 

@@ -12,7 +12,7 @@ from omr.cluster.allocation.supervise import EngineResult
 from omr.errors import OmrError
 from omr.reports.run.chain import story
 from omr.request import TrainRequest
-from omr.run import checkpoints, events, lease
+from omr.run import checkpoints, events, lease, notify
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.workspace import Workspace
@@ -57,6 +57,8 @@ def chain(tmp_path, monkeypatch):
     monkeypatch.setattr(link.slurm, "can_do_without", lambda nodes: slurm.spare)
     monkeypatch.setattr(link.checks, "check_inputs", lambda attempt: None)
     monkeypatch.setattr(link.node_check, "check_nodes", lambda folder: None)
+    told = []
+    monkeypatch.setattr(notify, "tell", lambda *words: told.append(words[1:]))
     folder = Workspace(tmp_path).run(RUN)
     folder.logs.mkdir(parents=True)
     listed = [{"key": key, "id": number} for key, number in JOBS]
@@ -75,7 +77,7 @@ def chain(tmp_path, monkeypatch):
         )
         return link.run_link(attempt, ["engine"])
 
-    go.slurm, go.folder = slurm, folder
+    go.slurm, go.folder, go.told = slurm, folder, told
     go.story = lambda: folder.event_log.read_text()
     return go
 
@@ -87,6 +89,7 @@ def test_links_that_save_go_on_and_the_last_cancels_the_surplus(chain):
     assert "trains on from step 6" in chain.story() and "the training is complete at step 24" in chain.story()
     assert chain.slurm.cancelled == ["7", "9"]
     assert chain("9") == 0 and "nothing to do" in chain.story()
+    assert not chain.told  # the chain goes on
 
 
 def test_two_links_without_a_checkpoint_stop_the_chain(chain):
@@ -94,6 +97,11 @@ def test_two_links_without_a_checkpoint_stop_the_chain(chain):
     assert chain("8", code=1) == 1
     assert chain.slurm.cancelled == ["7", "9", "10", "11"]
     assert "2 links in a row left no new checkpoint; the rest of the chain is cancelled" in chain.story()
+    [(title, text, where, ending)] = chain.told
+    assert (title, where, ending) == ("tiny round1-x stopped", chain.folder.event_log, "c")
+    assert text.startswith(
+        "tiny round1-x stopped: 2 links in a row left no new checkpoint (link 2 of 3, job 8"
+    )
     # One that starts all the same ends before it takes anything.
     held = lease.holder(chain.folder.lease)
     assert chain("9", 6) == 1 and lease.holder(chain.folder.lease) == held
@@ -117,6 +125,8 @@ def test_another_live_job_keeps_the_run(chain):
     chain.slurm.active = True
     assert chain("7", 6) == 1 and "refused: " in chain.story() and "job 99 trains here" in chain.story()
     assert not chain.folder.checkpoints.exists() and not chain.slurm.cancelled
+    [(title, _, _, ending)] = chain.told
+    assert (title, ending) == ("tiny round1-x refused", "c-7")
 
 
 def test_a_refusal_cancels_the_rest(chain, monkeypatch):
@@ -126,6 +136,8 @@ def test_a_refusal_cancels_the_rest(chain, monkeypatch):
     monkeypatch.setattr(link.checks, "check_inputs", refuse)
     assert chain("7") == 1 and chain.slurm.cancelled == ["8", "9", "10", "11"]
     assert "refused: the data changed" in chain.story()
+    [(title, text, _, _)] = chain.told
+    assert title == "tiny round1-x stopped" and "refused: the data changed" in text
 
 
 def test_a_bad_node_costs_a_link_and_not_the_chain(chain, monkeypatch):

@@ -5,8 +5,9 @@
         hub.fault("data/a-00000-of-00001.parquet", cut=1000)      # the next answer breaks off there
         ... HF_ENDPOINT=hub.endpoint ...
 
-What it speaks: /api/<type>s/<repo>/tree/<revision>, and GET and HEAD of …/resolve/<revision>/<path> with
-ranges and a redirect to another path, as the real one sends LFS files to its storage.
+What it speaks: /api/whoami-v2, /api/<type>s/<repo>/tree/<revision>, and GET and HEAD of
+…/resolve/<revision>/<path> with ranges and a redirect to another path, as the real one sends LFS
+files to its storage.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ class Hub:
         self.faults: dict[str, list[dict]] = {}
         self.log: list[tuple[str, str, dict]] = []
         self.private: dict[str, str] = {}  # repo -> the token that opens it
+        self.tokens: dict[str, dict] = {}  # token -> what /api/whoami-v2 says of it
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
@@ -90,6 +92,8 @@ class Hub:
 
             def do_GET(self) -> None:
                 parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+                if parts == ["api", "whoami-v2"]:
+                    return self.whoami()
                 if parts[0] == "api":
                     kind, repo, rest = parts[1].rstrip("s"), "/".join(parts[2:4]), parts[4:]
                 elif parts[0] == "storage":
@@ -120,6 +124,12 @@ class Hub:
                     return self.answer(302, b"", {"Location": where, **about})
                 hub.log.append((self.command, path, headers))
                 self.meet(path, data, headers, about)
+
+            def whoami(self) -> None:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                known = hub.tokens.get(headers.get("authorization", "").removeprefix("Bearer "))
+                status = 200 if known is not None else 401
+                self.answer(status, json.dumps(known or {"error": "Invalid credentials"}).encode(), {})
 
             def meet(self, path: str, data: bytes, headers: dict, about: dict | None = None) -> None:
                 queue = hub.faults.get(f"HEAD {path}" if self.command == "HEAD" else path)
