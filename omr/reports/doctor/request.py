@@ -78,7 +78,7 @@ def make(
     if target in SUBMITTED:
         trains = cli.requests_of_all_rounds(**{k: v for k, v in run.items() if k != "round"})
     elif target in LOCAL:
-        trains = cli.requests_of_all_rounds("tiny", None, steps=None, name=None)
+        trains = cli.requests_of_all_rounds("tiny", None, edition=None, steps=None, name=None)
     elif target not in OF_DATA:
         trains = [cli.train_request(**run)]
     files: list[DataRequest] = []
