@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from omr import files
-from omr.errors import OmrError
+from omr.errors import OmrError, shown
 from omr.progress import Progress
 from omr.recipe import Pin
 
@@ -137,22 +137,23 @@ def _size(folder: Path) -> int:
     return total
 
 
-def retry(once: Callable[[], Result], what: str, advice: str) -> Result:
-    """Call `once` until it succeeds, TRIES times at most; an OmrError says why it did not.
+def retry(once: Callable[[], Result], what: str, advice: str, tries: int = TRIES) -> Result:
+    """Call `once` until it succeeds, `tries` times at most; an OmrError says why it did not.
 
     `what` names the thing that is asked for, `advice` is what to do instead.
     """
     from huggingface_hub import errors
 
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         try:
             return once()
         except (OSError, errors.HTTPError, RuntimeError) as error:  # hf_xet raises RuntimeError
             reason = _reason(error, what, advice)
-        if attempt < TRIES:
+        if attempt < tries:
             # Doubling, with jitter, so that many clients do not ask again at the same moment.
             time.sleep(2.0**attempt * random.uniform(0.5, 1.0))
-    raise OmrError(f"{what}: {reason}, {TRIES} times in a row; run again to go on, or {advice}")
+    often = f", {tries} times in a row" if tries > 1 else ""
+    raise OmrError(f"{what}: {reason}{often}; run again to go on, or {advice}")
 
 
 def _reason(error: Exception, what: str, advice: str) -> str:
@@ -161,6 +162,8 @@ def _reason(error: Exception, what: str, advice: str) -> str:
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__  # the client wraps what went wrong when it asked about a file
+    elif isinstance(error, RuntimeError) and isinstance(error.__cause__, (OSError, errors.HTTPError)):
+        error = error.__cause__  # and when it sent one
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if hopeless := _hopeless(error, status):
@@ -175,7 +178,7 @@ def _reason(error: Exception, what: str, advice: str) -> str:
         raise error  # of this machine's disk
     if type(error) is OSError:
         return "the hub sent fewer bytes than it lists"
-    return f"the download failed ({text})"
+    return f"the transfer failed ({text})"
 
 
 def _hopeless(error: Exception, status: int) -> str | None:
@@ -190,6 +193,9 @@ def _hopeless(error: Exception, status: int) -> str | None:
         return f"the hub refuses access ({status}); set HF_TOKEN"
     if status == 404:
         return "is not on the hub (404); check HF_ENDPOINT"
+    if status in (409, 412):
+        return f"changed on the hub meanwhile ({status}); run again"
     if status not in (408, 416, 429) and status < 500:
-        return f"the hub answered {status}; check HF_ENDPOINT"
+        said = f" ({shown(error.server_message)})" if error.server_message else ""
+        return f"the hub answered {status}{said}; check HF_ENDPOINT"
     return None
