@@ -12,7 +12,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
-	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
+	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW QUALITY DROP STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
 	BEFORE SOLUTIONS SANDBOX SERVER Q REPO PUBLIC VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE NEMO_RL_SOURCE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
@@ -61,7 +61,7 @@ check-recipe: ## RECIPE=: what can be wrong with a recipe, a line each, before a
 data: ## DATASET= ROUND= [VARIANT= MODES= RAW=]: parquet to the shuffled SFT file
 	$(RUN) data bin/data.py
 
-data-report: ## DATASET= ROUND= [STATS=]: token lengths, duplicates, what they mean in steps
+data-report: ## DATASET= ROUND= [STATS= QUALITY=1]: token lengths, duplicates, steps; what rows are like
 	$(RUN) data bin/data_report.py
 
 model: ## MODEL= [BASE=]: the base model, with the long-context patch where the recipe has it

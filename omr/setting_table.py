@@ -5,29 +5,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from omr.errors import RequestError, listing
-from omr.setting_forms import (
-    DECIMAL,
-    IMAGE_NAME,
-    IMAGE_REFERENCE,
-    MEMORY_SIZE,
-    MOUNT_LIST,
-    PLAIN_NAME,
-    PLAIN_NAMES,
-    POINT_IN_TIME,
-    REPOSITORY,
-    RUN_NAME,
-    SHARE,
-    TIME_LIMIT,
-    URL,
-    WANDB_PROJECT,
-    Form,
-)
 
 # A switch, on and off: click's own words (click.types.BoolParamType).
 ON = ("1", "true", "t", "yes", "y", "on")
 OFF = ("", "0", "false", "f", "no", "n", "off")
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"
 INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # what comes along when a value is copied from a page
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a text may look like, so that a slip is told where it is read, and not by Slurm or a job."""
+
+    pattern: re.Pattern[str]  # of the whole text
+    fault: str  # what is said of any other: what it is not, and what to write
+
+
+def _form(pattern: str, fault: str, flags: int = re.ASCII) -> Form:
+    return Form(re.compile(pattern, flags), fault)
+
+
+# sbatch(1), --time; its numbers may be of any size.
+TIME_LIMIT = _form(
+    r"(?P<m>\d+)(:(?P<s>\d+))?|(?P<h>\d+):(?P<hm>\d+):(?P<hms>\d+)"
+    r"|(?P<d>\d+)-(?P<dh>\d+)(:(?P<dhm>\d+)(:(?P<dhms>\d+))?)?|(?i:unlimited|infinite)|-1",
+    "is no time limit of Slurm's; write 90 (minutes), 4:00:00, 2-12 (days-hours) or UNLIMITED",
+)
+DECIMAL = _form(r"\d+(\.\d+)?", "is no number; write one like 0.6")
+SHARE = _form(r"0?\.\d*[1-9]\d*|1(\.0*)?", "is no share; write a number up to 1, like 0.95")
+MEMORY_SIZE = _form(r"(\d+(?:\.\d+)?)([KMGTkmgt]?)", "is no amount of memory; write 512M or 4G")
+POINT_IN_TIME = _form(
+    r"\d+(\.\d+)?|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?",
+    "is no time; give seconds from now, or a time like 2026-01-31T18:00",
+)
+PLAIN_NAME = _form(r"\w[\w.+@:/-]*", "is no plain name; use letters, digits, '.', '_' and '-'")
+PLAIN_NAMES = _form(
+    r"\w[\w.+@:/-]*(,\w[\w.+@:/-]*)*",
+    "is no name, nor names with commas between; use letters, digits, '.', '_' and '-', without blanks",
+)
+RUN_NAME = _form(r"\w[\w.-]{0,39}", "is no name; use up to 40 letters, digits, '.', '_' and '-'")
+WANDB_PROJECT = _form(
+    r"[^/\\#?%:\s][^/\\#?%:\n]{0,127}",
+    r"is no project of W&B; use up to 128 letters, without / \ # ? % and :",
+    re.UNICODE,
+)
+URL = _form(r"https?://[^\s/?#]+\S*", "is no address; write it with https:// and without blanks")
+REPOSITORY = _form(r"\w[\w.-]*/\w[\w.-]{0,95}", "is no repository of the hub; write owner/name")
+COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+IMAGE_NAME = _form(  # the stage is added as its tag
+    rf"(?:[\w.-]+(?::\d+)?/)?{COMPONENT}(?:/{COMPONENT})*",
+    "is no image's name; use small letters, digits, '.', '_', '-' and '/', and no tag",
+)
+IMAGE_REFERENCE = _form(r"\S+", "is no image; write its reference without blanks")
+MOUNT = r"\s*/[^:,\n]*(:/[^:,\n]*(:(ro|rw))?)?\s*"
+MOUNT_LIST = _form(
+    rf"({MOUNT})?(,({MOUNT})?)*", "is not /from:/to or /from:/to:ro; separate several by commas", re.UNICODE
+)
 
 
 def _odd_letter(value: str) -> str | None:
@@ -124,11 +157,7 @@ SETTINGS = {
         _request("FROM", "new-recipe: the recipe that is copied", "openmathreasoning", for_jobs=False),
         _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b", of_run=True),
         _request("ROUND", "SFT round: 1, 2", "1", of_run=True, choices=("1", "2")),
-        _request(
-            "VARIANT",
-            "filter of round 2: recommended (the default: all splits), paper (CoT only)",
-            of_run=True,
-        ),
+        _request("VARIANT", "round 2 filters: recommended (default: all splits), paper (CoT)", of_run=True),
         _request("DATASET", "row of the corpus table: openmathreasoning, tiny (default: the recipe's first)"),
         _request("MODES", "splits to use, with commas (default: all of the corpus)", of_run=True),
         _request("RAW", "local folder of the corpus's parquet files: nothing is downloaded", path="input"),
@@ -163,19 +192,19 @@ SETTINGS = {
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
         _request(
             "ALLOW",
-            "rows: a corpus with other counts than published; server: one whose model has another name;"
-            " unevaluated: publish without an evaluation",
+            "rows: other counts than published; server: another name; unevaluated: publish without eval",
             choices=("rows", "server", "unevaluated"),
         ),
-        _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
+        _switch(
+            "QUALITY",
+            "data-report: wrong, repeated and contaminated rows; of a sample, with STATS=full of all",
+        ),
+        _request("DROP", "data: a list of rows, as QUALITY=1 writes them, that are left out", path="input"),
+        _request("STATS", "rows looked at: full (default), sample (QUALITY's)", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
         _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
-        _request(
-            "PROBLEMS",
-            "problems of one's own, JSON lines with problem and expected_answer",
-            path="input",
-        ),
+        _request("PROBLEMS", "own problems, JSON lines with problem and expected_answer", path="input"),
         _number("SAMPLES", "answers to each problem (default: 64; tiny 3)"),
         _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
         _request("TOP_P", "of the sampling (default: 0.95)", form=SHARE),
