@@ -12,8 +12,8 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT EDITION DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
-	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
-	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE NEMO_RL_SOURCE FOR ASK \
+	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW QUALITY DROP STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
+	BEFORE SOLUTIONS SANDBOX SERVER Q REPO PUBLIC VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE NEMO_RL_SOURCE FOR ASK \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -32,7 +32,7 @@ endif
 
 RUN := @docker/run
 
-.PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
+.PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report publish \
 	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo engine-check lint docs picture lock clean
 
 ##@ Start
@@ -61,7 +61,7 @@ check-recipe: ## RECIPE=: what can be wrong with a recipe, a line each, before a
 data: ## DATASET= ROUND= [VARIANT= MODES= RAW=]: parquet to the shuffled SFT file
 	$(RUN) data bin/data.py
 
-data-report: ## DATASET= ROUND= [STATS=]: token lengths, duplicates, what they mean in steps
+data-report: ## DATASET= ROUND= [STATS= QUALITY=1]: token lengths, duplicates, steps; what rows are like
 	$(RUN) data bin/data_report.py
 
 model: ## MODEL= [BASE=]: the base model, with the long-context patch where the recipe has it
@@ -93,6 +93,9 @@ ask: ## MODEL= ROUND= Q="…": one problem, answered as it is written
 
 report: ## [MODEL= ROUND=] [JSON=1]: one page about a run, or about the whole workspace
 	$(RUN) cli bin/report.py
+
+publish: ## MODEL= ROUND= REPO=owner/name [PUBLIC=1]: final/ with its card on the hub, in one commit
+	$(RUN) data bin/publish.py
 
 ##@ Watch
 status: ## [MODEL= ROUND=]: each job of a chain, how far the training is, what is left

@@ -28,7 +28,8 @@ UPSTREAM = "nemo_skills/pipeline/nemo_rl/average_checkpoints.py"
 OURS = """
 import json, sys
 from pathlib import Path
-from omr.models import mean, weights
+from omr.models import weights
+from omr.models.final import mean
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 known = json.loads((folder / "known.json").read_text()) if sys.argv[3] == "known" else {}
 mean.average({f"step_{s}": weights.shards(folder / f"step_{s}") for s in sys.argv[4:]}, out, known)

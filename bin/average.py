@@ -4,7 +4,7 @@
 import click
 
 from omr import cli, recipe
-from omr.models import average
+from omr.models.final import average
 
 
 @click.command()

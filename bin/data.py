@@ -13,7 +13,7 @@ from omr.models import hub
 @cli.options(
     "RECIPE", "DATASET", "ROUND", "VARIANT", "MODES", "RAW", "SEED", "NAME", "LIMIT", "WORKERS", "MEMORY"
 )
-@cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "ALLOW", "DRY_RUN", "FORCE")
+@cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "ALLOW", "DROP", "DRY_RUN", "FORCE")
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
 def main(part: str | None, dry_run: bool, force: bool, **words: str | int | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""

@@ -54,6 +54,7 @@ WANDB_PROJECT = _form(
     re.UNICODE,
 )
 URL = _form(r"https?://[^\s/?#]+\S*", "is no address; write it with https:// and without blanks")
+REPOSITORY = _form(r"\w[\w.-]*/\w[\w.-]{0,95}", "is no repository of the hub; write owner/name")
 COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 IMAGE_NAME = _form(  # the stage is added as its tag
     rf"(?:[\w.-]+(?::\d+)?/)?{COMPONENT}(?:/{COMPONENT})*",
@@ -160,11 +161,7 @@ SETTINGS = {
         _request("FROM", "new-recipe: the recipe that is copied", "openmathreasoning", for_jobs=False),
         _request("MODEL", "row of the recipe table: tiny, 1.5b, 7b, 14b, 32b", of_run=True),
         _request("ROUND", "SFT round: 1, 2", "1", of_run=True, choices=("1", "2")),
-        _request(
-            "VARIANT",
-            "filter of round 2: recommended (the default: all splits), paper (CoT only)",
-            of_run=True,
-        ),
+        _request("VARIANT", "round 2 filters: recommended (default: all splits), paper (CoT)", of_run=True),
         _request(
             "EDITION",
             "whose text of training: pinned, published (as the models were trained), current (newest page)",
@@ -206,16 +203,19 @@ SETTINGS = {
         _request("BAD_ROWS", "a malformed row: stop, skip", "stop", choices=("stop", "skip")),
         _request(
             "ALLOW",
-            "rows: a corpus with other counts than published; server: one whose model has another name",
-            choices=("rows", "server"),
+            "rows: other counts than published; server: another name; unevaluated: publish without eval",
+            choices=("rows", "server", "unevaluated"),
         ),
-        _request("STATS", "token lengths over: full, sample", "full", choices=("full", "sample")),
+        _switch(
+            "QUALITY",
+            "data-report: wrong, repeated and contaminated rows; of a sample, with STATS=full of all",
+        ),
+        _request("DROP", "data: a list of rows, as QUALITY=1 writes them, that are left out", path="input"),
+        _request("STATS", "rows looked at: full (default), sample (QUALITY's)", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
         _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),
         _request("BENCHMARK", "problems: comp-math-24-25 (tiny: its own), or another set of nemo-skills"),
-        _request(
-            "PROBLEMS", "problems of one's own, JSON lines with problem and expected_answer", path="input"
-        ),
+        _request("PROBLEMS", "own problems, JSON lines with problem and expected_answer", path="input"),
         _number("SAMPLES", "answers to each problem (default: 64; tiny 3)"),
         _request("TEMPERATURE", "of the sampling; 0: the likeliest token (default: 0.6)", form=DECIMAL),
         _request("TOP_P", "of the sampling (default: 0.95)", form=SHARE),
@@ -226,6 +226,8 @@ SETTINGS = {
         ),
         _request("SERVER", "http://…: a server of the model that runs already", form=URL),
         _request("Q", "ask: the problem", for_jobs=False),
+        _request("REPO", "publish: the repository of the hub, owner/name", form=REPOSITORY),
+        _switch("PUBLIC", "publish: open to everybody; else the repository is private"),
         _switch("VERIFY", "hash the data file before training, and all weights before averaging"),
         _switch("FOLLOW", "keep following the logs", for_jobs=False),
         _switch("JSON", "machine-readable answer", for_jobs=False),

@@ -52,6 +52,7 @@ from omr.setting_table import SETTINGS
         ),
         ("APT_MIRROR", ["http://m/ubuntu"], ["m/ubuntu", "file"]),
         ("WANDB_PROJECT", ["openmathreasoning", "a b", "größe"], ["a/b", "a#b", "x" * 129]),
+        ("REPO", ["org/model", "me/7b_round2.x"], ["model", "a/b/c", "a/", "-a/b", "a/b c", "https://x/a/b"]),
         ("WANDB_ENTITY", ["my-team"], ["my team"]),
         ("RUNNER", ["slurm"], ["slrum"]),
         ("DRY_RUN", ["1", "no"], ["perhaps"]),

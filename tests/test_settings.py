@@ -150,7 +150,7 @@ def test_every_row_of_the_table_is_sound():
 
 def test_what_the_table_says_of_paths_and_jobs():
     assert set(settings.paths("input")) == {
-        *("RECIPE", "RAW", "BASE", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
+        *("RECIPE", "RAW", "BASE", "DROP", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
     }
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
@@ -231,7 +231,7 @@ def test_an_option_follows_the_table(tmp_path):
         done = CliRunner().invoke(command, argv, env=environ)
         return str(done.exception) if done.exception else done.output.strip()
 
-    assert said() == "{'stats': 'full', 'shards': 1, 'verify': False, 'raw': None}"
+    assert said() == "{'stats': None, 'shards': 1, 'verify': False, 'raw': None}"
     assert said("--stats", "sample", SHARDS="4", VERIFY="1", RAW="/r") == (
         "{'stats': 'sample', 'shards': 4, 'verify': True, 'raw': '/r'}"
     )

@@ -14,6 +14,7 @@ from omr.data import corpus, json_lines, lengths, prompts, rows, scratch
 from omr.data.by_recipe import filters, formulas
 from omr.data.corpus import Shard
 from omr.data.prompts import Compiled
+from omr.data.quality.lists import Rows
 from omr.data.rows import Reject, Result
 from omr.errors import OmrError
 from omr.recipe import Columns
@@ -44,6 +45,7 @@ class Job:
     slow: Path | None = None  # folder of the prompt tokenizer, for a prompt that is not exact
     bearable: int = 10  # malformed rows that BAD_ROWS=skip leaves out, at most
     remedy: str = corpus.ANEW  # what brings a whole copy of a shard
+    drop: Rows | None = None  # rows that DROP leaves out
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> Result:
     writer = scratch.Writer(job.work, shard.name, job.buckets, job.room)
     try:
         shard.check()
-        formatter = _Formatter(job, shard)
+        formatter = Formatter(job, shard)
         for chunk in formatter.chunks(take):
-            kept, lines = formatter.take(chunk)
+            kept = formatter.select(chunk)
+            lines = formatter.lines(kept)
             writer.add(lines, scratch.choose(job.seed, shard.name, kept.numbers, job.buckets))
             formatter.result.kept += len(lines)
         result = formatter.result
@@ -98,24 +101,27 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> Result:
     return result
 
 
-class _Formatter:
+class Formatter:
     """What is done to the rows of a shard, in the order that decides which fault is seen."""
 
     def __init__(self, job: Job, shard: Shard) -> None:
         self.job, self.shard, self.result = job, shard, Result()
         self.filtered = shard.split in job.round.filtered
         self.columns, self.filters = job.corpus.columns, job.corpus.filters_of(shard.split)
-        compiled = job.compiled[shard.split]
-        prompt = None
-        if not compiled.exact:
-            tokenizer = prompts.tokenizer(job.corpus, job.slow)
-            prompt = prompts.load(job.corpus, shard.split, tokenizer)
-        sources = job.corpus.sources(shard.split)
-        self.template = json_lines.Template(compiled, self.columns, sources, prompt)
-        self.proved = not compiled.exact
+        self.dropped = job.drop.of(shard.split, shard.name) if job.drop else []
+        self.proved = False
         self.counter, self.min_tokens = None, job.corpus.min_tokens(shard.split)
         if self.filtered and self.min_tokens:
             self.counter = _counter(job.tokenizer, job.tokenizer.stat().st_mtime_ns)
+
+    @functools.cached_property
+    def template(self) -> json_lines.Template:
+        """What writes the lines."""
+        job, split = self.job, self.shard.split
+        compiled, prompt = job.compiled[split], None
+        if not compiled.exact:
+            prompt = prompts.load(job.corpus, split, prompts.tokenizer(job.corpus, job.slow))
+        return json_lines.Template(compiled, self.columns, job.corpus.sources(split), prompt)
 
     def chunks(self, take: int) -> Iterator[Chunk]:
         """The first `take` rows of the shard, without those that the round's cheap columns leave out."""
@@ -164,8 +170,14 @@ class _Formatter:
             self.reject(group, first + entry.row, 1, entry.reason)
         return keep
 
-    def take(self, chunk: Chunk) -> "tuple[Chunk, list[bytes | memoryview]]":
-        """The rows that are kept, and the line of each."""
+    def select(self, chunk: Chunk) -> Chunk:
+        """The rows of a chunk that are kept."""
+        import numpy as np
+
+        if self.dropped:
+            listed = np.isin(chunk.numbers, self.dropped)
+            self.result.dropped["DROP"] += int(listed.sum())
+            chunk = chunk.only(~listed)
         required = self.job.corpus.required(self.shard.split)
         chunk = self.without(chunk, rows.unreadable(chunk.batch, self.columns, required))
         if self.counter:
@@ -174,11 +186,14 @@ class _Formatter:
             self.result.dropped["length"] += int((~long).sum())
             chunk = chunk.only(long)
         batch, bad = formulas.computed(self.job.corpus, self.shard.split, chunk.batch, self.result)
-        chunk = self.without(replace(chunk, batch=batch), bad)
-        if len(chunk.batch) and not self.proved:
+        return self.without(replace(chunk, batch=batch), bad)
+
+    def lines(self, chunk: Chunk) -> "list[bytes | memoryview]":
+        """The line of each row that is kept; where the loop writes them, the first ones are proved."""
+        if len(chunk.batch) and self.template.compiled.exact and not self.proved:
             self.template.prove(chunk.batch[:SAMPLE])
             self.proved = True
-        return chunk, self.template.lines(chunk.batch)
+        return self.template.lines(chunk.batch)
 
     def without(self, chunk: Chunk, bad: list[rows.Bad]) -> Chunk:
         """The chunk without its malformed rows, which are listed or stop the run."""

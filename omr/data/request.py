@@ -11,6 +11,7 @@ from omr.data import corpus, mixing, prompts
 from omr.data.by_recipe import local
 from omr.data.corpus import PlannedShard
 from omr.data.prompts import TokenizerSource
+from omr.data.quality import lists
 from omr.errors import RequestError, choose, listing
 from omr.files import Json
 from omr.settings import pins
@@ -38,6 +39,7 @@ class DataRequest:
     skip: bool  # leave malformed rows out instead of stopping
     allow_rows: bool  # ALLOW=rows: other rows than the published ones are meant
     means: mixing.Means
+    dropped: lists.Rows | None = None  # DROP: rows that are left out
 
     @property
     def output(self) -> Path:
@@ -170,6 +172,7 @@ def request(
     length_tokenizer: str | None = None,
     bad_rows: str = "stop",
     allow: str | None = None,
+    drop: str | None = None,
     workers: int | None = None,
     memory: str | None = None,
 ) -> DataRequest:
@@ -180,8 +183,8 @@ def request(
     """
     row = recipe.corpus(dataset)
     round_ = recipe.round_(round, variant, row.name)
-    if (seed or limit) and not name:
-        word = f"SEED={seed}" if seed else f"LIMIT={limit}"
+    if (seed or limit or drop) and not name:
+        word = f"SEED={seed}" if seed else f"LIMIT={limit}" if limit else f"DROP={drop}"
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
     skip = choose("BAD_ROWS", bad_rows, ("stop", "skip")) == "skip"
     allow_rows = allow is not None and choose("ALLOW", allow, ("rows",)) == "rows"
@@ -195,7 +198,8 @@ def request(
     means = mixing.means(workers, memory)
     mixing.need_shuf()
     words = {"skip": skip, "allow_rows": allow_rows, "means": means}
-    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, **words)
+    dropped = lists.read(Path(drop).expanduser().absolute()) if drop else None
+    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, **words, dropped=dropped)
 
 
 def _folder(setting: str, value: str | None) -> Path | None:
@@ -226,6 +230,7 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
         "limit": request.limit,
         "bad_rows": "skip" if request.skip else "stop",
         "format": FORMAT,
+        **({"drop": request.dropped.sha256} if request.dropped else {}),
     }
     return json.loads(json.dumps(value))  # as the manifest will give it back: tuples are lists
 
@@ -280,6 +285,8 @@ def summary(path: Path, made: Json) -> str:
     rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())
     if rejected:
         parts.append(f"{rejected:,} malformed left out")
+    if dropped := sum(s["dropped"].get("DROP", 0) for s in made["splits"].values()):
+        parts.append(f"{dropped:,} left out by DROP")
     parts += [f"column {name} left out" for name in made.get("columns_left_out", ())]
     if other := made.get("unlike_published"):
         parts += [f"published {split} {counts['published']:,}" for split, counts in other.items()]

@@ -141,6 +141,9 @@ def _survey(
 def _check(request: DataRequest, plan: Plan) -> None:
     """Refuse a plan of other rows than the published ones, or one that has lost too many already."""
     request.refuse_other_rows(plan.counts)
+    if request.dropped and not request.limit:  # under a LIMIT only some shards are planned
+        counts = {split: {s.name: s.rows for s in plan.shards if s.split == split} for split in request.modes}
+        request.dropped.check(counts)
     rejects = [rows.Reject(s.name, None, 0, s.take, s.fault) for s in plan.shards if s.fault]
     _bearable(request, plan, [rows.Result(rejected=[reject], lost=reject.rows) for reject in rejects])
 
@@ -188,6 +191,7 @@ def _job(request: DataRequest, plan: Plan) -> formatting.Job:
         slow=request.tokenizers["prompt"].folder,
         bearable=plan.bearable,
         remedy=request.remedy,
+        drop=request.dropped,
     )
 
 

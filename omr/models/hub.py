@@ -75,7 +75,7 @@ def download(
     """
     if choose is None and (done := kept(pin, folder, patterns)) is not None:
         return done
-    _silence()
+    silence()
     with files.lock(folder / ".hub.lock", f"{folder} (from {pin.repo})"), _stage(folder) as stage:
         cached: dict[HubFile, Path] = {}
         if offline():
@@ -178,7 +178,7 @@ def _stage(folder: Path) -> Iterator[Path]:
         yield Path(stage)
 
 
-def _silence() -> None:
+def silence() -> None:
     """Turn off the client's own progress bars and warnings: one line here counts all files together."""
     from huggingface_hub.utils import disable_progress_bars, logging
 

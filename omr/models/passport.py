@@ -56,7 +56,7 @@ ENTRIES = {
 }
 # Entries that training may change: a bf16 engine trains an fp32 base in bf16.
 TRAINED = {"dtype", "weights"}
-# Entries that finishing changes on purpose (omr/models/finish.py).
+# Entries that finishing changes on purpose (omr/models/final/finish.py).
 FINISHED = {"eos_token_id", "generation eos_token_id", "eos_token", "pad_token", "chat template"}
 PATCHED = {"max_position_embeddings", "rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"}
 MAY_DIFFER: dict[Stage, set[str]] = {"patched": PATCHED, "step": TRAINED, "final": FINISHED}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from omr import files
-from omr.errors import OmrError
+from omr.errors import OmrError, shown
 from omr.progress import Progress
 from omr.recipe import Pin
 
@@ -162,6 +162,8 @@ def _reason(error: Exception, what: str, advice: str) -> str:
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__  # the client wraps what went wrong when it asked about a file
+    elif isinstance(error, RuntimeError) and isinstance(error.__cause__, (OSError, errors.HTTPError)):
+        error = error.__cause__  # and when it sent one
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if hopeless := _hopeless(error, status):
@@ -176,7 +178,7 @@ def _reason(error: Exception, what: str, advice: str) -> str:
         raise error  # of this machine's disk
     if type(error) is OSError:
         return "the hub sent fewer bytes than it lists"
-    return f"the download failed ({text})"
+    return f"the transfer failed ({text})"
 
 
 def _hopeless(error: Exception, status: int) -> str | None:
@@ -191,6 +193,9 @@ def _hopeless(error: Exception, status: int) -> str | None:
         return f"the hub refuses access ({status}); set HF_TOKEN"
     if status == 404:
         return "is not on the hub (404); check HF_ENDPOINT"
+    if status in (409, 412):
+        return f"changed on the hub meanwhile ({status}); run again"
     if status not in (408, 416, 429) and status < 500:
-        return f"the hub answered {status}; check HF_ENDPOINT"
+        said = f" ({shown(error.server_message)})" if error.server_message else ""
+        return f"the hub answered {status}{said}; check HF_ENDPOINT"
     return None

@@ -23,6 +23,8 @@ from omr.files import human, write_text
 from omr.progress import Progress
 from omr.recipe import Corpus
 from omr.reports import pages
+from omr.reports.quality.found import Quality
+from omr.reports.quality.section import sections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,7 +233,8 @@ def meaning(made: Lengths, batch: int, steps: int) -> list[str]:
     ]
 
 
-def write(path: Path, made: Lengths, said: Sequence[str], page: Path) -> None:
-    """Write the page of an SFT file; `said` is what `meaning` gave."""
+def write(path: Path, made: Lengths, said: Sequence[str], page: Path, quality: Quality | None = None) -> None:
+    """Write the page of an SFT file; `said` is what `meaning` gave, `quality` what QUALITY=1 found."""
     text = f"{path.name}, {human(path.stat().st_size)}. " + ". ".join(said) + "."
-    write_text(page, pages.render(f"Data: {path.stem}", text, [section(made)]))
+    found = sections(quality) if quality else ()
+    write_text(page, pages.render(f"Data: {path.stem}", text, [section(made), *found]))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omr import manifest
-from omr.models import finish, passport
+from omr.models import passport
+from omr.models.final import finish
 from omr.models.passport import CONFIG, ENTRIES, Entries, Fault, Stage, Station, Value
 from omr.recipe import Run
 from omr.run import frozen

@@ -12,7 +12,8 @@ from datetime import datetime
 from omr import manifest, recipe, settings
 from omr.errors import OmrError, RequestError, choose
 from omr.files import Busy
-from omr.models import average, convert
+from omr.models import convert
+from omr.models.final import average
 from omr.request import ENGINES, TrainRequest
 from omr.run import events, frozen, lease, notify, stopping
 from omr.run.checkpoints import Checkpoints

@@ -28,6 +28,7 @@ OURS = (
     "MODES",
     "BAD_ROWS",
     "ALLOW",
+    "DROP",
     "FORCE",
 )
 

@@ -130,6 +130,6 @@ def test_skipping_is_advised_where_it_helps(tmp_path, lost, helps):
     path = shard(tmp_path / "cot-a.parquet")
     (found,) = corpus.shards(tmp_path, ("cot",))
     with pytest.raises(OmrError) as error:
-        formatting._Formatter(job, found).reject(0, 7, lost, "torn")
+        formatting.Formatter(job, found).reject(0, 7, lost, "torn")
     skip = ", or BAD_ROWS=skip leaves it out" if helps else ""
     assert str(error.value) == f"{path}: row group 0, row 7: torn; bring it{skip}"

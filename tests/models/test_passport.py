@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from omr import manifest, recipe
-from omr.models import average, passport, tokens, weights
+from omr.models import passport, tokens, weights
+from omr.models.final import average
 from omr.reports import journey
 from omr.run import frozen
 from omr.run.frozen import BaseModel, FrozenRun, TrainingData
@@ -247,7 +248,7 @@ def test_planted(finished, station, plant, file, line):
 
 def test_a_fault_of_the_average_stops_final(trained, monkeypatch):
     """Planted between the arithmetic and the finish, where no folder of a final name exists."""
-    from omr.models import finish
+    from omr.models.final import finish
 
     workspace, run = trained
     real = finish.side_files
@@ -263,7 +264,7 @@ def test_a_fault_of_the_average_stops_final(trained, monkeypatch):
 
 
 def test_a_tensor_that_the_average_lacks_stops_final(trained, monkeypatch):
-    from omr.models import finish
+    from omr.models.final import finish
 
     workspace, run = trained
     real = finish.side_files

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from omr import recipe
-from omr.models import average, rope, tokens
+from omr.models import rope, tokens
+from omr.models.final import average
 from omr.settings import ROOT
 
 OLD = "4.57.6"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from omr import files, recipe
-from omr.models import average
+from omr.models.final import average
 from omr.run import checkpoints, prune
 from omr.settings import ROOT
 from tests.models.kit import save

@@ -97,7 +97,7 @@ class Grader:
         if getattr(self._mine, "process", None) is None:
             self._mine.process = self._start() or self._start()
         if self._mine.process is None:
-            raise OmrError("the grader does not start; is math-verify installed? run docker/venv train")
+            raise OmrError("the grader does not start; is math-verify installed? run docker/venv data")
         return self._mine.process
 
     def _start(self) -> "_Process | None":

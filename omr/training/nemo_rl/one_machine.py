@@ -12,7 +12,8 @@ from pathlib import Path
 from omr import settings
 from omr.errors import OmrError, RequestError
 from omr.files import lock, write_text
-from omr.models import average, convert
+from omr.models import convert
+from omr.models.final import average
 from omr.recipe import Run
 from omr.request import TrainRequest
 from omr.run import events, frozen, stopping

@@ -1,24 +1,28 @@
-"""What a training tells about each step: numbers in the run's files, and a line for whoever watches."""
+"""What a training tells about each step: numbers in the run's files and on W&B, a line for who watches."""
 
 from omr.progress import Progress
+from omr.run import metrics
 from omr.run.metrics import Metrics
 from omr.training.trl.config import EngineConfig
+from omr.training.trl.wandb_log import WandbLog
 from omr.workspace import RunFolder
 
 
 class Reporter:
-    """Writes each step's numbers to metrics.jsonl and TensorBoard, and draws the progress line."""
+    """Writes each step's numbers to metrics.jsonl, TensorBoard and W&B, and draws the progress line."""
 
     def __init__(self, folder: RunFolder, config: EngineConfig, start: int) -> None:
         """`start`: the step that training goes on from; numbers of later steps are removed first."""
         self.title = config.title
         self.metrics = Metrics(folder, start)
+        self.wandb = WandbLog(folder, config, start, metrics.read(folder.metrics))
         self.progress = Progress(config.title, config.steps, "steps")
         self.progress.start(start)
 
     def step(self, step: int, loss: float, **numbers: float) -> None:
         """Report a step that is done."""
         self.metrics.add(step, loss=loss, **numbers)
+        self.wandb.add(step, loss=loss, **numbers)
         self.progress.what = f"{self.title}, loss {loss:.3f}"
         self.progress.set(step)
 
@@ -30,3 +34,4 @@ class Reporter:
         """End the progress line and close the files."""
         self.metrics.close()
         self.progress.close()
+        self.wandb.close()

@@ -10,7 +10,8 @@ import pytest
 
 from omr import manifest, recipe
 from omr.errors import OmrError, RequestError
-from omr.models import average, mean, weights
+from omr.models import weights
+from omr.models.final import average, mean
 from omr.run import frozen
 from omr.settings import ROOT
 from tests.models.kit import HEAD, TAIL, at_once, save, write_shard
@@ -277,7 +278,7 @@ ROWS = [
 @pytest.mark.parametrize("split", recipe.SPLITS)
 @pytest.mark.parametrize(("edit", "line"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
 def test_a_template_that_was_not_trained(trained_once, tmp_path, split, edit, line):
-    from omr.models import finish
+    from omr.models.final import finish
 
     workspace, run = trained_once
     final = tmp_path / "final"

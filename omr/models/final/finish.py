@@ -8,16 +8,14 @@ generation config cuts an answer at 2,048 tokens.
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from omr import recipe
-from omr.errors import OmrError, listing
-from omr.files import Json, write_json, write_text
+from omr.errors import OmrError
+from omr.files import write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
 from omr.recipe import Chat, Model, Run
 from omr.recipe.chat import Rendering
-from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
 
 ROWS = 3  # rows of each split that the template is checked on
@@ -131,56 +129,3 @@ def _trained_epsilon(run: Run, file: Path) -> float:
         raise OmrError(
             f"{file}: is damaged; move it away, and the recipe's values are taken for it"
         ) from None
-
-
-def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = ()) -> str:
-    """The model card (README.md): front matter for the hub, then where everything came from.
-
-    `known` are its departures.
-    """
-    run, model, corpus = began.run, began.run.model, recipe.corpus(began.run.model.corpus)
-    front = {
-        "license": "apache-2.0",
-        **({"base_model": model.base.repo} if model.base else {}),
-        **({"datasets": [corpus.source.repo]} if corpus.source else {}),
-        "language": ["en"],
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["math", "sft"] if corpus.name in recipe.SHIPPED else ["sft"],
-    }
-    start = began.base
-    folder = recipe.of_model(model).folders.get(model.name)
-    made = str(folder or f"a random tiny {architecture.family(model).loader.removesuffix('ForCausalLM')}")
-    base = f"{model.base.repo} at {model.base.revision}" if model.base else made
-    own = listing(map(str, corpus.files.values()), "and") or f"the {corpus.name} corpus"
-    corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else own
-    trained = ", ".join(f"{key} {new:,.0f}" for key, (_, new) in recipe.context(model).items())
-    patch = trained if model.patched else "as published"
-    facts = {
-        "Recipe": f"{'OpenMathReasoning' if corpus.name in recipe.SHIPPED else corpus.name} SFT, {run.title}",
-        "Base": base,
-        "Context": patch,
-        "Started from": f"`{start.path.name}`, identity `{start.identity[:16]}`",
-        "Data": f"{corpus_line}; {began.data.rows:,} rows, sha256 `{began.data.sha256[:16]}`",
-        "Splits": _splits(data),
-        "Steps": f"{run.schedule.steps:,} of {model.batch:,} rows, warmup {run.schedule.warmup:,}",
-        "Learning rate": f"{model.lr:g} to {model.min_lr:g}, cosine",
-        "Engine": began.engine,
-        "Averaged steps": ", ".join(f"{step:,}" for step in steps),
-        **({"Known departure": "; ".join(known)} if known else {}),
-        "Code": began.code,
-        "Command": f"`{began.command}`",
-    }
-    end = corpus.chat.message_end
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-    return (
-        f"---\n{yaml}\n---\n\n# {model.name} after {run.key}\n\n| | |\n| --- | --- |\n{rows}\n\n"
-        f"Ask it with its chat template, with no system message; an answer ends with `{end}`, and its"
-        " final result stands in `\\boxed{}`. The weights are the mean, in fp32, of the averaged steps.\n"
-    )
-
-
-def _splits(data: Json) -> str:
-    kept = data.get("inputs", {}).get("modes")
-    return ", ".join(kept or ())

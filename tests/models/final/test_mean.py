@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from omr.errors import OmrError
-from omr.models import mean, weights
+from omr.models import weights
+from omr.models.final import mean
 from omr.settings import ROOT
 from tests.models.kit import write_shard
 
@@ -312,7 +313,7 @@ def test_goes_on_by_shard(tmp_path, monkeypatch):
 RSS = """
 import sys
 from pathlib import Path
-from omr.models import mean
+from omr.models.final import mean
 from omr.models import weights
 folder = Path(sys.argv[1])
 mean.average({s: weights.shards(folder / s) for s in ("a", "b")}, folder / "out")
@@ -340,7 +341,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
 FULL = """
 import resource, sys
 from pathlib import Path
-from omr.models import mean
+from omr.models.final import mean
 from omr.models import weights
 from omr.errors import OmrError
 folder = Path(sys.argv[1])

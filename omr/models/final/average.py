@@ -6,8 +6,9 @@ from typing import TypedDict
 
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError, listing
-from omr.models import convert, finish, mean, passport, weights
-from omr.models.mean import FileEntries
+from omr.models import convert, passport, weights
+from omr.models.final import card, finish, mean
+from omr.models.final.mean import FileEntries
 from omr.models.passport import Entries, Station
 from omr.recipe import Run
 from omr.run import frozen
@@ -123,7 +124,7 @@ def make(run: Run, workspace: Workspace, force: bool = False, verify: bool = Fal
         checked = _check_template(aside, began.data.path)
         data = manifest.read(began.data.path) or {}
         known = finish.departures(run, began.engine, folder)
-        files.write_text(aside / "README.md", finish.card(began, data, list(steps), known))
+        files.write_text(aside / card.FILE, card.text(began, data, list(steps), known))
         (aside / mean.PROGRESS).unlink()
         manifest.write(
             aside,

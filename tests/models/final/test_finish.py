@@ -7,7 +7,8 @@ import pytest
 
 from omr import recipe
 from omr.errors import OmrError
-from omr.models import finish, tokens
+from omr.models import tokens
+from omr.models.final import card, finish
 from omr.run import frozen
 from omr.workspace import RunFolder
 
@@ -167,5 +168,5 @@ def test_a_damaged_file_of_the_engine_is_named(tmp_path, text):
 def test_the_card_tells_a_known_departure(trained_once):
     workspace, run = trained_once
     began = frozen.need(run, workspace.run(run))
-    assert "| Known departure | x; y |" in finish.card(began, {}, [1], ["x", "y"])
-    assert "Known departure" not in finish.card(began, {}, [1])
+    assert "| Known departure | x; y |" in card.text(began, {}, [1], ["x", "y"])
+    assert "Known departure" not in card.text(began, {}, [1])
