@@ -10,7 +10,7 @@ import re
 import click
 
 from omr import cli, recipe, settings
-from omr.setting_table import Setting
+from omr.settings.setting import Setting
 
 MAKEFILE = settings.ROOT / "Makefile"
 FUNCTION = """\

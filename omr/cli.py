@@ -16,7 +16,7 @@ from omr.errors import OmrError, RequestError, output_never_fails
 from omr.files import writable
 from omr.request import TrainRequest
 from omr.runner import argument
-from omr.setting_table import Setting
+from omr.settings.setting import Setting
 from omr.workspace import Workspace
 
 

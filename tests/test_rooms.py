@@ -35,9 +35,9 @@ ROOMS = sorted((ROOT / "omr").rglob("*.py"))
 
 
 def wing(module):
-    """`omr.data.rows` -> data; a module of omr/ itself belongs to the core, and so does omr/recipe."""
+    """`omr.data.rows` -> data; a module of omr/ itself is of the core, and so are recipe and settings."""
     parts = module.split(".")
-    outside = len(parts) > 1 and (ROOT / "omr" / parts[1]).is_dir() and parts[1] != "recipe"
+    outside = len(parts) > 1 and (ROOT / "omr" / parts[1]).is_dir() and parts[1] not in ("recipe", "settings")
     return parts[1] if outside else "core"
 
 

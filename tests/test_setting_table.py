@@ -3,7 +3,7 @@
 import pytest
 
 from omr.errors import RequestError
-from omr.setting_table import SETTINGS
+from omr.settings.table import SETTINGS
 
 
 @pytest.mark.parametrize(

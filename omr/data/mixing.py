@@ -26,7 +26,7 @@ from omr.data import scratch
 from omr.errors import OmrError, RequestError
 from omr.processes import cores
 from omr.progress import Progress
-from omr.setting_table import MEMORY_SIZE
+from omr.settings.setting import MEMORY_SIZE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,14 +1,14 @@
 """Slurm, asked before anything is queued: would it take these jobs, start them, and let them get anywhere?"""
 
 from omr import settings
-from omr.cluster import limits, plan, slurm
+from omr.cluster import plan, slurm
 from omr.cluster.allocation.deadline import learned_margin
-from omr.cluster.limits import Partition, written
 from omr.containers.checks import Check, fix, of_error, ok, warn
 from omr.errors import OmrError, nearest
 from omr.reports.doctor.machine import first_line, look, output
 from omr.reports.doctor.request import StageRequest
-from omr.reports.doctor.slurm import canary, placement, rights
+from omr.reports.doctor.slurm import canary, limits, placement, rights
+from omr.reports.doctor.slurm.limits import Partition, written
 from omr.reports.doctor.slurm.placement import Placement
 
 ENOUGH = 0.5  # share of a job that should be left to train in

@@ -1,12 +1,12 @@
 """What Slurm lets this user do: account, quality of service, and the limits of both."""
 
 from omr import settings
-from omr.cluster import limits, slurm
-from omr.cluster.limits import Association, Limits, Partition, written
+from omr.cluster import slurm
 from omr.containers.checks import Check, fix, ok, warn
 from omr.errors import OmrError, listing, nearest
 from omr.reports.doctor.request import StageRequest
-from omr.reports.doctor.slurm import placement
+from omr.reports.doctor.slurm import limits, placement
+from omr.reports.doctor.slurm.limits import Association, Limits, Partition, written
 from omr.reports.doctor.slurm.placement import Placement
 
 

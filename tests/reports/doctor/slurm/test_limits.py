@@ -2,8 +2,9 @@
 
 import pytest
 
-from omr.cluster import limits, slurm
-from omr.cluster.limits import Limits
+from omr.cluster import slurm
+from omr.reports.doctor.slurm import limits
+from omr.reports.doctor.slurm.limits import Limits
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The settings of a command and of this machine: command line, then environment, then .env, then default.
 
-`python -m omr.settings exec COMMAND…` becomes COMMAND with .env in its environment, for docker/entry.sh.
+`table.SETTINGS` has a row for each, `setting` says what one is. `python -m omr.settings exec COMMAND…`
+becomes COMMAND with .env in its environment, for docker/entry.sh.
 """
 
 import io
@@ -11,9 +12,10 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from omr.errors import OmrError, RequestError, nearest
-from omr.setting_table import FOREIGN, FOREIGN_NAMES, ON, SETTINGS
+from omr.settings.setting import ON
+from omr.settings.table import FOREIGN, FOREIGN_NAMES, SETTINGS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGE_ENV = Path("/opt/omr/image.env")  # written by the Dockerfile; the code may stand elsewhere, mounted
 
 
@@ -139,26 +141,3 @@ def pins() -> dict[str, str]:
     """docker/pins.env: versions and revisions that are not recipe numbers."""
     lines = (ROOT / "docker" / "pins.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def _become(command: list[str]) -> None:
-    """Go on as `command`, with .env in its environment."""
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        raise RequestError(f"{command[0]}: {error.strerror}; name a program that is in the image") from None
-
-
-def _main() -> int:
-    try:
-        load()
-        if sys.argv[1:2] == ["exec"]:
-            _become(sys.argv[2:])
-    except OmrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())
