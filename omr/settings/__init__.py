@@ -7,11 +7,10 @@ becomes COMMAND with .env in its environment, for docker/entry.sh.
 import io
 import os
 import socket
-import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from omr.errors import OmrError, RequestError, nearest
+from omr.errors import RequestError, nearest
 from omr.settings.setting import ON
 from omr.settings.table import FOREIGN, FOREIGN_NAMES, SETTINGS
 

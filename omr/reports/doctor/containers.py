@@ -11,6 +11,7 @@ from omr.containers.mounts import mounts
 from omr.containers.run import Engine
 from omr.reports.doctor.machine import look, output
 from omr.reports.doctor.request import StageRequest
+from omr.run.nemo_rl_version import nemo_rl_folder
 from omr.training import preflight
 
 SQUASHFS = b"hsqs"  # how every .sqsh file begins
@@ -65,7 +66,7 @@ def slurm(request: StageRequest) -> list[Check]:
     if container:
         return [*look("image", sqsh, container), *look("mounts", _mounts), pyxis(True)]
     nemo_rl = request.trains_a_model and request.train is not None and request.train.engine == "nemo-rl"
-    home = Path(settings.nemo_rl_folder())
+    home = Path(nemo_rl_folder())
     if nemo_rl and not home.exists():
         said = f"CONTAINER is not set, and there is no {home} here"
         return [warn("image", said, "set CONTAINER to an image (make sqsh writes one), or NEMO_RL")]

@@ -21,10 +21,10 @@ CHUNK = 16_384  # bytes that are received at a time
 
 
 class WritableHub(Hub):
-    """A hub on which the holders of `tokens` may write. `pause`: seconds that each CHUNK takes."""
+    """A hub on which the `writers`, tokens, may write. `pause`: seconds that each CHUNK takes."""
 
-    def __init__(self, tokens: set[str], pause: float = 0.0) -> None:
-        self.tokens, self.pause = tokens, pause
+    def __init__(self, writers: set[str], pause: float = 0.0) -> None:
+        self.writers, self.pause = writers, pause
         self.blobs: dict[str, bytes] = {}
         self.received: list[str] = []  # sha256 of each file that arrived whole, in order
         self.commits: list[dict[str, bytes]] = []  # the files after each
@@ -82,7 +82,7 @@ class WritableHub(Hub):
 
             def about(self, repo: str) -> None:
                 known = hub.repos.get(("model", repo))
-                if known is None or (known["private"] and self.token() not in hub.tokens):
+                if known is None or (known["private"] and self.token() not in hub.writers):
                     return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
                 siblings = [{"rfilename": name} for name in known["files"]]
                 self.say(
@@ -145,7 +145,7 @@ class WritableHub(Hub):
                 return (self.headers.get("authorization") or "").removeprefix("Bearer ")
 
             def may_write(self) -> bool:
-                if self.token() in hub.tokens:
+                if self.token() in hub.writers:
                     return True
                 self.answer(401, b"", {})
                 return False
