@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest, settings
+from omr import files, manifest, records, settings
 from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Station
@@ -180,13 +180,10 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
 
 def _base(run: Run, source: Path) -> Station:
     """The base model that a NeMo-RL checkpoint names; the converter reads config and tokenizer there."""
-    import yaml
-
     path = source / "config.yaml"
-    try:
-        base = Path(yaml.safe_load(path.read_text())["policy"]["model_name"])
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise OmrError(f"{path}: names no policy.model_name; this is no checkpoint of NeMo-RL") from None
+    remedy = "this is no checkpoint of NeMo-RL"
+    with records.checked(path, remedy):
+        base = records.of(Path, records.read_yaml(path, remedy)["policy"]["model_name"], "policy.model_name")
     if not (base / "config.json").exists():
         raise OmrError(f"{base}: is gone, and the converter reads config and tokenizer there; make it again")
     rope.check(base, run.model)
@@ -231,7 +228,7 @@ def cache(workspace: Workspace, base: Path) -> Path:
 def cached(cache: Path) -> bool:
     """Whether a run has used this cache, and none of its files was lost or cut short since."""
     try:
-        made = json.loads((cache / CONVERTED).read_text())["files"]
-        return all((cache / name).stat().st_size >= size for name, size in made.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        made = records.of(dict[str, int], json.loads(records.read_text(cache / CONVERTED))["files"])
+        return all((cache / records.inside(name)).stat().st_size >= size for name, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

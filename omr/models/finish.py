@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omr import recipe
+from omr import recipe, records
 from omr.errors import OmrError, listing
 from omr.files import Json, write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
@@ -121,16 +121,12 @@ def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
 
 def _trained_epsilon(run: Run, file: Path) -> float:
     """What NeMo-RL's file says, else the recipe: NeMo-Skills' launcher leaves none."""
-    import yaml
-
     if not file.exists():
         return architecture.trained_epsilon(run.model)
-    try:
-        return float(yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        raise OmrError(
-            f"{file}: is damaged; move it away, and the recipe's values are taken for it"
-        ) from None
+    remedy = "move it away, and the recipe's values are taken for it"
+    with records.checked(file, remedy):
+        trained = records.read_yaml(file, remedy)["policy"]["megatron_cfg"]["layernorm_epsilon"]
+        return records.of(float, trained, "layernorm_epsilon")
 
 
 def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = ()) -> str:

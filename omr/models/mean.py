@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from omr import files
+from omr import files, records
 from omr.errors import OmrError, listing
 from omr.manifest import FileEntry
 from omr.models import weights
@@ -101,9 +101,11 @@ def _inputs(models: dict[str, list[Shard]]) -> dict[str, dict[str, list[str | in
 def _finished(aside: Path, inputs: dict) -> FileEntries:
     """The shards that an earlier run wrote into `aside` from the same inputs; other leftovers are removed."""
     path = aside / PROGRESS
-    old = files.read_json(path) if path.exists() else {}
-    if old.get("inputs") == inputs and all(_whole(aside / n, entry) for n, entry in old["done"].items()):
-        return old["done"]
+    with contextlib.suppress(OmrError, ValueError):  # damaged: begun anew
+        old = files.read_json(path) if path.exists() else {}
+        done = records.of(FileEntries, old.get("done", {}))
+        if old.get("inputs") == inputs and all(_whole(aside / records.inside(n), e) for n, e in done.items()):
+            return done
     for leftover in aside.iterdir():
         leftover.unlink()
     return {}

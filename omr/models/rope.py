@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from omr import recipe
+from omr import recipe, records
 from omr.errors import OmrError, listing, shown
 from omr.files import refuse_lfs_pointer, twice, write_json, writing
 from omr.recipe import Model
@@ -52,13 +52,13 @@ def parse(path: Path) -> Config:
         raise ValueError(f"{word} is no number")
 
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = records.read_text(path)
         config = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
     except FileNotFoundError:
         raise OmrError(f"{path}: is missing; make or fetch {path.parent.name} again") from None
     except (ValueError, RecursionError) as error:
         refuse_lfs_pointer(path, BRING)
-        raise OmrError(f"{path}: is not JSON ({error}); bring the published file again") from None
+        raise OmrError(f"{path}: is not JSON ({shown(str(error))}); bring the published file again") from None
     if not isinstance(config, dict):
         raise OmrError(f"{path}: is no JSON object; bring the published file again")
     return config

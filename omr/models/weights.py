@@ -126,8 +126,10 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
     visible = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
-    if lost := [p for p in visible if not p.exists() and _of_a_model(p.name)]:
-        raise OmrError(f"{lost[0]}: is a link to nothing; put the file itself there, or {rope.BRING}")
+    if lost := [p for p in visible if not p.is_file() and _of_a_model(p.name)]:
+        raise OmrError(
+            f"{lost[0]}: is a link to nothing, or no file; put the file itself there, or {rope.BRING}"
+        )
     foreign = [path for path in visible if path.suffix in FOREIGN] if safe_only else []
     if foreign:
         raise OmrError(f"{foreign[0]}: may run code when it is read; use a model of safetensors files alone")
