@@ -30,9 +30,9 @@ class Odd(ValueError):
 def read_text(path: Path) -> str:
     """A record's text. A ValueError for what is no file, has over MOST_BYTES, or is no UTF-8."""
     # A pipe in a file's place would wait for a writer for ever, and a device never ends.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
-        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
-            raise ValueError("no plain file")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("no plain file")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as handle:
         data = handle.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ValueError(f"over {MOST_BYTES >> 20} MiB")
@@ -60,7 +60,8 @@ def load_yaml(text: str) -> Any:
 
 def inside(name: str) -> str:
     """The name of a file of a folder or below it; Odd for one that leads out of it."""
-    if not name or "\0" in name or name.startswith("/") or ".." in name.split("/"):
+    parts = name.split("/")
+    if "\0" in name or not name.isprintable() or ".." in parts or "" in parts or max(map(len, parts)) > 255:
         raise Odd(f"{name!r} is no file of its folder")
     return name
 

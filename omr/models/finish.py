@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omr import recipe, records
-from omr.errors import OmrError, listing
+from omr.errors import OmrError, listing, shown
 from omr.files import Json, write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
 from omr.recipe import Chat, Model, Run
@@ -81,7 +81,7 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
     )
     rendering, checked = Rendering(tokenizer), {}
     for number, row in _rows(data):
-        split = row.get("inference_mode", "row")
+        split = str(row.get("inference_mode", "row"))
         if checked.get(split, 0) == ROWS:
             continue
         if fault := rendering.fault(row["input"], row["output"]):
@@ -100,9 +100,13 @@ def _rows(data: Path) -> Iterator[tuple[int, dict]]:
     with data.open(encoding="utf-8", newline="\n") as handle:
         for number, line in enumerate(itertools.islice(handle, LOOK), 1):
             try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise OmrError(f"{data}:{number}: is not JSON ({error}); make the data again") from None
+                row = json.loads(line)
+                if not all(isinstance(row[key], str) for key in ("input", "output")):
+                    raise ValueError("no text for input and output")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                why = shown(str(error))
+                raise OmrError(f"{data}:{number}: is no SFT row ({why}); make the data again") from None
+            yield number, row
 
 
 def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from omr.errors import OmrError, printable
 
-TRIES = int(os.environ.get("OMR_FUZZ", 40))
+TRIES = int(os.environ.get("OMR_FUZZ", 15))
 SECONDS = 20  # that a reading may take, on a busy machine
 LONGEST = 1000  # characters of an error's line
 
@@ -55,6 +55,9 @@ def refusal(call: Callable[[], object]) -> str | None:
             call()
         except OmrError as error:
             line = printable(str(error))  # as bin/*.py print it
+        except OSError as error:
+            assert error.errno and error.filename, error  # these, too
+            line = f"{error.filename}: {error.strerror}"
     assert line is None or (line.strip() and len(line) <= LONGEST), line
     return line
 
@@ -115,7 +118,9 @@ def cut_bytes(draw, good: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
         size = draw(st.integers(0, 16))
-        new = draw(st.binary(max_size=8) | st.sampled_from([b"\0", b"\xff", b"[" * 3000, b"{\"a\":", b"\n", b"*a"]))
+        new = draw(
+            st.binary(max_size=8) | st.sampled_from([b"\0", b"\xff", b"[" * 3000, b'{"a":', b"\n", b"*a"])
+        )
         kind = draw(st.sampled_from(["replace", "double", "cut"]))
         if kind == "replace":
             data[at : at + size] = new
@@ -131,7 +136,11 @@ def other_values(draw, good: bytes, syntax: str) -> bytes:
     """The file's JSON with one or two of its values exchanged or removed."""
     import yaml
 
-    value = yaml.safe_load(good) if syntax == "yaml" else json.loads(good.split(b"\n")[0] if syntax == "lines" else good)
+    value = (
+        yaml.safe_load(good)
+        if syntax == "yaml"
+        else json.loads(good.split(b"\n")[0] if syntax == "lines" else good)
+    )
     for _ in range(draw(st.integers(1, 2))):
         places = paths_of(value)
         place = places[draw(st.integers(0, len(places) - 1))]

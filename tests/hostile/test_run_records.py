@@ -1,25 +1,19 @@
 """The records of a run's folder, which a group may share: jobs.json, links.json, run.json and the rest."""
 
 import json
-from dataclasses import asdict
 
 import pytest
-import yaml
 
 from omr import manifest, recipe
 from omr.cluster import status
-from omr.data import statistics
-from omr.evaluation import results, samples
-from omr.evaluation.metrics import Score
-from omr.models import average, convert
-from omr.reports import run_page
-from omr.run import checkpoints, frozen, lease, metrics, prune
+from omr.models import convert
+from omr.run import frozen, lease, prune
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.run.checkpoints import Checkpoints
 from omr.training.trl import config as trl_config
 from omr.workspace import RunFolder, Workspace
 
-from .kit import Reader, attack, hold, refusal
+from .kit import Reader, attack
 
 RUN = recipe.run("tiny", 1)
 BOMB = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 121))
@@ -45,7 +39,9 @@ def saved(save):
 
 def _jobs(folder):
     jobs = (SubmittedJob("train-1", "12", "n", (("afterok", "x"),), "/l"), SubmittedJob("convert", "13"))
-    Submitted("c0", "2026-01-31 18:00:00", jobs, "make train", RUN, (Submitted("b0", "", jobs),)).save(folder.jobs_json)
+    Submitted("c0", "2026-01-31 18:00:00", jobs, "make train", RUN, (Submitted("b0", "", jobs),)).save(
+        folder.jobs_json
+    )
     return folder.jobs_json
 
 
@@ -87,17 +83,27 @@ def whole_run(path):
 
 READERS = {
     "jobs.json": Reader("jobs.json", saved(_jobs), lambda path: (Submitted.load(path), page(path)), "json"),
-    "links.json": Reader("links.json", saved(_links), lambda path: (ChainState.load(run_of(path)), page(path)), "json"),
+    "links.json": Reader(
+        "links.json", saved(_links), lambda path: (ChainState.load(run_of(path)), page(path)), "json"
+    ),
     "run.json": Reader("run.json", RUN_JSON, whole_run, "json"),
     "trl.yaml": Reader(
-        "trl.yaml", saved(_trl), lambda path: trl_config.read_config(run_of(path)), "yaml", (BOMB, b"a: 2001-99-99")
+        "trl.yaml",
+        saved(_trl),
+        lambda path: trl_config.read_config(run_of(path)),
+        "yaml",
+        (BOMB, b"a: 2001-99-99"),
     ),
     "metrics": Reader(
         "metrics.jsonl",
         dump({"step": 3, "time": 1.5, "loss": 0.25, "tokens": 512}) + b"\n" + dump({"step": 4, "time": 2.5}),
         page,
         "lines",
-        (b'{"step": 1e999}', b'{"step": 1, "time": 1e999}\n{"step": 2, "time": 5}', b'{"step": 1, "loss": "x"}'),
+        (
+            b'{"step": 1e999}',
+            b'{"step": 1, "time": 1e999}\n{"step": 2, "time": 5}',
+            b'{"step": 1, "loss": "x"}',
+        ),
     ),
     "story": Reader("story.txt", b"2026-01-31 18:00:00 link 1\n", page, "bytes", (b"\xff\xfe\x1b[2J",)),
     "lease": Reader(
@@ -109,14 +115,19 @@ READERS = {
     ),
     "manifest": Reader(
         "m/manifest.json",
-        dump({"inputs": {"seed": 0}, "files": {"a.safetensors": {"size": 3, "sha256": "0f"}}, "passport": {}}),
+        dump(
+            {"inputs": {"seed": 0}, "files": {"a.safetensors": {"size": 3, "sha256": "0f"}}, "passport": {}}
+        ),
         lambda path: (
             frozen.identity(path.parent),
             convert.cache(Workspace(path.parent), path.parent),
             manifest.finished(path.parent, {"seed": 0}),
         ),
         "json",
-        (dump({"inputs": {}, "files": {"../x.safetensors": {"size": 3, "sha256": "0f"}}}), dump({"files": {}})),
+        (
+            dump({"inputs": {}, "files": {"../x.safetensors": {"size": 3, "sha256": "0f"}}}),
+            dump({"files": {}}),
+        ),
     ),
 }
 
