@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
-	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
+	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo fuzz lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -135,6 +135,9 @@ test-fast: ## the tests that take about a minute together
 
 test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT script under our driver, on a CPU
 	@.ci/test-nemo
+
+fuzz: ## every reader of foreign text, 20,000 changed files each (OMR_FUZZ says how many)
+	@docker/venv dev && OMR_FUZZ="$${OMR_FUZZ:-20000}" exec .venv/bin/python -m pytest -n 2 tests/hostile
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

@@ -38,7 +38,9 @@ def picture(dry_run: bool) -> None:
         options = ["--headless", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/profile"]
         options += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own rule for root
         options += [f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={taken}", report.as_uri()]
-        done = subprocess.run([browser, *options], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [browser, *options], capture_output=True, text=True, errors="replace", timeout=120
+        )
         if not taken.exists():
             last = next(iter(done.stderr.strip().splitlines()[-1:]), "")
             raise OmrError(f"{browser} took no picture ({last}); run it by hand to see why")

@@ -113,7 +113,9 @@ def code_revision() -> str:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=True
+        ).stdout.strip()
 
     try:
         if not (ROOT / ".git").exists():  # git would look in the folders above
@@ -160,7 +162,7 @@ _KINDS = {
     "rows": int,
     "splits": dict[str, Json],
 }
-ANEW = "FORCE=1 makes it anew"
+ANEW = "remove it and run the stage again"
 
 
 def read(path: Path) -> Json | None:
@@ -176,6 +178,26 @@ def read(path: Path) -> Json | None:
         for name in made.get("files", ()):
             records.inside(name)
     return made
+
+
+def changed_file(folder: Path, made: Json) -> Path | None:
+    """The first file of a finished folder that is not what its manifest lists; None where all are.
+
+    Weights by their size and sampled blocks, which an earlier state of this toolkit did not list; what is
+    small by its hash. A card may be written on.
+    """
+    for name, facts in made["files"].items():
+        if name == "README.md":
+            continue
+        file = folder / name
+        same = file.is_file() and file.stat().st_size == facts["size"]
+        if same and file.suffix != ".safetensors":
+            same = sha256(file) == facts["sha256"]
+        elif same and (seen := made.get("seen", {}).get(name)):
+            same = fingerprint(file).blocks == seen.get("blocks")
+        if not same:
+            return file
+    return None
 
 
 def changes(old: Json, new: Json) -> list[str]:

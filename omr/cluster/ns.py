@@ -150,7 +150,7 @@ def check_program(name: str) -> None:
         first = handle.readline(500).decode(errors="replace").removeprefix("#!").split()
     if not first or "python" not in first[-1]:
         return  # a site's own wrapper: what it runs is not ours to guess
-    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout
+    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True, errors="replace").stdout
     numbers = [int(number) for number in re.findall("[0-9]+", said)]
     for what, version in zip(BREAKS, zip(numbers[::2], numbers[1::2], strict=False), strict=False):
         if version >= BREAKS[what]:

@@ -62,6 +62,7 @@ def _prepare(source: Path, target: Path) -> None:
             cwd=aside,
             capture_output=True,
             text=True,
+            errors="replace",
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:

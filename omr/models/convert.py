@@ -65,9 +65,11 @@ def inputs(path: Path) -> Inputs:
 
 
 def finished(folder: RunFolder, step: int, source: Path | None = None) -> bool:
-    """Whether hf/step_<n> is there, made from the checkpoint (or `source`) of now or a gone one."""
+    """Whether hf/step_<n> is whole and made from the checkpoint (or `source`), as far as that is there."""
     made, source = manifest.read(folder.hf_step(step)), source or folder.checkpoint(step)
-    return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
+    if made is None or (source.is_dir() and made["inputs"] != inputs(source)):
+        return False
+    return not source.is_dir() or manifest.changed_file(folder.hf_step(step), made) is None
 
 
 def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:

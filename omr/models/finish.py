@@ -91,7 +91,7 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
             )
         checked[split] = checked.get(split, 0) + 1
     if not checked:
-        raise OmrError(f"{data}: has no row to check the chat template on; make the data again")
+        raise OmrError(f"{data}: has no row to check the chat template on; make data FORCE=1")
     return checked
 
 
@@ -105,7 +105,7 @@ def _rows(data: Path) -> Iterator[tuple[int, dict]]:
                     raise ValueError("no text for input and output")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 why = shown(str(error))
-                raise OmrError(f"{data}:{number}: is no SFT row ({why}); make the data again") from None
+                raise OmrError(f"{data}:{number}: is no SFT row ({why}); make data FORCE=1") from None
             yield number, row
 
 
@@ -130,7 +130,7 @@ def _trained_epsilon(run: Run, file: Path) -> float:
     remedy = "move it away, and the recipe's values are taken for it"
     with records.checked(file, remedy):
         trained = records.read_yaml(file, remedy)["policy"]["megatron_cfg"]["layernorm_epsilon"]
-        return records.of(float, trained, "layernorm_epsilon")
+        return float(trained)  # YAML 1.1 takes 1e-5 for text
 
 
 def card(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str] = ()) -> str:

@@ -77,7 +77,8 @@ def compare(models: dict[str, list[Shard]]) -> None:
         for key in sorted(set(wanted) ^ set(found)):
             there, absent = (first, name) if key in wanted else (name, first)
             raise OmrError(
-                f"{key} is in {there} and not in {absent}; all must be of one model, convert both again"
+                f"{key} is in {there} and not in {absent}; all must be of one model,"
+                " make train converts both again"
             )
         for key, tensor in found.items():
             for what in ("dtype", "shape"):
@@ -85,7 +86,7 @@ def compare(models: dict[str, list[Shard]]) -> None:
                 if a != b:
                     raise OmrError(
                         f"{tensor.file}: {key} has {what} {b}, in {first} it has {a};"
-                        " all must be of one model, convert both again"
+                        " all must be of one model, make train converts both again"
                     )
 
 
@@ -188,7 +189,8 @@ def _reading(tensors: list[list[Tensor]]) -> Iterator[Callable[[Tensor, int, int
             if len(data) < size:
                 end = tensor.start + at + len(data)
                 raise OmrError(
-                    f"{tensor.file}: ends at byte {end:,}; it was cut short meanwhile, convert it again"
+                    f"{tensor.file}: ends at byte {end:,}; it was cut short meanwhile,"
+                    " make train converts it again"
                 )
             return np.frombuffer(data, types[tensor.dtype])
 
@@ -221,7 +223,7 @@ def _not_finite(sources: list[Tensor], names: list[str], arrays: list["np.ndarra
             value, place = float(array[bad[0]]), first + bad[0]
             raise OmrError(
                 f"{tensor.file}: {tensor.name} is {value} at {place:,}, so {name} cannot be averaged;"
-                " look at the loss around that step, or convert it again"
+                " look at the loss around that step"
             )
     place = first + np.flatnonzero(~np.isfinite(_mean(arrays)))[0]
     raise OmrError(f"{sources[0].name}: the sum at {place:,} is beyond {sources[0].dtype}'s range")

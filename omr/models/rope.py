@@ -105,7 +105,7 @@ def patch(path: Path, model: Model) -> list[str]:
     with writing(path) as aside:
         command = ["sed", "-E", "-z", *(word for e in expressions for word in ("-e", e)), "--", str(path)]
         with aside.open("wb") as out:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, errors="replace")
         if done.returncode:
             raise OmrError(f"{path}: sed failed: {done.stderr.strip()}; GNU sed is needed")
         patched = parse(aside)

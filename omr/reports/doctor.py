@@ -40,7 +40,7 @@ def checks(root: Path, runner: str | None) -> list[Check]:
 def _output(*command: str) -> str | None:
     """What a program prints, or None when it is not there or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

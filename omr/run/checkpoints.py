@@ -30,6 +30,10 @@ from omr.run import lease
 from omr.workspace import RunFolder
 
 
+# Not FORCE=1, which would remove the checkpoints with it.
+ANEW = "remove it, and the same make train goes on from the checkpoints"
+
+
 @dataclass(frozen=True)
 class Format:
     """How an engine's checkpoints are listed and mended."""
@@ -171,7 +175,7 @@ def _frozen_request(folder: RunFolder) -> dict | None:
     """The request of the run whose folder this is; None where run.json is not there."""
     if not folder.run_json.exists():
         return None
-    with records.checked(folder.run_json, "FORCE=1 trains the run anew"):
+    with records.checked(folder.run_json, ANEW):
         return records.of(Json, read_json(folder.run_json)["request"], "request")
 
 
@@ -272,7 +276,7 @@ class Checkpoints:
         request = _frozen_request(self.folder)
         if request is None or not FORMATS[self.engine].redoes:
             return None
-        with records.checked(self.folder.run_json, "FORCE=1 trains the run anew"):
+        with records.checked(self.folder.run_json, ANEW):
             averaged = records.of(list[int], request["recipe"]["schedule"]["averaged"], "averaged")
         return next((n for n in sorted(averaged) if n not in whole and not self._converted(n)), None)
 

@@ -10,6 +10,7 @@ from omr.errors import RequestError
 from omr.files import Json, read_json, write_json
 from omr.request import TrainRequest
 from omr.run import checkpoints
+from omr.run.checkpoints import ANEW
 from omr.workspace import RunFolder, Workspace
 
 
@@ -128,7 +129,7 @@ def read(folder: RunFolder) -> FrozenRun | None:
     if not folder.run_json.exists():
         return None
     values = read_json(folder.run_json)
-    with records.checked(folder.run_json, "FORCE=1 trains the run anew"):
+    with records.checked(folder.run_json, ANEW):
         request = values["request"]
         return FrozenRun(
             recipe.Run.from_dict(request["recipe"]),
@@ -147,13 +148,13 @@ def run_of(folder: RunFolder) -> recipe.Run | None:
     """The run that a folder is of, None where it was not begun; damage is an OmrError."""
     if not folder.run_json.exists():
         return None
-    with records.checked(folder.run_json, "FORCE=1 trains the run anew"):
+    with records.checked(folder.run_json, ANEW):
         return recipe.Run.from_dict(read_json(folder.run_json)["request"]["recipe"])
 
 
 def base_path(folder: RunFolder) -> Path:
     """The model that a run began from; damage is an OmrError."""
-    with records.checked(folder.run_json, "FORCE=1 trains the run anew"):
+    with records.checked(folder.run_json, ANEW):
         return records.of(Path, read_json(folder.run_json)["request"]["base"]["path"], "base.path")
 
 

@@ -1,4 +1,4 @@
-"""Readers of foreign text under attack: whatever they are given is accepted, or refused in one printable line.
+"""Readers of foreign text under attack: what they are given is accepted, or refused in one printable line.
 
 A `Reader` has a file of its kind as it should be, and a function that reads the file as the toolkit does.
 `attack` changes the file's bytes, and where it is JSON or YAML its values; `hold` tries one text. A reader

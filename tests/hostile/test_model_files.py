@@ -1,4 +1,4 @@
-"""Files of a model, as a hub or a colleague gives them: config, tokenizer, weights, index, the hub's record."""
+"""Files of a model, as others give them: config, tokenizer, weights, index, the hub's record."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a server of somebody else's answers (SERVER=http://…): one that lists no model is refused in a line."""
+"""What somebody else's server answers (SERVER=http://…): one that lists no model is refused in a line."""
 
 import socket
 import threading

@@ -55,7 +55,7 @@ class SftFile:
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise OmrError(
-                f"{self.path}: row {number + 1} has no text for input and output; make data again"
+                f"{self.path}: row {number + 1} has no text for input and output; make data FORCE=1"
             ) from None
         return prompt, response
 
