@@ -58,7 +58,7 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
         are = "are" if len(missing) > 1 else "is"
         raise OmrError(
             f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} {are} missing (there: {there});"
-            f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, train and convert first"
+            f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, make train brings them"
         )
     half = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
     if half:

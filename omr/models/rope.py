@@ -28,6 +28,7 @@ PLAIN: Config = {
     "partial_rotary_factor": 1,
 }  # where rope is not scaled
 BRING = "make model MODEL=… FORCE=1"
+AGAIN = "make model (for a converted step make train) makes it again"
 _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
 
@@ -55,7 +56,7 @@ def parse(path: Path) -> Config:
         text = records.read_text(path)
         config = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
     except FileNotFoundError:
-        raise OmrError(f"{path}: is missing; make or fetch {path.parent.name} again") from None
+        raise OmrError(f"{path}: is missing; {AGAIN}") from None
     except (ValueError, RecursionError) as error:
         refuse_lfs_pointer(path, BRING)
         raise OmrError(f"{path}: is not JSON ({shown(str(error))}); bring the published file again") from None

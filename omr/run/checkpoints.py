@@ -29,7 +29,6 @@ from omr.recipe import Run
 from omr.run import lease
 from omr.workspace import RunFolder
 
-
 # Not FORCE=1, which would remove the checkpoints with it.
 ANEW = "remove it, and the same make train goes on from the checkpoints"
 

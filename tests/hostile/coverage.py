@@ -1,7 +1,7 @@
-"""`python -m tests.hostile.coverage squeue [options of libFuzzer]`: one reader, led by the coverage of the code.
+"""`python -m tests.hostile.coverage squeue [options of libFuzzer]`: one reader, led by coverage.
 
-Needs the package atheris, which is in no lock: it has no wheel for every Python of this toolkit. What it finds
-is written into the folder where it is run; it belongs into the reader's `found`.
+Needs the package atheris, which is in no lock: it has no wheel for each Python of this toolkit. What it
+finds is written into the folder where it is run, and belongs into the reader's `found`.
 """
 
 import importlib
