@@ -106,11 +106,7 @@ def follow(site: Site, line: str, command: str, advice: str) -> str:
         path = Path(line.removeprefix("error: ").partition(":")[0])
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     elif found := re.search(r"make ([a-z-]+(?: [A-Z]+=[\w.]+)*)", advice):
-        words = (
-            found[1]
-            if "MODEL" in found[1] or "DATASET" in found[1]
-            else f"{found[1]} {OF[found[1].split()[0]]}"
-        )
+        words = found[1] if "=" in found[1] else f"{found[1]} {OF[found[1]]}"
         if words.split() != command.split():
             code, said = site.make(words)
             assert code == 0, said
