@@ -1,6 +1,7 @@
 """NeMo-RL's keys: which there are, which is meant where one is wrong, and what OVERRIDES says in them."""
 
 import contextlib
+import functools
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ def flatten(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
+@functools.cache
 def known_keys() -> tuple[str, ...]:
     """The pinned NeMo-RL's keys: those of its example, and those that only its code names (`a.b?`)."""
     lines = KEYS_FILE.read_text().split("\n")
