@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report publish \
-	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo engine-check lint docs picture lock clean
+	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo fuzz engine-check lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -144,6 +144,9 @@ test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT scri
 
 engine-check: ## NEMO_RL_SOURCE=folder: is this NeMo-RL what its row of omr/run/nemo_rl_version.py says?
 	$(RUN) data bin/engine_check.py
+
+fuzz: ## every reader of foreign text, 20,000 changed files each (OMR_FUZZ says how many)
+	@docker/venv dev && OMR_FUZZ="$${OMR_FUZZ:-20000}" exec .venv/bin/python -m pytest -n 2 tests/hostile
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from omr import processes, recipe, settings
-from omr.errors import OmrError, RequestError, output_never_fails
+from omr.errors import OmrError, RequestError, output_never_fails, printable
 from omr.files import writable
 from omr.request import TrainRequest
 from omr.runner import argument
@@ -172,5 +172,5 @@ def main(command: click.Command) -> None:
 
 
 def _end(line: str, code: int) -> None:
-    click.echo(f"error: {line}", err=True)
+    click.echo(f"error: {printable(line)}", err=True)
     sys.exit(code)

@@ -31,6 +31,11 @@ def listing(words: Iterable[str], last: str = "or") -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
+def printable(text: str) -> str:
+    """Text of others as a part of one line: what would end it or move the cursor is spelled out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def shown(text: str) -> str:
     """Text out of a file, as an error's one line can have it: printable, at most 80 characters."""
     text = text if text.isprintable() else ascii(text)

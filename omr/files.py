@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, shown
+from omr.records import read_text
 
 Json = dict[str, Any]  # an object of a JSON file
 
@@ -105,12 +106,13 @@ def write_json(path: Path, value: Json | list[Json]) -> None:
 def read_json(path: Path) -> Json:
     """Read a JSON object; damage is an OmrError that names the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
         if not isinstance(value, dict):
             raise ValueError("no object")
         return value
     except (ValueError, RecursionError) as error:
-        raise OmrError(f"{path}: is not whole JSON ({error}); remove it and run the stage again") from None
+        why = shown(str(error))
+        raise OmrError(f"{path}: is not whole JSON ({why}); remove it and run the stage again") from None
 
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -118,6 +120,8 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 def is_lfs_pointer(path: Path) -> bool:
     """Whether git-lfs left its note in place of a file."""
+    if not path.is_file():
+        return False
     with path.open("rb") as handle:
         return handle.read(len(_LFS_POINTER)) == _LFS_POINTER
 

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypedDict
 
-from omr.errors import RequestError
+from omr import records
+from omr.errors import OmrError, RequestError
 from omr.files import Json, read_json, sha256, write_json
 from omr.settings import ROOT, SETTINGS
 from omr.workspace import manifest_of
@@ -61,8 +62,8 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, value: dict[str, int | str]) -> "Fingerprint":
-        """The fingerprint that `as_json` wrote."""
-        return cls(value["size"], value["mtime"], value["blocks"])
+        """The fingerprint that `as_json` wrote; a ValueError for anything else."""
+        return records.of(cls, {"mtime_ns" if key == "mtime" else key: v for key, v in value.items()})
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -112,7 +113,9 @@ def code_revision() -> str:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=True
+        ).stdout.strip()
 
     try:
         if not (ROOT / ".git").exists():  # git would look in the folders above
@@ -139,10 +142,62 @@ def write(path: Path, inputs: Json, **facts: Any) -> None:
     write_json(manifest_of(path), origin)
 
 
+class _Facts(dict[str, Any]):
+    """What a manifest says; an OmrError for a fact that it lacks."""
+
+    file: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise OmrError(f"{self.file}: has no {key}, it is damaged or of another version; {ANEW}")
+
+
+# The kinds of the facts that other stages ask for.
+_KINDS = {
+    "inputs": Json,
+    "files": dict[str, FileEntry] | dict[str, int],
+    "seen": dict[str, Json],
+    "passport": Json,
+    "sha256": str,
+    "size": int,
+    "rows": int,
+    "splits": dict[str, Json],
+}
+ANEW = "remove it and run the stage again"
+
+
 def read(path: Path) -> Json | None:
-    """The manifest of `path`, or None when it is not finished."""
+    """The manifest of `path`, or None when it is not finished. A damaged one is an OmrError."""
     file = manifest_of(path)
-    return read_json(file) if path.exists() and file.exists() else None
+    if not (path.exists() and file.exists()):
+        return None
+    made = _Facts(read_json(file))
+    made.file = file
+    with records.checked(file, ANEW):
+        for key in _KINDS.keys() & made.keys():
+            records.of(_KINDS[key], made[key], key)
+        for name in made.get("files", ()):
+            records.inside(name)
+    return made
+
+
+def changed_file(folder: Path, made: Json) -> Path | None:
+    """The first file of a finished folder that is not what its manifest lists; None where all are.
+
+    Weights by their size and sampled blocks, which an earlier state of this toolkit did not list; what is
+    small by its hash. A card may be written on.
+    """
+    for name, facts in made["files"].items():
+        if name == "README.md":
+            continue
+        file = folder / name
+        same = file.is_file() and file.stat().st_size == facts["size"]
+        if same and file.suffix != ".safetensors":
+            same = sha256(file) == facts["sha256"]
+        elif same and (seen := made.get("seen", {}).get(name)):
+            same = fingerprint(file).blocks == seen.get("blocks")
+        if not same:
+            return file
+    return None
 
 
 def changes(old: Json, new: Json) -> list[str]:

@@ -23,6 +23,22 @@ def test_nothing_is_wrapped_or_interpreted(monkeypatch, cell):
     assert cli.aligned([["a", cell]]) == [f"a  {cell}"]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a\nb", r"a\nb"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\u202e", r"\u202e"),
+        ("\udcff", r"\udcff"),
+        ("größe …", "größe …"),
+    ],
+)
+def test_an_error_is_one_line_whatever_it_names(capsys, name, said):
+    with pytest.raises(SystemExit):
+        cli._end(f"{name}: is not there", 1)
+    assert capsys.readouterr().err == f"error: {said}: is not there\n"
+
+
 def test_checks_stand_in_columns():
     assert checks.ok("shuf", "9.1").line() == "ok        shuf              9.1"
     assert checks.missing("flock", "not installed", "install util-linux").line() == (

@@ -178,7 +178,9 @@ def check_program(name: str) -> None:
         first = handle.readline(500).decode(errors="replace").removeprefix("#!").split()
     if not first or "python" not in first[-1]:
         return  # a site's own wrapper: what it runs is not ours to guess
-    said = subprocess.run([*first, "-c", ASK], capture_output=True, text=True).stdout.strip()
+    said = subprocess.run(
+        [*first, "-c", ASK], capture_output=True, text=True, errors="replace"
+    ).stdout.strip()
     if not said:
         return  # it lacks nemo-skills or typer, and says so itself
     found, pinned = json.loads(said), settings.pins()["NEMO_SKILLS_COMMIT"]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from omr.errors import OmrError, RequestError
+from omr.errors import OmrError, RequestError, printable
 from omr.settings.setting import TIME_LIMIT
 
 ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
@@ -88,7 +88,13 @@ def call(
     for attempt in range(tries):
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=patience, env=env, stdin=subprocess.DEVNULL
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",  # a job's name may be in any encoding
+                timeout=patience,
+                env=env,
+                stdin=subprocess.DEVNULL,
             )
         except FileNotFoundError:
             raise OmrError(f"{command[0]} is not on this machine; Slurm's commands are needed here") from None
@@ -134,8 +140,13 @@ _SQUEUE = "%i|%T|%r|%j|%k|%S|%N"
 def queue(tries: int = 1) -> list[Queued]:
     """This user's jobs that slurmctld still remembers, finished ones included."""
     user = str(os.getuid())
-    lines = call(["squeue", "-h", "-r", "-t", "all", "-u", user, "-o", _SQUEUE], tries=tries).splitlines()
-    return [Queued(*line.split("|", 6)) for line in lines if line.count("|") >= 6]
+    lines = call(["squeue", "-h", "-r", "-t", "all", "-u", user, "-o", _SQUEUE], tries=tries).split("\n")
+    rows = [Queued(*map(printable, line.split("|", 6))) for line in lines if line.count("|") >= 6]
+    return [row for row in rows if _ID.fullmatch(row.id)]
+
+
+# A job, a task of its array, or (squeue without -r, sacct) the tasks that wait.
+_ID = re.compile(r"[0-9]+(_([0-9]+|\[[0-9,%-]+\]))?", re.ASCII)
 
 
 _SACCT = "JobID,State,JobName,Reason,ExitCode,NodeList"
@@ -147,9 +158,10 @@ def history(ids: Iterable[str]) -> list[Queued]:
     if not wanted or not shutil.which("sacct"):
         return []
     out = call(["sacct", "-n", "-X", "-P", "-j", wanted, "-o", _SACCT], quiet=True)
-    rows = [line.split("|") for line in out.splitlines() if line.count("|") == 5]
+    rows = [map(printable, line.split("|")) for line in out.split("\n") if line.count("|") == 5]
     # The user who cancelled a job stands behind its state.
-    return [Queued(i, state.split()[0], _why(*rest), name) for i, state, name, *rest in rows if state]
+    found = [Queued(i, (*state.split(), "")[0], _why(*rest), name) for i, state, name, *rest in rows]
+    return [row for row in found if row.state and _ID.fullmatch(row.id)]
 
 
 def _why(reason: str, code: str, nodes: str) -> str:
@@ -273,7 +285,7 @@ def end_time(
         raise
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

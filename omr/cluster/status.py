@@ -14,8 +14,7 @@ from omr.cluster import slurm, submit
 from omr.cluster.allocation.deadline import learned_margin
 from omr.cluster.slurm import Queued
 from omr.errors import OmrError
-from omr.files import read_json
-from omr.run import checkpoints, metrics
+from omr.run import checkpoints, frozen, metrics
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.workspace import RunFolder
 
@@ -80,7 +79,7 @@ def of(
     else:
         _jobs(found, folder)
     if folder.event_log.exists():
-        found.story = folder.event_log.read_text().splitlines()[-5:]
+        found.story = folder.event_log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
     return found
 
 
@@ -199,9 +198,8 @@ def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
     """Every run of the workspace that has a chain, also one that no link has begun yet."""
     found = []
     for folder in map(RunFolder, sorted({*_submitted(root), *_held(root)})):
-        frozen = read_json(folder.run_json)["request"]["recipe"] if folder.run_json.exists() else None
         named = [run for record in submit.run_records(folder) if (run := Submitted.load(record).run)]
-        if run := recipe.Run.from_dict(frozen) if frozen else next(iter(named), None):
+        if run := frozen.run_of(folder) or next(iter(named), None):
             found.append((run, folder))
     return found
 

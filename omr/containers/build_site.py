@@ -26,7 +26,11 @@ INSIDE = "/opt/omr/build/site"  # where the Dockerfile puts the folder
 def pip_configuration() -> dict[str, str]:
     """pip's own settings on this machine: its files, overridden by its environment."""
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
     )
     found: dict[str, str] = {}
     own: dict[str, str] = {}

@@ -48,7 +48,7 @@ class Engine:
 def ask(*command: str) -> subprocess.CompletedProcess:
     """Run an engine's command and catch what it says; an engine that does not answer is an OmrError."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     except subprocess.TimeoutExpired:
         raise OmrError(f"`{shlex.join(command[:2])}` does not answer; restart the container engine") from None
 

@@ -140,7 +140,7 @@ def nemo_rl_version() -> Check:
 def answers(name: str, *command: str) -> Check:
     """A program that starts for this user, by its first line."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
         return missing(name, f"{command[0]} does not start ({error})")
     first = next(iter(done.stdout.strip().splitlines()), "")
@@ -166,7 +166,11 @@ def scripts(folder: Path) -> Iterator[Check]:
     files = sorted(f for f in folder.glob("*.py") if f.name not in ("image_check.py", "help.py"))
     for file in files:
         done = subprocess.run(
-            [sys.executable, str(file), "--help"], capture_output=True, text=True, timeout=120
+            [sys.executable, str(file), "--help"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
         )
         if done.returncode:
             silent.append(f"{file.name} (exit {done.returncode})")

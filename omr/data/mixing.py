@@ -230,11 +230,17 @@ def order(count: int, seed: int, bucket: int) -> "np.ndarray":
 def need_shuf() -> None:
     """A RequestError where GNU shuf is not there (another one may not know --random-source)."""
     path = shutil.which("shuf")
-    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout if path else ""
+    said = (
+        subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace").stdout
+        if path
+        else ""
+    )
     if "coreutils" not in said:
         raise RequestError("GNU shuf is not installed; install coreutils")
 
 
 def shuf_version() -> str:
     """`shuf (GNU coreutils) 9.1`."""
-    return subprocess.run(["shuf", "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+    return subprocess.run(
+        ["shuf", "--version"], capture_output=True, text=True, errors="replace"
+    ).stdout.split("\n")[0]

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from omr import files, nemo_skills, recipe
+from omr import files, recipe
 from omr.errors import OmrError, RequestError, listing
 from omr.files import Json
+from omr.recipe import nemo_skills
 from omr.recipe.chat import Rendering
 
 if TYPE_CHECKING:

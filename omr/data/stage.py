@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import asdict
 
-from omr import files, manifest, nemo_skills
+from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
 from omr.data.by_recipe import bring, formulas
 from omr.data.corpus import PlannedShard, Shard
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
+from omr.recipe import nemo_skills
 from omr.recipe.chat import Rendering
 from omr.workspace import manifest_of
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from omr.errors import OmrError
+from omr import records
 from omr.files import read_json, write_json
 
 PERCENTILES = ("5", "50", "95", "100")
@@ -75,9 +75,5 @@ def read(data: Path) -> Lengths | None:
     path = path_of(data)
     if not path.exists():
         return None
-    values = read_json(path)
-    try:
-        splits = {split: SplitLengths(**facts) for split, facts in values["splits"].items()}
-        return Lengths(**{**values, "splits": splits})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise OmrError(f"{path}: is no report of lengths ({error}); make data-report FORCE=1") from None
+    with records.checked(path, "make data-report FORCE=1"):
+        return records.of(Lengths, read_json(path))

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omr import nemo_skills, recipe
+from omr import recipe
 from omr.errors import OmrError, RequestError, shown
 from omr.evaluation.problems import Problem, ProblemSet, read
 from omr.files import building, lock
+from omr.recipe import nemo_skills
 
 TINY = "tiny"
 
@@ -61,6 +62,7 @@ def _prepare(source: Path, target: Path) -> None:
             cwd=aside,
             capture_output=True,
             text=True,
+            errors="replace",
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:

@@ -8,7 +8,7 @@ from omr import manifest, recipe
 from omr.errors import RequestError
 from omr.evaluation import benchmarks
 from omr.evaluation.problems import ProblemSet
-from omr.files import read_json
+from omr.run import frozen
 from omr.workspace import RunFolder, Workspace
 
 
@@ -103,5 +103,5 @@ def models_of(run: recipe.Run, folder: RunFolder, before: bool) -> dict[str, Pat
     if manifest.read(folder.final) is None:
         words = recipe.run_words(run)
         raise RequestError(f"{folder.final}: is not finished; run make train {words} first")
-    start = {"before": Path(read_json(folder.run_json)["request"]["base"]["path"])} if before else {}
+    start = {"before": frozen.base_path(folder)} if before else {}
     return {**start, "after": folder.final}

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from omr import records
 from omr.errors import OmrError
 from omr.evaluation.grading.rules import Verdict
 from omr.evaluation.metrics import Graded, Score, score, standard_errors
@@ -101,23 +102,11 @@ class EvalResult:
 
     @classmethod
     def from_json(cls, values: Json) -> "EvalResult":
-        """From what `as_json` gave; anything else is a KeyError or TypeError."""
-        inputs = dict(values["inputs"])
-        inputs["sampling"], inputs["engine"] = Sampling(**inputs["sampling"]), Engine(**inputs["engine"])
-        models = {when: _model_result(result) for when, result in values["models"].items()}
-        return cls(values["benchmark"], values["mode"], EvalInputs(**inputs), models)
-
-
-def _model_result(values: Json) -> ModelResult:
-    differences = [Difference(**one) for one in values["differences"]]
-    scores = {key: _scores(values[key]) for key in ("scores", "compared")}
-    return ModelResult(**{**values, **scores, "differences": differences})
-
-
-def _scores(values: Json) -> dict[str, Score]:
-    return {
-        name: Score(**{**one, "majority_by_k": tuple(one["majority_by_k"])}) for name, one in values.items()
-    }
+        """From what `as_json` gave; anything else is a ValueError."""
+        result = records.of(cls, values)
+        if any(ALL not in model.scores for model in result.models.values()):
+            raise records.Odd(f"a model has no score of {ALL}")
+        return result
 
 
 def read(path: Path) -> dict[str, EvalResult]:
@@ -126,7 +115,7 @@ def read(path: Path) -> dict[str, EvalResult]:
         return {}
     try:
         return {mode: EvalResult.from_json(values) for mode, values in read_json(path).items()}
-    except (KeyError, TypeError, AttributeError, OmrError):
+    except (ValueError, OmrError):
         return {}
 
 

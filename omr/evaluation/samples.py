@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self, TextIO
 
-from omr import files
+from omr import files, records
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Sample:
     def from_line(cls, line: bytes) -> "Sample":
         """From a whole line; anything else is a ValueError, KeyError or TypeError."""
         row = json.loads(line)
-        identity = SampleId(row.pop("problem"), row.pop("number"))
-        seconds = row.pop("seconds")
-        return cls(identity, Answer(**row), seconds)
+        identity = {"problem": row.pop("problem"), "number": row.pop("number")}
+        seconds = records.of(float, row.pop("seconds"))
+        return cls(records.of(SampleId, identity), records.of(Answer, row), seconds)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read(folder: Path) -> Iterator[Sample]:
     for path in sorted(folder.glob("answers-*.jsonl")):
         with path.open("rb") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     sample = Sample.from_line(line)
                     if sample.id not in seen:
                         seen.add(sample.id)

@@ -72,6 +72,8 @@ def finished(model: Model, workspace: Workspace, base: Path | None, force: bool 
     if made and base is None and "copy" in made["inputs"]["source"]:
         wanted["source"] = made["inputs"]["source"]
     made = manifest.finished(folder, wanted, force, otherwise="")
+    if made and manifest.changed_file(folder, made):
+        return None  # damaged since: made again
     there = local(model, base)
     if made and made.get("copied") and there and (base or there.is_dir()):
         _refuse_other_content(folder, there, made["copied"])

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from omr import files, manifest
+from omr import files, manifest, records
 from omr.errors import OmrError, RequestError, listing
 from omr.models import passport, rope, tokens, weights
 from omr.models.passport import Station
@@ -65,9 +65,11 @@ def inputs(path: Path) -> Inputs:
 
 
 def finished(folder: RunFolder, step: int, source: Path | None = None) -> bool:
-    """Whether hf/step_<n> is there, made from the checkpoint (or `source`) of now or a gone one."""
+    """Whether hf/step_<n> is whole and made from the checkpoint (or `source`), as far as that is there."""
     made, source = manifest.read(folder.hf_step(step)), source or folder.checkpoint(step)
-    return made is not None and (not source.is_dir() or made["inputs"] == inputs(source))
+    if made is None or (source.is_dir() and made["inputs"] != inputs(source)):
+        return False
+    return not source.is_dir() or manifest.changed_file(folder.hf_step(step), made) is None
 
 
 def from_trl(run: Run, workspace: Workspace, steps: Sequence[int] | None = None) -> list[Path]:
@@ -180,13 +182,10 @@ def from_nemo_rl(run: Run, workspace: Workspace, step: int) -> bool:
 
 def _base(run: Run, source: Path) -> Station:
     """The base model that a NeMo-RL checkpoint names; the converter reads config and tokenizer there."""
-    import yaml
-
     path = source / "config.yaml"
-    try:
-        base = Path(yaml.safe_load(path.read_text())["policy"]["model_name"])
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise OmrError(f"{path}: names no policy.model_name; this is no checkpoint of NeMo-RL") from None
+    remedy = "this is no checkpoint of NeMo-RL"
+    with records.checked(path, remedy):
+        base = records.of(Path, records.read_yaml(path, remedy)["policy"]["model_name"], "policy.model_name")
     if not (base / "config.json").exists():
         raise OmrError(f"{base}: is gone, and the converter reads config and tokenizer there; make it again")
     rope.check(base, run.model)
@@ -231,7 +230,7 @@ def cache(workspace: Workspace, base: Path) -> Path:
 def cached(cache: Path) -> bool:
     """Whether a run has used this cache, and none of its files was lost or cut short since."""
     try:
-        made = json.loads((cache / CONVERTED).read_text())["files"]
-        return all((cache / name).stat().st_size >= size for name, size in made.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        made = records.of(dict[str, int], json.loads(records.read_text(cache / CONVERTED))["files"])
+        return all((cache / records.inside(name)).stat().st_size >= size for name, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

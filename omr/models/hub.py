@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TypedDict
 
-from omr import files
-from omr.errors import OmrError
+from omr import files, records
+from omr.errors import OmrError, shown
 from omr.manifest import FileEntry
 from omr.models.transfer import HubFile, Transfer, retry
 from omr.progress import Progress
@@ -28,13 +28,21 @@ STAGE = ".hub-"  # begins the name of the folder in which a process's files arri
 STREAMS = 8  # files at once
 
 
+class _Verified(TypedDict):
+    """A file that has the hub's bytes."""
+
+    size: int  # bytes
+    sha256: str
+    mtime_ns: int  # when it was last written
+
+
 class _Record(TypedDict):
     """RECORD's content."""
 
     repo: str
     revision: str
     patterns: list[str]  # whose files are all there
-    files: dict[str, dict[str, int | str]]  # name -> size, sha256, mtime_ns
+    files: dict[str, "_Verified"]  # by name
 
 
 def command(pin: Pin, repo_type: str, patterns: tuple[str, ...], folder: Path) -> str:
@@ -120,8 +128,10 @@ def listing(pin: Pin, repo_type: str, patterns: tuple[str, ...]) -> list[HubFile
     entries = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
     found = [entries[name] for name in _matching(entries, patterns)]
     for path in (PurePosixPath(entry.path) for entry in found):
-        if path.is_absolute() or ".." in path.parts:
-            raise OmrError(f"{pin.repo}: lists a file outside its folder ({path}); do not use this hub")
+        if path.is_absolute() or ".." in path.parts or not str(path).isprintable():
+            raise OmrError(
+                f"{pin.repo}: lists a file outside its folder ({shown(str(path))}); do not use this hub"
+            )
     return [HubFile(f.path, f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for f in found]
 
 
@@ -150,7 +160,12 @@ def _record(pin: Pin, folder: Path) -> _Record:
     """What the folder's record says of this commit; an empty one if it is of another."""
     fresh: _Record = {"repo": pin.repo, "revision": pin.revision, "patterns": [], "files": {}}
     path = folder / RECORD
-    old = files.read_json(path) if path.exists() else fresh
+    if not path.exists():
+        return fresh
+    with records.checked(path, "remove it, and every file there is verified anew"):
+        old = records.of(_Record, files.read_json(path))
+        for name in old["files"]:
+            records.inside(name)
     return old if (old["repo"], old["revision"]) == (pin.repo, pin.revision) else fresh
 
 

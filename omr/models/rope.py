@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from omr import recipe
+from omr import recipe, records
 from omr.errors import OmrError, listing, shown
 from omr.files import refuse_lfs_pointer, twice, write_json, writing
 from omr.recipe import Model
@@ -28,6 +28,7 @@ PLAIN: Config = {
     "partial_rotary_factor": 1,
 }  # where rope is not scaled
 BRING = "make model MODEL=… FORCE=1"
+AGAIN = "make model (for a converted step make train) makes it again"
 _NUMBER = r"-?[0-9][0-9.eE+-]*"
 
 
@@ -52,13 +53,13 @@ def parse(path: Path) -> Config:
         raise ValueError(f"{word} is no number")
 
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = records.read_text(path)
         config = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
     except FileNotFoundError:
-        raise OmrError(f"{path}: is missing; make or fetch {path.parent.name} again") from None
+        raise OmrError(f"{path}: is missing; {AGAIN}") from None
     except (ValueError, RecursionError) as error:
         refuse_lfs_pointer(path, BRING)
-        raise OmrError(f"{path}: is not JSON ({error}); bring the published file again") from None
+        raise OmrError(f"{path}: is not JSON ({shown(str(error))}); bring the published file again") from None
     if not isinstance(config, dict):
         raise OmrError(f"{path}: is no JSON object; bring the published file again")
     return config
@@ -105,7 +106,7 @@ def patch(path: Path, model: Model) -> list[str]:
     with writing(path) as aside:
         command = ["sed", "-E", "-z", *(word for e in expressions for word in ("-e", e)), "--", str(path)]
         with aside.open("wb") as out:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, errors="replace")
         if done.returncode:
             raise OmrError(f"{path}: sed failed: {done.stderr.strip()}; GNU sed is needed")
         patched = parse(aside)

@@ -61,7 +61,7 @@ def shard(path: Path) -> Shard:
     """Read a file's header; an OmrError if the file is cut short, too long, or no safetensors file."""
 
     def bad(why: str) -> OmrError:
-        return OmrError(f"{path}: {why}; it is damaged or half-written, make or fetch it again")
+        return OmrError(f"{path}: {why}; it is damaged or half-written, {rope.AGAIN}")
 
     refuse_lfs_pointer(path, rope.BRING)
     with path.open("rb") as handle:
@@ -126,8 +126,10 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     that are not safe to read; a trainer's own folder has such (optimizer.pt).
     """
     visible = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
-    if lost := [p for p in visible if not p.exists() and _of_a_model(p.name)]:
-        raise OmrError(f"{lost[0]}: is a link to nothing; put the file itself there, or {rope.BRING}")
+    if lost := [p for p in visible if not p.is_file() and _of_a_model(p.name)]:
+        raise OmrError(
+            f"{lost[0]}: is a link to nothing, or no file; put the file itself there, or {rope.BRING}"
+        )
     foreign = [path for path in visible if path.suffix in FOREIGN] if safe_only else []
     if foreign:
         raise OmrError(f"{foreign[0]}: may run code when it is read; use a model of safetensors files alone")
@@ -135,9 +137,9 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     index = folder / INDEX
     listed = _listed(index) if index.exists() else {}
     for name in sorted(set(listed.values()) - set(files)):
-        raise OmrError(f"{folder / name}: is missing, {INDEX} lists it; make or fetch {folder.name} again")
+        raise OmrError(f"{folder / name}: is missing, {INDEX} lists it; {rope.AGAIN}")
     if not files:
-        raise OmrError(f"{folder}: has no *.safetensors file; make or fetch it again")
+        raise OmrError(f"{folder}: has no *.safetensors file; {rope.AGAIN}")
     found = [shard(path) for path in files.values()]
     where: dict[str, str] = {}
     for part in found:
@@ -150,15 +152,12 @@ def shards(folder: Path, safe_only: bool = True) -> list[Shard]:
     if index.exists() and where != listed:
         name = sorted({k for k in {**where, **listed} if where.get(k) != listed.get(k)})[0]
         wanted, there = listed.get(name, "no shard"), where.get(name, "no shard")
-        raise OmrError(
-            f"{index}: {shown(name)} is to be in {wanted}, it is in {there};"
-            f" make or fetch {folder.name} again"
-        )
+        raise OmrError(f"{index}: {shown(name)} is to be in {wanted}, it is in {there}; {rope.AGAIN}")
     if not index.exists() and len(files) > 1:
         # Shards number themselves: …-00001-of-00004; without an index nothing else says how many there are.
         total = next(iter(files)).rpartition("-of-")[2].removesuffix(".safetensors")
         if total.isdecimal() and int(total) != len(files):
-            raise OmrError(f"{folder}: has {len(files)} of {int(total)} shards; make or fetch it again")
+            raise OmrError(f"{folder}: has {len(files)} of {int(total)} shards; {rope.AGAIN}")
     return found
 
 
@@ -166,12 +165,11 @@ def _listed(index: Path) -> dict[str, str]:
     """Tensor -> shard, as an index says; an OmrError if it names something else than files beside it."""
     listed = rope.parse(index).get("weight_map")
     if not isinstance(listed, dict):
-        raise OmrError(f"{index}: has no weight_map; make or fetch {index.parent.name} again")
+        raise OmrError(f"{index}: has no weight_map; {rope.AGAIN}")
     for name in listed.values():
         if not isinstance(name, str) or Path(name).name != name or shown(name) != name or name in ("", ".."):
             raise OmrError(
-                f"{index}: lists {shown(str(name))}, which is no file of {index.parent};"
-                f" make or fetch {index.parent.name} again"
+                f"{index}: lists {shown(str(name))}, which is no file of {index.parent}; {rope.AGAIN}"
             )
     return listed
 

@@ -3,6 +3,7 @@
 Standard library only. docs/adapt.md says what each table is for.
 """
 
+import io
 import re
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ TABLES = (
     *("context", "architectures", "chat", "evaluation", "published"),
 )
 OF_MODELS = ("architectures", "context", "bases", "schedules")  # tables with a row for each model
+MOST_BYTES = 64 << 10  # a shipped recipe has a tenth; the search for a fault's line reads it again and again
 MODES = ("cot", "tir", "genselect")  # what an evaluation can ask a model in
 NAME = r"[a-z0-9][a-z0-9_]*"  # of a recipe: without a dash, which parts it from a model in paths
 
@@ -25,7 +27,11 @@ NAME = r"[a-z0-9][a-z0-9_]*"  # of a recipe: without a dash, which parts it from
 def read(path: Path) -> Recipe:
     """The recipe of a file; a RequestError names the file, the line, the key and what to write."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as handle:
+            data = handle.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise RequestError(f"{path}: has over {MOST_BYTES >> 10} KiB, which is no recipe; name another")
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()  # any end of line is \n
         values = tomllib.loads(text)
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}; name a recipe file with RECIPE=") from None
@@ -34,6 +40,8 @@ def read(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         what, line = _syntax(str(error), text)
         raise RequestError(f"{path}:{line}: is not TOML ({what}); mend the line") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, lists in lists
+        raise RequestError(f"{path}: is not TOML ({shown(str(error))}); mend it") from None
     try:
         return _recipe(path, values)
     except Fault as fault:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from math import lcm
 from pathlib import Path
 
+from omr import records
 from omr.files import Json
 from omr.recipe.chat import Chat
 from omr.recipe.editions import EDITIONS, PINNED, Edition
@@ -254,25 +255,13 @@ class Run:
 
     @classmethod
     def from_dict(cls, values: Json) -> "Run":
-        """What `as_dict` gave, read back from JSON, where tuples have become lists."""
-        model, round_row = dict(values["model"]), dict(values["round"])
-        base, schedules = model.pop("base"), model.pop("schedules")
-        model["rounds"], round_row["filtered"] = tuple(model["rounds"]), tuple(round_row["filtered"])
-        return cls(
-            Model(
-                base=Pin(**base) if base else None,
-                schedules={key: _schedule(each) for key, each in schedules.items()},
-                **model,
-            ),
-            Round(**round_row),
-            _schedule(values["schedule"]),
-            values["name"],
-            values.get("edition", PINNED),  # a run that began before there were editions has none
-        )
-
-
-def _schedule(values: Json) -> Schedule:
-    return Schedule(**{**values, "averaged": tuple(values["averaged"])})
+        """What `as_dict` gave, read back from JSON; a ValueError for anything else."""
+        run = records.of(cls, {key: value for key, value in values.items() if key != "key"}, "the run")
+        if min(run.schedule.steps, run.model.batch) < 1:
+            raise records.Odd("the run has no steps")
+        if run.edition not in EDITIONS:
+            raise records.Odd(f"the run is of the edition {run.edition!r}")
+        return run
 
 
 def sequence_divisor(tensor: int, context: int) -> int:

@@ -76,7 +76,9 @@ def count(path: Path, tokenizer: Path, share: float, start: int, end: int) -> Pi
                 row = json.loads(line)
                 splits.append(row.get("inference_mode"))
                 texts += [row["input"], row["output"]]
-            except (ValueError, KeyError, TypeError, AttributeError):
+                if not all(isinstance(text, str) for text in (row["input"], row["output"])):
+                    raise TypeError
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise OmrError(f"{path}: a line near byte {start} is no SFT row; make data FORCE=1") from None
     tokens = counter.count(texts).reshape(-1, 2).sum(axis=1) if texts else np.zeros(0, np.int64)
     return Piece(splits, tokens, np.array(hashes, np.uint64))

@@ -4,12 +4,11 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from omr import nemo_skills
 from omr.data import prompts
 from omr.data.by_recipe import local
 from omr.errors import OmrError, RequestError, listing
 from omr.evaluation.problems import read as read_problems
-from omr.recipe import Architecture, Corpus, Model, Pin, Recipe, memory, sequence_divisor
+from omr.recipe import Architecture, Corpus, Model, Pin, Recipe, memory, nemo_skills, sequence_divisor
 from omr.recipe.chat import Rendering
 from omr.recipe.families import head_width
 from omr.workspace import Workspace

@@ -4,10 +4,12 @@ jobs.json has what was submitted (`Submitted`); links.json has each start of a l
 (`ChainState`). A link that left no new checkpoint is weighed by `why_to_stop`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from omr import records
 from omr.files import Json, read_json, write_json
 from omr.manifest import Fingerprint
 from omr.recipe import Run
@@ -49,10 +51,9 @@ class LinkAttempt:
 
     @classmethod
     def from_json(cls, entry: Json) -> "LinkAttempt":
-        """What `as_json` gave."""
-        named = {"start": entry["from"], "reached": entry.get("to")}
-        same = {key: entry[key] for key in ("restart", "began", "code", "ended", "why") if key in entry}
-        return cls(job=entry["job"], **named, **same)
+        """What `as_json` gave; a ValueError for anything else."""
+        fields = {"from": "start", "to": "reached"}
+        return records.of(cls, {fields.get(key, key): value for key, value in entry.items()})
 
 
 @dataclass
@@ -69,13 +70,14 @@ class ChainState:
     def load(cls, folder: RunFolder) -> "ChainState":
         """The state of a run's chain; an empty one where no link has begun. Damage is an OmrError."""
         values = read_json(folder.links_json) if folder.links_json.exists() else {}
-        return cls(
-            values.get("chain"),
-            [LinkAttempt.from_json(entry) for entry in values.get("attempts", [])],
-            Fingerprint.from_json(values["data"]) if "data" in values else None,
-            values.get("save_seconds"),
-            values.get("bad_nodes", []),
-        )
+        with records.checked(folder.links_json, "remove it, and the chain goes on from its checkpoints"):
+            return cls(
+                records.of(str | None, values.get("chain"), "chain"),
+                [LinkAttempt.from_json(each) for each in records.of(list[Json], values.get("attempts", []))],
+                Fingerprint.from_json(values["data"]) if "data" in values else None,
+                records.of(float | None, values.get("save_seconds"), "save_seconds"),
+                records.of(list[str], values.get("bad_nodes", []), "bad_nodes"),
+            )
 
     def save(self, folder: RunFolder) -> None:
         """Write links.json; what is not known is left out."""
@@ -106,9 +108,11 @@ class SubmittedJob:
 
     @classmethod
     def from_json(cls, entry: Json) -> "SubmittedJob":
-        """What `as_json` gave."""
-        after = tuple((kind, key) for kind, key in entry.get("after", []))
-        return cls(entry["key"], entry["id"], entry.get("name", ""), after, entry.get("log", ""))
+        """What `as_json` gave; a ValueError for anything else. Its id becomes a word of Slurm's commands."""
+        job = records.of(cls, entry, "the job")
+        if not re.fullmatch("[0-9]+", job.id):
+            raise records.Odd(f"{job.id!r} is no job id of Slurm's")
+        return job
 
 
 @dataclass(frozen=True)
@@ -125,19 +129,20 @@ class Submitted:
     @classmethod
     def load(cls, path: Path) -> "Submitted":
         """What a jobs.json says; an empty submission where there is none. Damage is an OmrError."""
-        return cls.from_json(read_json(path) if path.exists() else {})
+        with records.checked(path, "remove it; the jobs that live are known by their comment"):
+            return cls.from_json(read_json(path) if path.exists() else {})
 
     @classmethod
     def from_json(cls, values: Json) -> "Submitted":
-        """What `as_json` gave."""
+        """What `save` wrote; a ValueError for anything else."""
         run = values.get("recipe")
         return cls(
-            values.get("chain"),
-            values.get("submitted", ""),
-            tuple(SubmittedJob.from_json(entry) for entry in values.get("jobs", [])),
-            values.get("command", ""),
+            records.of(str | None, values.get("chain"), "chain"),
+            records.of(str, values.get("submitted", ""), "submitted"),
+            tuple(SubmittedJob.from_json(each) for each in records.of(list[Json], values.get("jobs", []))),
+            records.of(str, values.get("command", ""), "command"),
             Run.from_dict(run) if run else None,
-            tuple(cls.from_json(entry) for entry in values.get("earlier", [])),
+            tuple(cls.from_json(each) for each in records.of(list[Json], values.get("earlier", []))),
         )
 
     def save(self, path: Path) -> None:

@@ -23,11 +23,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omr import records
 from omr.files import Json, digest_of_ends, read_json, settle_tree, sha256, sync, write_json
 from omr.recipe import PINNED, Run
 from omr.run import lease
 from omr.run.nemo_rl_version import PINNED_VERSION
 from omr.workspace import RunFolder
+
+# Not FORCE=1, which would remove the checkpoints with it.
+ANEW = "remove it, and the same make train goes on from the checkpoints"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,14 @@ def run_identity(request: Json) -> str:
 def steps(folder: Path) -> list[int]:
     """Numbers of the folders called step_<n> below `folder`, in order, whole or not."""
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(m[1]) for m in (re.fullmatch(r"step_(\d+)", name) for name in names) if m)
+    found = (step_of(name) for name in names if name.startswith("step_"))
+    return sorted(step for step in found if step is not None)
+
+
+def step_of(name: str) -> int | None:
+    """The number of a folder called step_<n>, or <word>_step_<n>; None where it is spelled in another way."""
+    found = re.fullmatch(r"(?:[a-z]+_)?step_(0|[1-9][0-9]*)", name)
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager
@@ -125,13 +136,16 @@ def damage(folder: Path, engine: str) -> str | None:
     """What is wrong with the checkpoint step_<n>, in a few words; None where it is whole and of this run."""
     form = FORMATS[engine]
     try:
-        listed = json.loads((folder / form.listing).read_text(encoding="utf-8"))
-        files = {name: (facts["size"], facts[form.hash_key]) for name, facts in listed["files"].items()}
+        listed = json.loads(records.read_text(folder / form.listing))
+        files = {
+            records.inside(name): (facts["size"], facts[form.hash_key])
+            for name, facts in listed["files"].items()
+        }
         run, step = listed["run"], listed.get("step")
     except FileNotFoundError:
         missing = [name for name in form.parts or (form.listing,) if not (folder / name).exists()]
         return f"{missing[0]} is missing" if missing else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{form.listing} is damaged"
     if step is not None and folder.name != f"step_{step}":
         return f"it is step {step} under another name"
@@ -161,7 +175,10 @@ def _digest(hashed_by: Callable[[Path], str], path: Path, size: int, mtime: int)
 
 def _frozen_request(folder: RunFolder) -> dict | None:
     """The request of the run whose folder this is; None where run.json is not there."""
-    return read_json(folder.run_json)["request"] if folder.run_json.exists() else None
+    if not folder.run_json.exists():
+        return None
+    with records.checked(folder.run_json, ANEW):
+        return records.of(Json, read_json(folder.run_json)["request"], "request")
 
 
 @dataclass(frozen=True)
@@ -245,7 +262,7 @@ class Checkpoints:
         newest = max(steps(self.folder.checkpoints), default=0)
         for word in ("damaged", "redo"):
             for path in self.folder.checkpoints.glob(f"{word}_step_*"):
-                if int(path.name.rpartition("_")[2]) <= newest:
+                if (step := step_of(path.name)) is not None and step <= newest:
                     shutil.rmtree(path, ignore_errors=True)
 
     @property
@@ -261,7 +278,8 @@ class Checkpoints:
         request = _frozen_request(self.folder)
         if request is None or not FORMATS[self.engine].redoes:
             return None
-        averaged = request["recipe"]["schedule"]["averaged"]
+        with records.checked(self.folder.run_json, ANEW):
+            averaged = records.of(list[int], request["recipe"]["schedule"]["averaged"], "averaged")
         return next((n for n in sorted(averaged) if n not in whole and not self._converted(n)), None)
 
     def _set_aside(self, step: int, word: str) -> str:

@@ -6,11 +6,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omr import manifest, recipe
-from omr.errors import OmrError, RequestError
+from omr import manifest, recipe, records
+from omr.errors import RequestError
 from omr.files import Json, read_json, write_json
 from omr.request import TrainRequest
 from omr.run import checkpoints, snapshot
+from omr.run.checkpoints import ANEW
 from omr.run.events import log_event
 from omr.workspace import RunFolder, Workspace
 
@@ -133,24 +134,34 @@ def read(folder: RunFolder) -> FrozenRun | None:
     if not folder.run_json.exists():
         return None
     values = read_json(folder.run_json)
-    try:
-        request, base, data = values["request"], values["request"]["base"], values["request"]["data"]
+    with records.checked(folder.run_json, ANEW):
+        request = values["request"]
         return FrozenRun(
             recipe.Run.from_dict(request["recipe"]),
-            request["engine"],
-            BaseModel(Path(base["path"]), base["identity"]),
-            TrainingData(Path(data["path"]), data["sha256"], data["size"], data["rows"]),
-            request["limit"],
-            request.get("overrides"),
-            values["code"],
-            values.get("code_id", ""),
-            values["command"],
-            recipe_file=request.get("recipe_file"),
+            records.of(str, request["engine"], "engine"),
+            records.of(BaseModel, request["base"], "base"),
+            records.of(TrainingData, request["data"], "data"),
+            records.of(int | None, request["limit"], "limit"),
+            records.of(str | None, request.get("overrides"), "overrides"),
+            records.of(str, values["code"], "code"),
+            records.of(str, values.get("code_id", ""), "code_id"),
+            records.of(str, values["command"], "command"),
+            recipe_file=records.of(Json | None, request.get("recipe_file"), "recipe_file"),
         )
-    except (KeyError, TypeError) as error:
-        raise OmrError(
-            f"{folder.run_json}: is no frozen request ({error}); FORCE=1 trains the run anew"
-        ) from None
+
+
+def run_of(folder: RunFolder) -> recipe.Run | None:
+    """The run that a folder is of, None where it was not begun; damage is an OmrError."""
+    if not folder.run_json.exists():
+        return None
+    with records.checked(folder.run_json, ANEW):
+        return recipe.Run.from_dict(read_json(folder.run_json)["request"]["recipe"])
+
+
+def base_path(folder: RunFolder) -> Path:
+    """The model that a run began from; damage is an OmrError."""
+    with records.checked(folder.run_json, ANEW):
+        return records.of(Path, read_json(folder.run_json)["request"]["base"]["path"], "base.path")
 
 
 def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:

@@ -5,13 +5,16 @@ of a lower number sees that a higher one exists. Nothing depends on clocks or on
 and a killed holder leaves nothing to clean.
 """
 
+import contextlib
 import json
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
+from omr import records
 from omr.errors import OmrError
 
 VARIABLE = "OMR_LEASE"  # the held file's path, for the engine that trains under it
@@ -23,6 +26,15 @@ class Lost(OmrError):
 
 class Held(OmrError):
     """A live job holds the lease."""
+
+
+class _Holder(TypedDict):
+    """What a number's file says of who took it."""
+
+    job: str
+    restart: int
+    host: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -99,14 +111,14 @@ def take(folder: Path, job: str, restart: int, active: Callable[[str], bool | No
 
 
 def _numbers(folder: Path) -> list[int]:
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return records.of(_Holder, json.loads(records.read_text(path)))
+    return {}
 
 
 def _who(path: Path) -> str:

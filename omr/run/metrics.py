@@ -6,23 +6,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from omr import records
 from omr.files import writing
 from omr.workspace import RunFolder
 
+LATEST = 1e11  # seconds since the epoch, the year 5138: what lies beyond is no time
+
 
 def read(path: Path, until: int | None = None, tail: int | None = None) -> list[dict]:
-    """The steps' numbers in order, each step once; a line that a kill cut off is left out.
+    """The steps' numbers in order, each step once; a line that is cut off or has other things is left out.
 
-    With `until` those up to this step, with `tail` those in the last so many bytes of the file.
+    With `until` those up to this step, with `tail` those in the last so many bytes of the file. A loss may be
+    NaN, as a training that diverges writes it.
     """
     rows: dict[int, dict] = {}
     for line in _lines(path, tail) if path.exists() else []:
         try:
             row = json.loads(line)
-            step = int(row["step"])
-            rows[step] = {**rows.get(step, {}), **row}
-        except (ValueError, KeyError, TypeError):
+            step, when = records.of(int, row["step"]), records.of(float, row.get("time", 0.0))
+            numbers = {key: float(value) for key, value in row.items() if type(value) in (int, float)}
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
+        if abs(when) < LATEST:
+            rows[step] = {**rows.get(step, {}), **numbers, "step": step}
     return [rows[step] for step in sorted(rows) if until is None or step <= until]
 
 

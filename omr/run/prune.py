@@ -6,7 +6,8 @@ from pathlib import Path
 
 from omr import files, manifest
 from omr.recipe import Run
-from omr.run.checkpoints import Checkpoints, steps
+from omr.run import frozen
+from omr.run.checkpoints import Checkpoints, step_of, steps
 from omr.workspace import RunFolder, Workspace
 
 
@@ -45,9 +46,11 @@ def _there(folder: RunFolder) -> list[tuple[Path, int, str]]:
     found = []
     for parent, kind in ((folder.checkpoints, "step"), (folder.hf, "hf")):
         for path in parent.iterdir() if parent.is_dir() else []:
-            word, _, number = path.name.rpartition("step_")
-            if number.isdecimal() and path.is_dir() and not path.name.startswith("."):
-                found.append((path, int(number), kind if not word else word.rstrip("_")))
+            step = step_of(path.name)
+            # A link to a folder is left: what it leads to may not be of this run.
+            if step is not None and path.is_dir() and not path.is_symlink():
+                word = path.name.partition("step_")[0]
+                found.append((path, step, word.rstrip("_") or kind))
     return sorted(found, key=lambda entry: (entry[1], entry[0]))
 
 
@@ -66,8 +69,8 @@ def _why(step: int, kind: str, averaged: bool, newest: int | None, done: bool) -
 
 def newest_whole(run: Run, folder: RunFolder) -> int | None:
     """The step that training would go on from."""
-    frozen = files.read_json(folder.run_json)["request"] if folder.run_json.exists() else {}
-    saved = Checkpoints(folder, frozen.get("engine", run.model.engine))
+    began = frozen.read(folder)
+    saved = Checkpoints(folder, began.engine if began else run.model.engine)
     return max(saved.whole(), default=None)
 
 

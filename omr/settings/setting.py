@@ -24,17 +24,17 @@ def _form(pattern: str, fault: str, flags: int = re.ASCII) -> Form:
     return Form(re.compile(pattern, flags), fault)
 
 
-# sbatch(1), --time; its numbers may be of any size.
+# sbatch(1), --time; its numbers may be large (90 hours, 5000 minutes), but are none of 4,000 digits.
 TIME_LIMIT = _form(
-    r"(?P<m>\d+)(:(?P<s>\d+))?|(?P<h>\d+):(?P<hm>\d+):(?P<hms>\d+)"
-    r"|(?P<d>\d+)-(?P<dh>\d+)(:(?P<dhm>\d+)(:(?P<dhms>\d+))?)?|(?i:unlimited|infinite)|-1",
+    r"(?P<m>N)(:(?P<s>N))?|(?P<h>N):(?P<hm>N):(?P<hms>N)"
+    r"|(?P<d>N)-(?P<dh>N)(:(?P<dhm>N)(:(?P<dhms>N))?)?|(?i:unlimited|infinite)|-1".replace("N", r"\d{1,9}"),
     "is no time limit of Slurm's; write 90 (minutes), 4:00:00, 2-12 (days-hours) or UNLIMITED",
 )
-DECIMAL = _form(r"\d+(\.\d+)?", "is no number; write one like 0.6")
+DECIMAL = _form(r"\d{1,9}(\.\d+)?", "is no number; write one like 0.6")
 SHARE = _form(r"0?\.\d*[1-9]\d*|1(\.0*)?", "is no share; write a number up to 1, like 0.95")
-MEMORY_SIZE = _form(r"(\d+(?:\.\d+)?)([KMGTkmgt]?)", "is no amount of memory; write 512M or 4G")
+MEMORY_SIZE = _form(r"(\d{1,18}(?:\.\d+)?)([KMGTkmgt]?)", "is no amount of memory; write 512M or 4G")
 POINT_IN_TIME = _form(
-    r"\d+(\.\d+)?|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?",
+    r"\d{1,18}(\.\d+)?|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?",
     "is no time; give seconds from now, or a time like 2026-01-31T18:00",
 )
 PLAIN_NAME = _form(r"\w[\w.+@:/-]*", "is no plain name; use letters, digits, '.', '_' and '-'")

@@ -105,5 +105,5 @@ def test_a_damaged_report_says_so_in_a_line(measured, tmp_path):
     measured()
     path = statistics.path_of(Workspace(tmp_path).data("openmathreasoning", "round2"))
     path.write_text('{"data": "00ff"}')
-    with pytest.raises(OmrError, match=r"round2\.lengths\.json: is no report of lengths"):
+    with pytest.raises(OmrError, match=r"round2\.lengths\.json: is damaged"):
         numbers(recipe.run("7b", 2), Workspace(tmp_path))

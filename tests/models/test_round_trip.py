@@ -149,7 +149,7 @@ def final(w):
 PLANTED = [
     (base, ("model", "--base", "base"), "architecture is LlamaForCausalLM, the recipe says Qwen2ForCausalLM"),
     (patched, ("train",), "models/micro/config.json: is not the file that"),
-    (checkpoint, ("average",), "train and convert first"),
+    (checkpoint, ("average",), "make train brings them"),
     (checkpoint, ("convert",), "step_16: is damaged (config.json has"),
     (step, ("average",), "hf/step_16/tokenizer_config.json: changed since step_16 was converted"),
     (averaged, ("average",), "hf/step_20/model.safetensors: changed since step_20 was converted"),

@@ -35,7 +35,7 @@ def check_nodes(folder: RunFolder) -> None:
     step = ["srun", f"--nodes={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=0"]
     step += ["bash", str(script), str(canary), token]
     try:
-        done = subprocess.run(step, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(step, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         raise UnfitNodes(f"the {count} nodes did not answer in {PATIENCE} s") from None
     if done.returncode:

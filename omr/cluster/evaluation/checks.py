@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from omr import nemo_skills, recipe, settings
+from omr import recipe, settings
 from omr.errors import RequestError
+from omr.recipe import nemo_skills
 
 JUDGED = ("hle",)  # whose answers a second model compares, because they are no numbers or formulas
 

@@ -110,6 +110,9 @@ def _parquet(path: Path, columns: Columns) -> Iterator[list[Json]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from omr.data import corpus
+    from omr.data import rows as reading
+
     try:
         with pq.ParquetFile(path) as file:
             there = file.schema_arrow.names
@@ -124,5 +127,5 @@ def _parquet(path: Path, columns: Columns) -> Iterator[list[Json]]:
                     for name in columns.names
                 ]
                 yield pa.RecordBatch.from_arrays(cast, names=list(columns.names)).to_pylist()
-    except pa.ArrowException as error:
-        raise OmrError(f"{path}: cannot be read as parquet ({shown(str(error))}); save it anew") from None
+    except reading.reading_errors() as error:
+        raise OmrError(f"{path}: {corpus.unreadable(path, error)}; save it anew") from None

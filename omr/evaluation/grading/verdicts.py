@@ -71,7 +71,7 @@ class Verdicts:
         """The kept verdicts of this very grader; lines that are not whole are passed over."""
         found = []
         for line in path.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 row = json.loads(line)
                 if row["grader"] == self._identity:
                     verdict = Verdict(Outcome(row["published"]), Outcome(row["strict"]))

@@ -1,6 +1,7 @@
 """SERVER=http://…: a server that runs already, whoever started it."""
 
 import contextlib
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from omr.errors import OmrError, RequestError, listing, shown
 from omr.evaluation.servers import hugging_face
 from omr.evaluation.servers.base import Engine, Server
 from omr.evaluation.servers.client import Endpoint
+from omr.records import MOST_BYTES
 
 AT_ONCE = 256  # requests; a server that takes fewer lets the others wait
 
@@ -56,24 +58,25 @@ class NamedServer(Server):
 
     def _get(self, path: str, optional: bool = False) -> Any:
         """An answer's JSON; None where it is optional and there is none."""
-        request = urllib.request.Request(f"{self._address}{path}")
-        if key := settings.get("OPENAI_API_KEY"):
-            request.add_header("Authorization", f"Bearer {key}")
-        local = Endpoint(self._address, "", 1).is_local
-        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
+            request = urllib.request.Request(f"{self._address}{path}")
+            if key := settings.get("OPENAI_API_KEY"):
+                request.add_header("Authorization", f"Bearer {key}")
+            local = Endpoint(self._address, "", 1).is_local
+            opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
             try:
                 with opener.open(request, timeout=30) as answer:
-                    return json.load(answer)
+                    return json.loads(answer.read(MOST_BYTES))
             except urllib.error.HTTPError as error:
                 if not optional:
                     raise OmrError(
                         f"SERVER={self._address} answers {error.code} to {path}; name an OpenAI-compatible"
                         " server"
                     ) from None
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
+                why = shown(str(error) or type(error).__name__)
                 raise OmrError(
-                    f"SERVER={self._address} does not answer ({error}); start it, or leave SERVER out"
+                    f"SERVER={self._address} does not answer ({why}); start it, or leave SERVER out"
                 ) from None
         return None
 

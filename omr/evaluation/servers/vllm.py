@@ -75,7 +75,7 @@ def available() -> bool:
 @functools.cache
 def version() -> str:
     """The version of vLLM that would serve; an OmrError where it does not say."""
-    done = subprocess.run([program(), "--version"], capture_output=True, text=True)
+    done = subprocess.run([program(), "--version"], capture_output=True, text=True, errors="replace")
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]

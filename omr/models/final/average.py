@@ -59,11 +59,13 @@ def sources(run: Run, folder: RunFolder) -> dict[int, Path]:
         are = "are" if len(missing) > 1 else "is"
         raise OmrError(
             f"{folder.hf}: {listing([f'step_{n}' for n in missing], 'and')} {are} missing (there: {there});"
-            f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, train and convert first"
+            f" all of {listing(map(str, run.schedule.averaged), 'and')} are averaged, make train brings them"
         )
     half = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
     if half:
-        raise OmrError(f"{folder.hf_step(half[0])}: is half-written (no manifest.json); convert it again")
+        raise OmrError(
+            f"{folder.hf_step(half[0])}: is half-written (no manifest.json); make train converts it again"
+        )
     return {step: folder.hf_step(step) for step in run.schedule.averaged}
 
 
@@ -146,7 +148,9 @@ def _unchanged(steps: dict[int, Path], read: dict[str, FileEntries]) -> None:
         listed = manifest.read(path)["files"]
         for name, entry in read[path.name].items():
             if listed.get(name) != entry:
-                raise OmrError(f"{path / name}: changed since {path.name} was converted; convert it again")
+                raise OmrError(
+                    f"{path / name}: changed since {path.name} was converted; make train converts it again"
+                )
 
 
 def _untouched(steps: dict[int, Path]) -> dict[str, FileEntries]:

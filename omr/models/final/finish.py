@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from omr.errors import OmrError
+from omr import records
+from omr.errors import OmrError, shown
 from omr.files import write_json, write_text
 from omr.models import architecture, passport, rope, tokens, weights
 from omr.recipe import Chat, Model, Run
@@ -79,7 +80,7 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
     )
     rendering, checked = Rendering(tokenizer), {}
     for number, row in _rows(data):
-        split = row.get("inference_mode", "row")
+        split = str(row.get("inference_mode", "row"))
         if checked.get(split, 0) == ROWS:
             continue
         if fault := rendering.fault(row["input"], row["output"]):
@@ -89,7 +90,7 @@ def check_rows(folder: Path, data: Path) -> dict[str, int]:
             )
         checked[split] = checked.get(split, 0) + 1
     if not checked:
-        raise OmrError(f"{data}: has no row to check the chat template on; make the data again")
+        raise OmrError(f"{data}: has no row to check the chat template on; make data FORCE=1")
     return checked
 
 
@@ -98,9 +99,13 @@ def _rows(data: Path) -> Iterator[tuple[int, dict]]:
     with data.open(encoding="utf-8", newline="\n") as handle:
         for number, line in enumerate(itertools.islice(handle, LOOK), 1):
             try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise OmrError(f"{data}:{number}: is not JSON ({error}); make the data again") from None
+                row = json.loads(line)
+                if not all(isinstance(row[key], str) for key in ("input", "output")):
+                    raise ValueError("no text for input and output")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                why = shown(str(error))
+                raise OmrError(f"{data}:{number}: is no SFT row ({why}); make data FORCE=1") from None
+            yield number, row
 
 
 def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
@@ -119,13 +124,9 @@ def departures(run: Run, engine: str, folder: RunFolder) -> list[str]:
 
 def _trained_epsilon(run: Run, file: Path) -> float:
     """What NeMo-RL's file says, else the recipe: NeMo-Skills' launcher leaves none."""
-    import yaml
-
     if not file.exists():
         return architecture.trained_epsilon(run)
-    try:
-        return float(yaml.safe_load(file.read_text())["policy"]["megatron_cfg"]["layernorm_epsilon"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        raise OmrError(
-            f"{file}: is damaged; move it away, and the recipe's values are taken for it"
-        ) from None
+    remedy = "move it away, and the recipe's values are taken for it"
+    with records.checked(file, remedy):
+        trained = records.read_yaml(file, remedy)["policy"]["megatron_cfg"]["layernorm_epsilon"]
+        return float(trained)  # YAML 1.1 takes 1e-5 for text

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from omr import files
+from omr import files, records
 from omr.errors import OmrError, listing
 from omr.manifest import FileEntry
 from omr.models import weights
@@ -77,7 +77,8 @@ def compare(models: dict[str, list[Shard]]) -> None:
         for key in sorted(set(wanted) ^ set(found)):
             there, absent = (first, name) if key in wanted else (name, first)
             raise OmrError(
-                f"{key} is in {there} and not in {absent}; all must be of one model, convert both again"
+                f"{key} is in {there} and not in {absent}; all must be of one model,"
+                " make train converts both again"
             )
         for key, tensor in found.items():
             for what in ("dtype", "shape"):
@@ -85,7 +86,7 @@ def compare(models: dict[str, list[Shard]]) -> None:
                 if a != b:
                     raise OmrError(
                         f"{tensor.file}: {key} has {what} {b}, in {first} it has {a};"
-                        " all must be of one model, convert both again"
+                        " all must be of one model, make train converts both again"
                     )
 
 
@@ -101,9 +102,11 @@ def _inputs(models: dict[str, list[Shard]]) -> dict[str, dict[str, list[str | in
 def _finished(aside: Path, inputs: dict) -> FileEntries:
     """The shards that an earlier run wrote into `aside` from the same inputs; other leftovers are removed."""
     path = aside / PROGRESS
-    old = files.read_json(path) if path.exists() else {}
-    if old.get("inputs") == inputs and all(_whole(aside / n, entry) for n, entry in old["done"].items()):
-        return old["done"]
+    with contextlib.suppress(OmrError, ValueError):  # damaged: begun anew
+        old = files.read_json(path) if path.exists() else {}
+        done = records.of(FileEntries, old.get("done", {}))
+        if old.get("inputs") == inputs and all(_whole(aside / records.inside(n), e) for n, e in done.items()):
+            return done
     for leftover in aside.iterdir():
         leftover.unlink()
     return {}
@@ -186,7 +189,8 @@ def _reading(tensors: list[list[Tensor]]) -> Iterator[Callable[[Tensor, int, int
             if len(data) < size:
                 end = tensor.start + at + len(data)
                 raise OmrError(
-                    f"{tensor.file}: ends at byte {end:,}; it was cut short meanwhile, convert it again"
+                    f"{tensor.file}: ends at byte {end:,}; it was cut short meanwhile,"
+                    " make train converts it again"
                 )
             return np.frombuffer(data, types[tensor.dtype])
 
@@ -219,7 +223,7 @@ def _not_finite(sources: list[Tensor], names: list[str], arrays: list["np.ndarra
             value, place = float(array[bad[0]]), first + bad[0]
             raise OmrError(
                 f"{tensor.file}: {tensor.name} is {value} at {place:,}, so {name} cannot be averaged;"
-                " look at the loss around that step, or convert it again"
+                " look at the loss around that step"
             )
     place = first + np.flatnonzero(~np.isfinite(_mean(arrays)))[0]
     raise OmrError(f"{sources[0].name}: the sum at {place:,} is beyond {sources[0].dtype}'s range")

@@ -1,11 +1,14 @@
 """NeMo-RL's keys: which there are, which is meant where one is wrong, and what OVERRIDES says in them."""
 
+import contextlib
+import functools
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from omr.errors import RequestError, nearest
+from omr import records
+from omr.errors import RequestError, nearest, shown
 from omr.run.nemo_rl_version import PINNED_VERSION, NemoRlVersion
 
 Value = Any  # a number, a text, true or false, null, a list
@@ -21,6 +24,7 @@ def flatten(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
+@functools.cache
 def known_keys(version: NemoRlVersion = PINNED_VERSION) -> tuple[str, ...]:
     """A NeMo-RL's keys: those of its example, and those that only its code names (`a.b?`)."""
     lines = Path(__file__).with_name(version.keys).read_text().split("\n")
@@ -39,9 +43,10 @@ def _check_names(names: Iterable[str]) -> None:
         if name in ("defaults", "data._override_") or name in exact or name.startswith(open_ended):
             continue
         if any(key.startswith(name + ".") for key in known):
-            raise RequestError(f"NeMo-RL key {name} is a section; name a key inside it")
+            raise RequestError(f"NeMo-RL key {shown(name)} is a section; name a key inside it")
         raise RequestError(
-            f"{name} is no key of NeMo-RL{_close(name, known)}; omr/training/nemo_rl/keys.txt lists them all"
+            f"{shown(name)} is no key of NeMo-RL{_close(name, known)};"
+            " omr/training/nemo_rl/keys.txt lists them all"
         )
 
 
@@ -54,26 +59,27 @@ def _close(name: str, known: list[str]) -> str:
 
 def parse_overrides(line: str | None) -> list[tuple[str, Any]]:
     """`a.b=1 c.d=x` -> keys and values, as YAML reads them; Hydra's `++` before a key is accepted."""
-    import yaml
-
     try:
         words = shlex.split(line or "")
     except ValueError as error:
-        raise RequestError(f"OVERRIDES={line} cannot be read ({error}); quote values with spaces") from None
+        raise RequestError(
+            f"OVERRIDES={shown(line or '')} cannot be read ({error}); quote values with spaces"
+        ) from None
     found = []
     for word in words:
         key, equals, value = word.lstrip("+").partition("=")
         if not equals or not key or key.startswith("~"):
-            raise RequestError(f"OVERRIDES: {word} is not key=value; write a.b=c, several apart by spaces")
+            raise RequestError(
+                f"OVERRIDES: {shown(word)} is not key=value; write a.b=c, several apart by spaces"
+            )
         _check_names([key])
         try:
-            parsed = yaml.safe_load(value) if value else None
-            if isinstance(parsed, str):
-                parsed = float(parsed)  # YAML 1.1 takes 1e-4 for text
+            parsed = records.load_yaml(value) if value else None
         except ValueError:
-            pass
-        except yaml.YAMLError:
-            raise RequestError(f"OVERRIDES: the value of {word} is not YAML; quote it") from None
+            raise RequestError(f"OVERRIDES: the value of {shown(word)} is not YAML; quote it") from None
+        if isinstance(parsed, str):
+            with contextlib.suppress(ValueError):
+                parsed = float(parsed)  # YAML 1.1 takes 1e-4 for text
         found.append((key, parsed))
     return found
 

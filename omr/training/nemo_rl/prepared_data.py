@@ -62,9 +62,9 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
         return out
     size = data.stat().st_size
     if size != origin["size"]:
-        raise OmrError(f"{data}: has {size} bytes, its manifest says {origin['size']}; make data again")
+        raise OmrError(f"{data}: has {size} bytes, its manifest says {origin['size']}; make data FORCE=1")
     if hashed(data) != origin["sha256"]:
-        raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data again")
+        raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data FORCE=1")
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         need_space(out, int(size * 1.05), str(out))
         parts = [(0, size)] if limit else [(at, min(at + SHARD, size)) for at in range(0, size, SHARD)]
@@ -81,7 +81,7 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
                 progress.add(end - start)
             progress.close()
             if rows != min(limit or origin["rows"], origin["rows"]):
-                raise OmrError(f"{data}: gave {rows:,} rows of {origin['rows']:,}; make data again")
+                raise OmrError(f"{data}: gave {rows:,} rows of {origin['rows']:,}; make data FORCE=1")
             state = {"_data_files": [{"filename": name} for name in names], "_split": None}
             state |= {"_fingerprint": origin["sha256"][:16], "_output_all_columns": False}
             state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import yaml
 
-from omr.errors import OmrError
+from omr import records
 from omr.files import write_text
 from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
@@ -95,16 +95,9 @@ def write_config(folder: RunFolder, config: EngineConfig) -> None:
 def read_config(folder: RunFolder) -> EngineConfig:
     """Read trl.yaml. An OmrError says that it is damaged."""
     path = folder.engine_yaml("trl")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        typed = {
-            "data": DataFile(**values["data"]),
-            "averaged": tuple(values["averaged"]),
-            "betas": tuple(values["betas"]),
-        }
-        return EngineConfig(**{**values, **typed})
-    except (yaml.YAMLError, TypeError, KeyError):
-        raise OmrError(f"{path}: is damaged; remove it and run make train again") from None
+    remedy = "remove it and run make train again"
+    with records.checked(path, remedy):
+        return records.of(EngineConfig, records.read_yaml(path, remedy))
 
 
 def recomputes(parameters: float) -> bool:

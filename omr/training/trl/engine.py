@@ -166,7 +166,7 @@ def _open_data(session: Session) -> SftFile:
         processes.broadcast()
     if file.rows_in_file != data.rows:
         raise OmrError(
-            f"{path}: has {file.rows_in_file} rows, its manifest says {data.rows}; make data again"
+            f"{path}: has {file.rows_in_file} rows, its manifest says {data.rows}; make data FORCE=1"
         )
     return file
 

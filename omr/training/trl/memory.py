@@ -61,7 +61,7 @@ def gpu_memory() -> list[int]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=uuid,index,memory.free", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True)
+    answer = subprocess.run(query, capture_output=True, text=True, errors="replace")
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
     rows = [row for row in rows if len(row) == 3]
     # CUDA_VISIBLE_DEVICES names a GPU by its uuid or its index; nvidia-smi counts memory in MiB.

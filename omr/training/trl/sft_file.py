@@ -29,7 +29,12 @@ class SftFile:
         if not index.exists():
             with writing(index) as aside, aside.open("wb") as out:
                 np.save(out, _line_offsets(path))
-        self._offsets = np.load(index, mmap_mode="r", allow_pickle=False)
+        try:
+            self._offsets = np.load(index, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError):
+            self._offsets = np.zeros(0)
+        if self._offsets.dtype != np.uint64 or self._offsets.ndim != 1 or not len(self._offsets):
+            raise OmrError(f"{index}: is no list of where the rows of {path.name} begin; remove it")
         if self._offsets[-1] != path.stat().st_size:
             raise OmrError(f"{path}: is no longer the file that {index} was made from; remove {index.name}")
         self.rows_in_file = len(self._offsets) - 1  # whatever the limit
@@ -44,13 +49,13 @@ class SftFile:
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         self._file.seek(start)
         try:
-            row = json.loads(self._file.read(end - start))
+            row = json.loads(self._file.read(max(0, end - start)))
             prompt, response = row["input"], row["output"]
             if not (isinstance(prompt, str) and isinstance(response, str)):
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise OmrError(
-                f"{self.path}: row {number + 1} has no text for input and output; make data again"
+                f"{self.path}: row {number + 1} has no text for input and output; make data FORCE=1"
             ) from None
         return prompt, response
 
