@@ -16,8 +16,7 @@ from omr.settings.setting import TIME_LIMIT
 
 ACTIVE = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
 LIVE = ACTIVE | {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-# Seconds to wait for an answer of the controller, which may be busy.
-PATIENCE = 60
+PATIENCE = 60  # seconds to wait for an answer of the controller, which may be busy
 
 
 class NoJobId(OmrError):

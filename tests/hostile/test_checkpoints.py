@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from omr import recipe
-from omr.models import convert, finish
+from omr.models import convert
+from omr.models.final import finish
 from omr.run import checkpoints, prune
 from omr.run.checkpoints import Checkpoints
 from omr.workspace import Workspace

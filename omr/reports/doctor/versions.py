@@ -4,9 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from omr import nemo_skills, settings
+from omr import settings
 from omr.containers import self_test
 from omr.containers.checks import MISSING, OK, Check, absent, ok, warn
+from omr.recipe import nemo_skills
 
 TIERS = {"cli": ("cli",), "data": ("cli", "data"), "train": ("cli", "data", "train")}  # docker/venv
 

@@ -86,6 +86,7 @@ def _ask(step: Sequence[str], root: Path, environ: dict[str, str]) -> Answer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                errors="replace",
                 env=environ,
             )
         except OSError as error:
@@ -150,7 +151,12 @@ def _in_container(step: Sequence[str], mounted: str) -> Check:
     command = [*step, f"--container-image={image}", f"--container-mounts={mounted}", "true"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         return warn(
