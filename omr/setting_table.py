@@ -228,6 +228,7 @@ SETTINGS = {
             "image, shell, image-check: of which image: tools, train (default: both)",
             choices=("tools", "train"),
         ),
+        _number("COUNT", "faults: how many", "100", for_jobs=False),
         _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(

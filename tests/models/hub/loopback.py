@@ -12,6 +12,7 @@ ranges and a redirect to another path, as the real one sends LFS files to its st
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -45,7 +46,8 @@ class Hub:
         self.repos[(kind, repo)] = {"files": dict(files), "revision": revision}
 
     def fault(self, path: str, times: int = 1, **what: object) -> None:
-        """The next `times` answers to GET of `path` (or `tree`): status, retry_after, cut (bytes), body.
+        """The next `times` answers to GET of `path` (or `tree`): status, retry_after, cut (bytes), body,
+        delay (seconds).
 
         `HEAD <path>` is for the question about a file's size and hash that the client asks before it.
         """
@@ -124,6 +126,8 @@ class Hub:
             def meet(self, path: str, data: bytes, headers: dict, about: dict | None = None) -> None:
                 queue = hub.faults.get(f"HEAD {path}" if self.command == "HEAD" else path)
                 fault = queue.pop(0) if queue else {}
+                if "delay" in fault:
+                    time.sleep(fault["delay"])
                 if "status" in fault:
                     after = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
                     return self.answer(fault["status"], b"busy", after)
