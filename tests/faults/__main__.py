@@ -1,5 +1,7 @@
 """`make faults`: the campaign of a seed, and its table; goes on where an earlier one was ended."""
 
+import os
+import signal
 import sys
 
 import click
@@ -20,7 +22,13 @@ def main(seed: int, count: int) -> None:
         raise RequestError(f"{lack}; .ci/run installs it")
     folder = cli.workspace().root / "faults"
     record = folder / f"seed-{seed}.jsonl"
-    found = campaign.run(seed, count, record, lambda line: print(line, file=sys.stderr, flush=True))
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell in the background ignores one
+        signal.signal(number, signal.default_int_handler)
+    try:
+        found = campaign.run(seed, count, record, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(130)  # the trials' threads wait for jobs that are gone
     text = campaign.table(found, f"make faults SEED={seed} COUNT={count}")
     write_text(folder / f"seed-{seed}.md", f"{text}\n")
     click.echo(text)

@@ -1,4 +1,4 @@
-"""A campaign: which faults befall which stages, several trials at a time, each outcome written down at once."""
+"""A campaign: which faults befall which stages, several trials at a time, each written down at once."""
 
 import json
 import random
@@ -99,9 +99,12 @@ def _run(cluster: Cluster, folder: Path, todo: list[Planned], record: Path, say:
             lines.write(json.dumps(asdict(outcome)) + "\n")
         say(line(outcome))
 
-    with ThreadPoolExecutor(NODES) as pool:
+    pool = ThreadPoolExecutor(NODES)
+    try:
         for done in [pool.submit(one, planned) for planned in todo]:
             done.result()
+    finally:  # interrupted: what is under way is not waited for, and is made again by the next campaign
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _try(cluster: Cluster, calm: undisturbed.Undisturbed, root: Path, planned: Planned) -> Outcome:

@@ -92,9 +92,10 @@ class Slurm:
             self.cluster.call("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
 
     def said(self) -> str:
-        """All that the jobs and the event log said."""
+        """All that the jobs and the event log said; a server's own log is not ours."""
         folders = (self.root / "logs", self.root / RUN / "logs")
         logs = [path for folder in folders for path in sorted(folder.glob("*.log"))]
+        logs = [path for path in logs if not path.name.startswith("server-")]
         logs = [*logs, RunFolder(self.root / RUN).event_log]
         return "\n".join(path.read_text(errors="replace") for path in logs if path.is_file())
 
@@ -119,6 +120,7 @@ class Trial:
     sooner: float = 1.0  # a share of the usual moment, where the stage was over before
     struck: float | None = None  # when the fault struck, by the monotonic clock
     noticed: float | None = None  # when a job ended for it, or a command refused
+    recovered: float | None = None  # seconds, where the fault itself has the command run again
     words: list[str] = field(default_factory=list)  # what commands said
     damaged: Path | None = None  # a file that the fault changed: what hangs on it may be made again
     undo: list = field(default_factory=list)  # what mends the machine
@@ -223,7 +225,8 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
 def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) -> None:
     """Run the same command again, at most twice, and note what does not hold afterwards."""
     began = time.monotonic()
-    if outcome.noted or not trial.whole():
+    outcome.recovered = trial.recovered
+    if not trial.whole():
         for attempt in (1, 2):
             trial.words.clear()
             if trial.attempt():

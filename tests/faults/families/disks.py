@@ -13,7 +13,6 @@ FREE_INODES = 100_000
 
 def _mounted(trial: Trial) -> None:
     """The trial's workspace on a file system of its own."""
-    trial.undisturbed.copy(trial.root, trial.stage.name)
     aside = trial.root.with_name(f"{trial.root.name}.aside")
     trial.root.rename(aside)
     trial.root.mkdir()

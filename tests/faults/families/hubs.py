@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import time
 from pathlib import Path
 
 from omr import recipe
@@ -28,9 +29,8 @@ def _recipe(trial: Trial) -> Path:
     """The tiny recipe, but for a micro base that a hub has."""
     folder = ROOT / "omr" / "recipes"
     text = (folder / "tiny.toml").read_text()
-    text = text.replace(
-        'micro = {made_by = "tiny"}', f'micro = {{hub = "org/micro", revision = "{REVISION}"}}'
-    )
+    here = f'micro = {{hub = "org/micro", revision = "{REVISION}"}}'
+    text = text.replace('micro = {made_by = "tiny"}', here)
     text = re.sub(r'prompts = "\.\./', f'prompts = "{folder.parent}/', text)
     path = trial.root.with_name(f"{trial.root.name}.toml")
     path.write_text(text)
@@ -40,17 +40,21 @@ def _recipe(trial: Trial) -> Path:
 def _hub(*faults: tuple[str, dict]):
     def inflict(trial: Trial) -> None:
         file = _recipe(trial)
-        files = published()
         with Hub() as hub:
-            hub.add("model", "org/micro", files, REVISION)
+            hub.add("model", "org/micro", published(), REVISION)
             for path, what in faults:
                 hub.fault(path, **{"times": 1, **what})
-            words = ("--recipe", str(file))
+            env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(trial.root / "hf"), "HF_HUB_OFFLINE": ""}
             trial.strike()
-            well = trial.attempt(*words, HF_ENDPOINT=hub.endpoint, HF_HOME=str(trial.root / "hf"))
-            if not well:
-                trial.attempt(*words, HF_ENDPOINT=hub.endpoint, HF_HOME=str(trial.root / "hf"))
+            trial.attempt("--recipe", str(file), **env)
+            if trial.noticed:
+                began = time.monotonic()
+                trial.attempt("--recipe", str(file), **env)
+                trial.recovered = time.monotonic() - began
         file.unlink()
+        # It is called after the recipe's file; its bytes are those of the model that the tiny recipe makes.
+        (made,) = (trial.root / "models").glob("*/manifest.json")
+        made.parent.rename(trial.root / "models" / "micro")
 
     return inflict
 
