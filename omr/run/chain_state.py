@@ -121,6 +121,7 @@ class Submitted:
     command: str = ""
     run: Run | None = None  # what make status reads before the first link has frozen it; None: a plain stage
     earlier: tuple["Submitted", ...] = ()  # without their command and run
+    released: bool = True  # whether its jobs were let go: False where its submission was killed before that
 
     @classmethod
     def load(cls, path: Path) -> "Submitted":
@@ -138,6 +139,7 @@ class Submitted:
             values.get("command", ""),
             Run.from_dict(run) if run else None,
             tuple(cls.from_json(entry) for entry in values.get("earlier", [])),
+            values.get("released", True),
         )
 
     def save(self, path: Path) -> None:
@@ -147,6 +149,7 @@ class Submitted:
             {
                 "chain": self.chain,
                 "submitted": self.submitted,
+                **({} if self.released else {"released": False}),
                 "command": self.command,
                 "recipe": self.run and self.run.as_dict(),
                 "jobs": [job.as_json() for job in self.jobs],

@@ -73,6 +73,10 @@ class Slurm:
             return "?"
         return ([w for w in words if w in ALIVE] or words or [""])[0]
 
+    def reason(self, job: str) -> str:
+        """Why a job waits, in Slurm's word."""
+        return self.cluster.call("squeue", "-h", "-j", job, "-o", "%r", check=False).strip()
+
     def running(self, ids: dict[str, str]) -> float:
         """Wait until the first job has begun; when that was."""
         first = next(iter(ids.values()))

@@ -61,10 +61,8 @@ def _submitter_killed(trial: Trial) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     trial.noticed = time.monotonic()
-    if ids := trial.slurm.ids(trial.stage):  # it was done
-        for job in ids.values():
-            trial.cluster.call("scontrol", "release", job, check=False)
-        trial.slurm.wait(ids)
+    live = [job for job in trial.slurm.ids(trial.stage).values() if trial.slurm.reason(job) != "JobHeldUser"]
+    trial.slurm.wait({job: job for job in live})  # it was done already
 
 
 FAULTS = (
