@@ -10,15 +10,14 @@ from omr import cli
 from omr.errors import OmrError, RequestError
 from omr.files import write_text
 
-from ..cluster.slurm import cluster
-from . import campaign
+from . import campaign, table
 
 
 @click.command()
 @cli.options("SEED", "COUNT")
 def main(seed: int, count: int) -> None:
     """Disturb every stage of the micro recipe on a Slurm of its own, and prove what comes of it."""
-    if lack := cluster.missing():
+    if lack := campaign.missing():
         raise RequestError(f"{lack}; .ci/run installs it")
     folder = cli.workspace().root / "faults"
     record = folder / f"seed-{seed}.jsonl"
@@ -29,7 +28,7 @@ def main(seed: int, count: int) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
         os._exit(130)  # the trials' threads wait for jobs that are gone
-    text = campaign.table(found, f"make faults SEED={seed} COUNT={count}")
+    text = table.table(found, f"make faults SEED={seed} COUNT={count}")
     write_text(folder / f"seed-{seed}.md", f"{text}\n")
     click.echo(text)
     if bad := [outcome for outcome in found if outcome.faults]:

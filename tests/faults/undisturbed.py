@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omr import files
 from omr.run import checkpoints
-from omr.workspace import RunFolder, Workspace
+from omr.workspace import RunFolder
 
 from ..cluster.slurm.cluster import Cluster
 
@@ -152,27 +152,22 @@ def size(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
-def workspace(root: Path) -> Workspace:
-    """The workspace of a folder."""
-    return Workspace(root)
-
-
 def make(cluster: Cluster, root: Path, say) -> Undisturbed:
     """Run every stage once; an AssertionError where one does not end well."""
-    from .trial import Slurm
+    from .user import User
 
     made = Undisturbed(root)
     root.mkdir(parents=True)
     for stage in STAGES.values():
         for done in {"convert": ("hf", "final"), "average": ("final",)}.get(stage.name, ()):
             shutil.rmtree(root / RUN / done, ignore_errors=True)  # the chain made it already
-        before, slurm = size(root), Slurm(cluster, root)
-        ids = slurm.submit(stage)
-        began = slurm.running(ids)
-        slurm.wait(dict([*ids.items()][:1]))
+        before, user = size(root), User(cluster, root)
+        ids = user.submit(stage)
+        began = user.running(ids)
+        user.wait(dict([*ids.items()][:1]))
         seconds = time.monotonic() - began
-        states = slurm.wait(ids)
-        assert {*states.values()} <= {"COMPLETED", "CANCELLED"}, f"{stage.name}: {states} {slurm.said()}"
+        states = user.wait(ids)
+        assert {*states.values()} <= {"COMPLETED", "CANCELLED"}, f"{stage.name}: {states} {user.said()}"
         made.note(stage, seconds, before)
         say(f"undisturbed  {stage.name:<8} {made.seconds[stage.name]:5.1f} s")
     return made

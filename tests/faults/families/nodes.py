@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from ...cluster.slurm.cluster import wait
-from ..trial import ENDS, Missed, Trial, quiet
+from ..trial import Missed, Trial
+from ..user import ENDS, quiet
 from .base import ALL, Fault
 
 
@@ -29,13 +30,13 @@ def _lost(trial: Trial, orphan: bool) -> None:
         trial.send(processes, signal.SIGKILL)
 
     def over() -> bool:
-        trial.slurm.hurry(job)
-        state = trial.slurm.state(job)
+        trial.user.hurry(job)
+        state = trial.user.state(job)
         trial.noticed = trial.noticed or (time.monotonic() if state == "PENDING" else None)
         return state not in ("PENDING", "RUNNING", "COMPLETING", "?")
 
     wait(over, ENDS, f"the job of {node} did not end")
-    trial.slurm.wait(trial.jobs)
+    trial.user.wait(trial.jobs)
     trial.send(trial.cluster.of_job(job), signal.SIGKILL)
 
 

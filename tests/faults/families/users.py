@@ -9,7 +9,8 @@ import time
 
 from omr.settings import ROOT
 
-from ..trial import Refused, Trial
+from ..trial import Trial
+from ..user import Refused
 from .base import ALL, Fault
 
 
@@ -18,7 +19,7 @@ def _asked_twice(trial: Trial) -> None:
     answers = []
 
     def ask() -> None:
-        with trial.slurm.start(trial.stage) as process:
+        with trial.user.start(trial.stage) as process:
             answers.append((process.communicate(timeout=120)[0], process.returncode))
 
     askers = [threading.Thread(target=ask) for _ in range(2)]
@@ -31,12 +32,12 @@ def _asked_twice(trial: Trial) -> None:
     if len(refused) == 2:
         raise Refused(f"both were refused: {refused}")
     trial.words += refused
-    trial.jobs = trial.slurm.ids(trial.stage)
-    trial.slurm.running(trial.jobs)
-    trial.slurm.wait(trial.jobs)
+    trial.jobs = trial.user.ids(trial.stage)
+    trial.user.running(trial.jobs)
+    trial.user.wait(trial.jobs)
     for row in trial.cluster.call("squeue", "-h", "-o", "%i %k").splitlines():  # of the other submission
         if str(trial.root) in row:
-            trial.slurm.wait({"other": row.split()[0]})
+            trial.user.wait({"other": row.split()[0]})
 
 
 def _beside_it(trial: Trial) -> None:
@@ -44,7 +45,7 @@ def _beside_it(trial: Trial) -> None:
     trial.begin()
     script = [sys.executable, str(ROOT / trial.stage.script), *trial.stage.words]
     script = script[:-2] if trial.stage.name == "train" else script
-    env = {**trial.slurm.env, **dict(trial.stage.settings), "RUNNER": "host"}
+    env = {**trial.user.env, **dict(trial.stage.settings), "RUNNER": "host"}
     trial.strike()
     done = subprocess.run(script, env=env, cwd=ROOT, capture_output=True, text=True, timeout=200)
     trial.words.append(done.stdout + done.stderr)
@@ -55,14 +56,14 @@ def _beside_it(trial: Trial) -> None:
 
 def _submitter_killed(trial: Trial) -> None:
     """What it has submitted is held, and goes with the next submission."""
-    process = trial.slurm.start(trial.stage)
+    process = trial.user.start(trial.stage)
     time.sleep(trial.dice.uniform(0.1, 1.6 if trial.stage.submits else 0.9))
     trial.strike()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     trial.noticed = time.monotonic()
-    live = [job for job in trial.slurm.ids(trial.stage).values() if trial.slurm.reason(job) != "JobHeldUser"]
-    trial.slurm.wait({job: job for job in live})  # it was done already
+    live = [job for job in trial.user.ids(trial.stage).values() if trial.user.reason(job) != "JobHeldUser"]
+    trial.user.wait({job: job for job in live})  # it was done already
 
 
 FAULTS = (
