@@ -17,6 +17,7 @@ from .families import clocks
 from .families.base import Fault
 from .plan import Planned, plan
 from .proof import Outcome, finished, judge
+from .stages import STAGES
 from .trial import Missed, Trial
 from .user import Refused
 
@@ -84,7 +85,7 @@ def _try(cluster: Cluster, calm: undisturbed.Undisturbed, root: Path, planned: P
     outcome = Outcome(planned.number, planned.family, planned.fault.name, planned.stage)
     for sooner in (1.0, 0.6, 0.3, 0.1):
         attempt = Trial(
-            cluster, calm, root, undisturbed.STAGES[planned.stage], random.Random(planned.seed), sooner=sooner
+            cluster, calm, root, STAGES[planned.stage], random.Random(planned.seed), sooner=sooner
         )
         try:
             return _disturb(attempt, outcome, planned.fault)

@@ -1,7 +1,7 @@
 """Outcomes for people: a line each while they come, and the table of a campaign."""
 
 from .proof import Outcome
-from .undisturbed import STAGES
+from .stages import STAGES
 
 COLUMNS = (
     *("family", "faults", "stages", "borne", "stopped, then ended well"),

@@ -8,7 +8,7 @@ from . import campaign, proof, table, trial
 from .families import FAMILIES
 from .plan import plan
 from .proof import Outcome
-from .undisturbed import RUN, STAGES, products
+from .stages import RUN, STAGES, products
 
 PLANNED = [(p.family, p.fault.name, p.stage) for p in plan(1, 100)]
 

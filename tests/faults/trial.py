@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..cluster.slurm.cluster import Cluster, wait
-from .undisturbed import Stage, Undisturbed, products
+from .stages import Stage, products
+from .undisturbed import Undisturbed
 from .user import ALIVE, ENDS, Refused, User
 
 

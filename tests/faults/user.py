@@ -11,7 +11,7 @@ from omr.settings import ROOT, SETTINGS
 from omr.workspace import RunFolder
 
 from ..cluster.slurm.cluster import Cluster, wait
-from .undisturbed import RUN, Stage
+from .stages import RUN, Stage
 
 ENDS = 240  # seconds in which everything has to have ended
 ALIVE = ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING")

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
+from ..stages import RUN
 from ..trial import Trial
-from ..undisturbed import RUN
 from .base import Fault
 
 MODEL = (

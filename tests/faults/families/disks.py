@@ -3,8 +3,8 @@
 import os
 import subprocess
 
+from ..stages import size
 from ..trial import Trial
-from ..undisturbed import size
 from .base import ALL, Fault
 
 ROOM = 200 << 20  # bytes of the small file system
