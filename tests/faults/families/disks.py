@@ -56,10 +56,12 @@ def _read_only(trial: Trial) -> None:
 
 def _read_only_before_the_job(trial: Trial) -> None:
     """The submission still could write; the job cannot."""
-    trial.jobs = trial.user.submit(trial.stage, SBATCH_BEGIN="now+3")
+    trial.jobs = trial.user.submit(trial.stage, SBATCH_BEGIN="now+1hour")
     _remount(trial, "ro")
     trial.undo.append(lambda: _remount(trial, "rw"))
     trial.strike()
+    for job in trial.jobs.values():
+        trial.cluster.call("scontrol", "update", f"jobid={job}", "starttime=now")
     trial.end()
 
 
