@@ -91,6 +91,27 @@ def untouched(path: Path) -> Fingerprint | None:
     return fingerprint(path)
 
 
+def changed(folder: Path) -> Path | None:
+    """The first file of a finished model folder that is not the one that its manifest lists; None if all are.
+
+    Weights by their size and sampled blocks (of an earlier state of this toolkit: by their size), all else by
+    its hash. The card may be written on.
+    """
+    origin = read(folder) or {"files": {}}
+    for name, facts in origin["files"].items():
+        file, seen = folder / name, origin.get("seen", {}).get(name)
+        if name == "README.md":
+            continue
+        same = file.exists() and file.stat().st_size == facts["size"]
+        if same and file.suffix != ".safetensors":
+            same = sha256(file) == facts["sha256"]
+        elif same and seen:
+            same = fingerprint(file).blocks == seen["blocks"]
+        if not same:
+            return file
+    return None
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package, and of Python."""
     found = {"python": platform.python_version()}

@@ -48,28 +48,12 @@ _BACK = "bring the old file back, or start a run of another NAME"
 
 
 def base(wanted: BaseModel, run: recipe.Run) -> None:
-    """The base model's files are those that were made, and agree with each other and with the recipe.
-
-    Weights by their size, header and sampled blocks, configuration and tokenizer by their hash. A model that
-    an earlier state of this toolkit made has no blocks listed.
-    """
+    """The base model's files are those that were made, and agree with each other and with the recipe."""
     folder = wanted.path
-    origin = manifest.read(folder)
-    if origin is None:
+    if manifest.read(folder) is None:
         raise OmrError(f"{folder}: the base model is gone; bring it back, or make model again")
-    for name, facts in origin["files"].items():
-        if name == "README.md":
-            continue  # the card may be written on
-        file = folder / name
-        same = file.exists() and file.stat().st_size == facts["size"]
-        if same and file.suffix != ".safetensors":
-            same = sha256(file) == facts["sha256"]
-        elif same and (seen := origin.get("seen", {}).get(name)):
-            same = manifest.fingerprint(file).blocks == seen["blocks"]
-        if not same:
-            raise OmrError(
-                f"{file}: is not the file that {folder / 'manifest.json'} lists; make the model again"
-            )
+    if file := manifest.changed(folder):
+        raise OmrError(f"{file}: is not the file that {folder / 'manifest.json'} lists; make the model again")
     passport.check(folder, run.model, "patched" if run.round.number == 1 else "final")
 
 
