@@ -4,6 +4,7 @@ import errno
 import functools
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,16 +160,29 @@ def main(command: click.Command) -> None:
         _end(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end("interrupted; run the same command again to go on", 130)
-    except OSError as error:
-        if error.errno is None:
+    except MemoryError:
+        _end("this machine's memory ran out; give the job more, and run the same command again to go on", 1)
+    except Exception as error:
+        fault = error if isinstance(error, OSError) else _of_library(error)
+        if fault is None or fault.errno is None:
             raise
         advice = {
-            errno.ENOSPC: "free some space and run again",
+            errno.ENOSPC: "free some space (or inodes: df -i) and run again",
             errno.EDQUOT: "free some of your quota and run again",
             errno.EACCES: "make it accessible and run again",
             errno.EROFS: "set WORKSPACE on a writable disk",
-        }.get(error.errno, "look at this file and its disk, then run again")
-        _end(f"{error.filename or 'writing'}: {error.strerror}; {advice}", 1)
+        }.get(fault.errno, "look at this file and its disk, then run again")
+        _end(f"{fault.filename or 'writing'}: {fault.strerror}; {advice}", 1)
+
+
+def _of_library(error: Exception) -> OSError | None:
+    """The failure of the system that an error of a library written in Rust tells of; None for any other.
+
+    safetensors and tokenizers raise exceptions of their own, with `(os error 28)` in the text.
+    """
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    path = re.search(r'at path "([^"]+)"', str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), path and path[1]) if number else None
 
 
 def _end(line: str, code: int) -> None:

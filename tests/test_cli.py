@@ -1,5 +1,8 @@
-"""What people read in columns is the same plain text everywhere."""
+"""What people read in columns is the same plain text everywhere, and a failure is one line."""
 
+import errno
+
+import click
 import pytest
 
 from omr import cli
@@ -44,3 +47,44 @@ def test_checks_stand_in_columns():
     assert checks.missing("flock", "not installed", "install util-linux").line() == (
         "missing   flock             not installed  (install util-linux)"
     )
+
+
+RUST = 'Error while serializing: I/O error: No space left on device (os error 28) at path "/w/.tmpL5w"'
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/w/a"), "/w/a: Read-only file system; set WORKSPACE"),
+        (
+            RuntimeError(RUST),
+            "/w/.tmpL5w: No space left on device; free some space",
+        ),  # as safetensors raises it
+        (
+            RuntimeError("No space left on device (os error 28)"),
+            "writing: No space left on device; free some",
+        ),
+        (MemoryError(), "this machine's memory ran out; "),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(error, said, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["model.py"])
+
+    @click.command()
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(fail)
+    assert ended.value.code == 1 and capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["model.py"])
+
+    @click.command()
+    def fail():
+        raise ValueError("a slip")
+
+    with pytest.raises(ValueError, match="a slip"):
+        cli.main(fail)

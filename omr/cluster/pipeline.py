@@ -128,7 +128,7 @@ def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
             raise
         for graph, given in held:
             submit.write_record(graph, given)
-        submit.release(ids.values())
+        submit.release([graph.record for graph, _ in held], ids.values())
     files.write_json(workspace.root / "logs" / f"pipeline-{secrets.token_hex(4)}.json", {"jobs": ids})
     return ids
 

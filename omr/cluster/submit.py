@@ -2,14 +2,15 @@
 
 Every job is submitted held. When all of a graph are in the queue, their ids are written to its record, and
 one `scontrol release` lets them start. A submission that was killed in between leaves held jobs that no
-record names: they never ran, and the next submission of the same run cancels them.
+record names, or one that does not say that they were released: they never ran, and the next submission of
+the same run cancels them.
 """
 
 import contextlib
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def submit(graph: JobGraph) -> dict[str, str]:
     """Submit a graph, write it down and let it go; returns the Slurm ids by key."""
     ids = submit_held(graph)
     write_record(graph, ids)
-    release(ids.values())
+    release([graph.record], ids.values())
     return ids
 
 
@@ -87,6 +88,7 @@ def write_record(graph: JobGraph, ids: Mapping[str, str]) -> None:
         manifest.command(),
         graph.run,
         (*before.earlier, before) if before.chain else (),
+        released=False,
     )
     submitted.save(graph.record)
     if graph.run:
@@ -94,8 +96,11 @@ def write_record(graph: JobGraph, ids: Mapping[str, str]) -> None:
         log_event(RunFolder(graph.record.parent), line)
 
 
-def release(ids: Collection[str]) -> None:
-    """Let held jobs start; an OmrError where Slurm refuses that for one of them, and all are cancelled."""
+def release(records: Sequence[Path], ids: Collection[str]) -> None:
+    """Let the held jobs of these records start, and write that down there.
+
+    An OmrError where Slurm refuses that for one of them, and all are cancelled.
+    """
     try:
         slurm.release(ids)
     except (OmrError, KeyboardInterrupt) as error:
@@ -103,6 +108,8 @@ def release(ids: Collection[str]) -> None:
         raise OmrError(
             f"releasing jobs {', '.join(ids)}: {error}; all were cancelled, run the same command again"
         ) from None
+    for record in records:
+        replace(Submitted.load(record), released=True).save(record)
 
 
 def eval_record(folder: RunFolder) -> Path:
@@ -116,10 +123,10 @@ def run_records(folder: RunFolder) -> list[Path]:
 
 
 def interrupted(comment: str, records: Sequence[Path]) -> list[Queued]:
-    """Held jobs with this comment that no record names: their submission was cut off."""
+    """Held jobs with this comment that no record says were let go: their submission was cut off."""
     newest = [Submitted.load(record) for record in records]
     submissions = [each for submitted in newest for each in (submitted, *submitted.earlier)]
-    recorded = {job.id for each in submissions for job in each.jobs}
+    recorded = {job.id for each in submissions if each.released for job in each.jobs}
     live = slurm.live_with_comment(comment)
     return [row for row in live if row.held and row.job not in recorded]
 

@@ -37,10 +37,11 @@ def make(request: DataRequest, download: Download, force: bool = False) -> files
         if made := finished(request, force):
             return made
         with _one_plans(request):
-            bring.bring(request, download, force)
+            brought = bring.bring(request, download, force)
             plan, hashes = prepare(request)
         with process_pool.workers(request.means.workers) as workers:
             format_part(request, plan, workers, hashes)
+        _unchanged(request, plan, brought)
         return finish(request, plan)
 
 
@@ -205,6 +206,16 @@ def _bearable(request: DataRequest, plan: Plan, results: Collection[rows.Result]
             f"{request.folder}: {lost:,} of {total:,} rows are malformed so far ({worst.file}:"
             f" {worst.reason}); BAD_ROWS=skip leaves out {BEARABLE:.0%} at most: {request.remedy}"
         )
+
+
+def _unchanged(request: DataRequest, plan: Plan, brought: dict[str, str]) -> None:
+    """An OmrError if a shard is not what it was when it was brought; its lines are made anew next time."""
+    for shard in plan.shards:
+        found = scratch.done(request.work, shard.name)
+        if found and brought.get(shard.name, found["sha256"]) != found["sha256"]:
+            scratch.undo(request.work, shard.name)
+            again = "FORCE=1 makes it anew" if request.corpus.source is None else "remove it and run again"
+            raise OmrError(f"{shard.path}: changed since it was brought; bring it back, or {again}")
 
 
 def finish(request: DataRequest, plan: Plan) -> files.Json:

@@ -116,6 +116,10 @@ def identity(folder: Path) -> str:
 def prove(folder: Path, run: recipe.Run, when: str) -> None:
     """An OmrError for a model folder that a server would load otherwise than it was made, or not at all."""
     if when == "after":
+        made = manifest.read(folder)
+        if made and (file := manifest.changed_file(folder, made)):
+            listed = f"{folder / 'manifest.json'} lists"
+            raise OmrError(f"{file}: is not the file that {listed}; bring it back, or FORCE=1 make average")
         passport.check(folder, run.model, "final")
         return
     if not (folder / passport.CONFIG).exists():

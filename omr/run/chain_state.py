@@ -125,6 +125,7 @@ class Submitted:
     command: str = ""
     run: Run | None = None  # what make status reads before the first link has frozen it; None: a plain stage
     earlier: tuple["Submitted", ...] = ()  # without their command and run
+    released: bool = True  # whether its jobs were let go: False where its submission was killed before that
 
     @classmethod
     def load(cls, path: Path) -> "Submitted":
@@ -143,6 +144,7 @@ class Submitted:
             records.of(str, values.get("command", ""), "command"),
             Run.from_dict(run) if run else None,
             tuple(cls.from_json(each) for each in records.of(list[Json], values.get("earlier", []))),
+            records.of(bool, values.get("released", True), "released"),
         )
 
     def save(self, path: Path) -> None:
@@ -152,6 +154,7 @@ class Submitted:
             {
                 "chain": self.chain,
                 "submitted": self.submitted,
+                **({} if self.released else {"released": False}),
                 "command": self.command,
                 "recipe": self.run and self.run.as_dict(),
                 "jobs": [job.as_json() for job in self.jobs],

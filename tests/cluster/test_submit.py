@@ -8,6 +8,7 @@ from omr import recipe
 from omr.cluster import pipeline, slurm, status, submit
 from omr.errors import OmrError, RequestError
 from omr.request import TrainRequest
+from omr.run.chain_state import Submitted
 
 
 def test_a_submission_is_written_down(ready, cluster):
@@ -105,6 +106,22 @@ def test_what_an_interrupted_submission_left_is_cancelled_by_the_next(cut_off, c
     with pytest.raises(RequestError, match=r"7b round1 has a chain already \(jobs 103, 104, 105, 106, 107\)"):
         cut_off()
     assert cluster.cancelled == ["101", "102"]
+
+
+def test_what_was_written_down_and_never_released_is_cancelled_too(cut_off, cluster, monkeypatch):
+    """Killed between the record and the release: nobody else would ever let these jobs go."""
+
+    def killed(ids):
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(slurm, "release", killed)
+        cut_off()
+    assert [job.id for job in Submitted.load(cut_off.folder.jobs_json).jobs] == [
+        f"10{n}" for n in range(3, 8)
+    ]
+    assert "cancelled jobs 103, 104, 105, 106, 107, which an interrupted submission left held" in cut_off()
+    assert Submitted.load(cut_off.folder.jobs_json).released
 
 
 def test_a_pipeline_cancels_it_too(cut_off, space, cluster):

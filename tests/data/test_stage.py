@@ -385,6 +385,22 @@ def test_a_damaged_page(tmp_path):
     refused(said, 1, "100 of 2,000 rows are malformed so far")
 
 
+def test_a_shard_that_changed_since_it_was_made(tmp_path):
+    """Parquet that reads well, with another text in it: nothing but its hash tells."""
+    words = ("--dataset", "tiny", "--modes", "tir", "--limit", "40", "--name")
+    make(tmp_path, *words, "first")
+    path = tmp_path / "raw/tiny/data/tir-00001-of-00002.parquet"
+    table, kept = pq.read_table(path), path.read_bytes()
+    at = table.schema.get_field_index("problem")
+    texts = [f"{text} again" for text in table["problem"].to_pylist()]
+    pq.write_table(table.set_column(at, table.schema.field(at), pa.array(texts)), path)
+    words = ("--dataset", "tiny", "--modes", "tir")
+    refused(make(tmp_path, *words, check=False), 1, f"{path}: changed since it was brought; bring it back")
+    assert not output(tmp_path, "tiny-round1-tir").exists()
+    path.write_bytes(kept)
+    assert make(tmp_path, *words).returncode == 0
+
+
 @pytest.mark.parametrize("fails_at", [None, 70])
 def test_few_rows_of_many_batches_are_taken_together(tmp_path, monkeypatch, fails_at):
     """Also what was read before a batch that cannot be."""

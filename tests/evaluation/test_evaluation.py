@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from omr import manifest
 from omr.errors import OmrError, RequestError
 from omr.evaluation import evaluation
 from omr.evaluation.evaluation import Part, identity, prove
@@ -111,4 +112,14 @@ def test_a_model_that_is_not_whole_is_asked_nothing(model, spoil, told, when):
 def test_a_run_s_final_model_has_the_end_tokens_that_were_trained(model):
     """The untrained base ends by another token than the trained answers do."""
     with pytest.raises(OmrError, match=r"eos_token.* says .*<\|im_end\|>|make passport MODEL=tiny"):
+        prove(model, RUN, "after")
+
+
+def test_a_run_s_final_model_is_the_one_that_its_manifest_lists(model):
+    """A temperature of 0.7 for 0.6 in generation_config.json reads as well, and would answer otherwise."""
+    manifest.write(model, {}, files=manifest.entries(model), seen=manifest.fingerprints(model))
+    path = model / "generation_config.json"
+    path.write_bytes(path.read_bytes().replace(b"{", b"{ ", 1))
+    told = f"{path}: is not the file that {model}/manifest.json lists; bring it back, or FORCE=1 make"
+    with pytest.raises(OmrError, match=re.escape(told)):
         prove(model, RUN, "after")

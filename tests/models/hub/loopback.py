@@ -13,6 +13,7 @@ files to its storage.
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -47,7 +48,8 @@ class Hub:
         self.repos[(kind, repo)] = {"files": dict(files), "revision": revision}
 
     def fault(self, path: str, times: int = 1, **what: object) -> None:
-        """The next `times` answers to GET of `path` (or `tree`): status, retry_after, cut (bytes), body.
+        """The next `times` answers to GET of `path` (or `tree`): status, retry_after, cut (bytes), body,
+        delay (seconds).
 
         `HEAD <path>` is for the question about a file's size and hash that the client asks before it.
         """
@@ -134,6 +136,8 @@ class Hub:
             def meet(self, path: str, data: bytes, headers: dict, about: dict | None = None) -> None:
                 queue = hub.faults.get(f"HEAD {path}" if self.command == "HEAD" else path)
                 fault = queue.pop(0) if queue else {}
+                if "delay" in fault:
+                    time.sleep(fault["delay"])
                 if "status" in fault:
                     after = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
                     return self.answer(fault["status"], b"busy", after)
