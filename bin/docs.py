@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from recipes import table
 
+from bench import goodput, scale
 from omr import cli
 from omr.files import write_text
 from omr.settings import ROOT
@@ -31,14 +32,21 @@ def _first_line(file: Path) -> str:
     return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0]
 
 
-BLOCKS = {"README.md": ("recipes", table), "docs/architecture.md": ("rooms", rooms)}
+# Page -> its generated blocks, and what makes each.
+BLOCKS = {
+    "README.md": {"recipes": table},
+    "docs/architecture.md": {"rooms": rooms},
+    "docs/scale.md": {**scale.TABLES, **goodput.TABLES},
+}
 
 
 def fresh(path: Path) -> str:
-    """The text of a page with its generated block as the code has it now."""
-    word, make = BLOCKS[str(path.relative_to(ROOT))]
-    block = f"<!-- {word} -->\n{make()}\n<!-- /{word} -->"
-    return re.sub(f"<!-- {word} -->.*<!-- /{word} -->", lambda _: block, path.read_text(), flags=re.DOTALL)
+    """The text of a page with its generated blocks as the code has them now."""
+    text = path.read_text()
+    for word, make in BLOCKS[str(path.relative_to(ROOT))].items():
+        block = f"<!-- {word} -->\n{make()}\n<!-- /{word} -->"
+        text = re.sub(f"<!-- {word} -->.*<!-- /{word} -->", lambda _, new=block: new, text, flags=re.DOTALL)
+    return text
 
 
 @click.command()
