@@ -13,7 +13,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 # The words of omr/setting_table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
-	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE NEMO_RL_SOURCE \
+	BEFORE SOLUTIONS SANDBOX SERVER Q VERIFY FOLLOW JSON DRY_RUN FORCE YES STAGE ROWS NEMO_RL_SOURCE \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report \
-	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo lint docs picture lock clean
+	status logs cancel pipeline sqsh prune nemo test test-fast test-nemo bench lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -135,6 +135,9 @@ test-fast: ## the tests that take about a minute together
 
 test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT script under our driver, on a CPU
 	@.ci/test-nemo
+
+bench: ## [ROWS=]: how fast this machine does it all, beside plainer ways, in one table
+	@docker/venv dev && exec .venv/bin/python bin/bench.py
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

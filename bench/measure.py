@@ -1,5 +1,6 @@
 """What every measurement shares: ways of one thing, taken in turns, medians, and one table of them."""
 
+import importlib
 import os
 import platform
 import statistics
@@ -7,6 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from omr.errors import choose
 
 Way = Callable[[], float]  # runs once; returns what was measured, in the case's unit
 
@@ -95,3 +98,23 @@ def machine() -> str:
 def tell(text: str) -> None:
     """A line on the way, beside the table."""
     print(text, file=sys.stderr, flush=True)
+
+
+FAMILIES = ("data", "tokens", "average", "cluster", "commands", "evaluation", "engine", "gpu")
+
+
+def chosen(families: Sequence[str]) -> Sequence[str]:
+    """The families of these names, all where there are none; a RequestError for another name."""
+    return [choose("FAMILIES", name, FAMILIES) for name in families] or FAMILIES
+
+
+def report(families: Sequence[str], place: Place, repeat: int) -> str:
+    """The table of some families' cases, over its machine."""
+    over, rows = machine(), []
+    for name in families:
+        family = importlib.import_module(f"bench.{name}")
+        tell(f"{name}: {family.__doc__.splitlines()[0]}")
+        for case in family.cases(place):
+            tell(f"  {case.what}" + ("" if case.ways else f": {case.note}"))
+            rows += lines(case, medians(case, repeat)) if case.ways else [[case.what, "", "", "", case.note]]
+    return f"{over}; medians of {repeat}\n\n{table(HEADER, rows)}"

@@ -228,6 +228,7 @@ SETTINGS = {
             "image, shell, image-check: of which image: tools, train (default: both)",
             choices=("tools", "train"),
         ),
+        _number("ROWS", "bench: raw rows of the corpus that is measured", "2000", for_jobs=False),
         _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(

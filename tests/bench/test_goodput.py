@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from bench import goodput
+from bench import goodput, scale
+from omr.settings import ROOT
 
 
 def test_the_interval_shrinks_with_the_seeds():
@@ -24,3 +25,9 @@ def test_each_rule_is_taken_away_by_itself():
         name for policy in goodput.WITHOUT.values() for name in ours if asdict(policy)[name] != ours[name]
     }
     assert taken == set(ours)
+
+
+def test_every_table_stands_in_the_page():
+    page = (ROOT / "docs" / "scale.md").read_text()
+    for word in (*scale.TABLES, *goodput.TABLES):
+        assert f"<!-- {word} -->" in page and f"<!-- /{word} -->" in page
