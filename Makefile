@@ -137,7 +137,7 @@ test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT scri
 	@.ci/test-nemo
 
 bench: ## [ROWS=]: how fast this machine does it all, beside plainer ways, in one table
-	@docker/venv dev && exec .venv/bin/python bin/bench.py
+	@docker/venv dev && exec .venv/bin/python bin/speed.py
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint
