@@ -3,13 +3,15 @@
 import importlib
 import os
 import platform
+import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr.errors import choose
+from omr.errors import OmrError, choose
+from omr.files import write_text
 
 Way = Callable[[], float]  # runs once; returns what was measured, in the case's unit
 
@@ -98,6 +100,14 @@ def machine() -> str:
 def tell(text: str) -> None:
     """A line on the way, beside the table."""
     print(text, file=sys.stderr, flush=True)
+
+
+def put(text: str, page: Path) -> None:
+    """Put a report into a page, between its marks; an OmrError where it has none."""
+    marked, old = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL), page.read_text()
+    if not marked.search(old):
+        raise OmrError(f"{page}: has no <!-- measured --> … <!-- /measured -->; name docs/performance.md")
+    write_text(page, marked.sub(lambda found: f"{found[1]}{text}\n{found[2]}", old))
 
 
 FAMILIES = ("data", "tokens", "average", "cluster", "commands", "evaluation", "engine", "gpu")

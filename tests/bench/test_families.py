@@ -44,7 +44,9 @@ def test_operations_of_a_token_are_those_of_its_parameters_and_its_row():
 
 def test_a_gpus_step_runs_on_any_device():
     """The code of the GPU rows, on a CPU and a tiny shape."""
-    shape = replace(recipe.ARCHITECTURES["1.5b"], hidden=32, layers=2, heads=2, kv_heads=1, inner=64, vocabulary=128)
+    shape = replace(
+        recipe.ARCHITECTURES["1.5b"], hidden=32, layers=2, heads=2, kv_heads=1, inner=64, vocabulary=128
+    )
     speed, memory = gpu.step(shape, 64, "cpu")
     assert speed > 0 and memory == 0
 
@@ -53,7 +55,9 @@ def test_without_a_gpu_its_rows_say_so(place, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [(case.ways, case.note) for case in gpu.cases(place)] == [({}, "no CUDA GPU is on this machine")] * 2
+    assert [(case.ways, case.note) for case in gpu.cases(place)] == [
+        ({}, "no CUDA GPU is on this machine")
+    ] * 2
 
 
 def test_without_nemo_skills_the_data_rows_say_so(place, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from bench import measure
 from bench.measure import Case, Place
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 
 
 def test_ways_take_turns_and_a_stall_does_not_count():
@@ -59,3 +59,14 @@ def test_a_family_says_what_it_measures(name):
     family = importlib.import_module(f"bench.{name}")
     assert family.__doc__ and callable(family.cases)
     assert Path(family.__file__).stem == name
+
+
+def test_a_report_is_put_into_its_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured -->\nold\n<!-- /measured -->\nafter\n")
+    measure.put(r"new \1", page)
+    assert page.read_text() == "before\n<!-- measured -->\nnew \\1\n<!-- /measured -->\nafter\n"
+    page.write_text("a page")
+    with pytest.raises(OmrError, match=r"name docs/performance\.md"):
+        measure.put("new", page)
+    assert page.read_text() == "a page"
