@@ -33,9 +33,9 @@ SPREAD = 0.7
 # Share of the bf16 peak in published training on H100s: 430 and 380 of 989 TFLOP/s a GPU, without and with 16-fold
 # context parallelism (Llama 3, arXiv:2407.21783, table 4).
 REACHED = (0.43, 0.38)
-# A shared file system of 64 nodes, written and read as one (bytes/s): "good" and "best" of NVIDIA's DGX SuperPOD
-# H100 reference architecture, twice a scalable unit of 32 nodes.
-WRITES, READS = (14e9, 124e9), (30e9, 250e9)
+# A shared file system that all nodes write at once (bytes/s): "good" and "best" of NVIDIA's DGX SuperPOD H100
+# reference architecture (table 6: 7 and 62 GB/s a scalable unit of 32 nodes), for two units.
+WRITES = (14e9, 124e9)
 SAVE_OVERHEAD = 10  # seconds of a save beside its bytes: plan, metadata, rename; an assumption
 METADATA = 50_000  # opens and lookups a second of one metadata server; an assumption
 # File calls (stat, open) of one process that imports torch, transformers and TRL from this toolkit's environment:
