@@ -5,6 +5,7 @@ a Policy takes some away. All policies live through the same failures: what happ
 on the seed alone. Seconds everywhere. bench/goodput.py makes tables of it.
 """
 
+import functools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,13 +122,24 @@ class World:
         """The first failure after a moment."""
         return next((failure for failure in self.failures if failure.at > after), None)
 
-    def roll(self, what: str, number: int) -> random.Random:
-        """Dice for one use: those of the n-th link are the same whatever the links before it did."""
-        return random.Random(f"{what} {self.seed} {number}")
+    def nodes(self, link: int) -> random.Random:
+        """Dice for which nodes Slurm gives a link."""
+        return random.Random(f"nodes {self.seed} {link}")
 
     def spread(self, what: str, number: int, median: float) -> float:
-        """A time around its median."""
-        return median * exp(self.roll(what, number).gauss(0, SPREAD))
+        """A time around its median; the n-th link's is the same whatever the links before it did."""
+        return median * exp(SPREAD * _drawn(what, self.seed, number)[0])
+
+    def queue(self, link: int) -> float:
+        """How long a link waits."""
+        return QUEUE * _drawn("queue", self.seed, link)[1]
+
+
+@functools.cache
+def _drawn(what: str, seed: int, number: int) -> tuple[float, float]:
+    """A number of the standard normal and one of the exponential distribution; every policy meets the same."""
+    dice = random.Random(f"{what} {seed} {number}")
+    return dice.gauss(0, 1), dice.expovariate(1)
 
 
 class Chain:
@@ -157,7 +169,7 @@ class Chain:
         while self.saved < self.work.steps and self.now < FOREVER:
             if not self.left or self._stopped():
                 self._person()
-            self.now += self.world.roll("queue", self.link).expovariate(1 / QUEUE)
+            self.now += self.world.queue(self.link)
             self.left -= 1
             self.link += 1
             begin, start = self.now, self.saved
@@ -214,7 +226,7 @@ class Chain:
     def _unfit_among_nodes(self, begin: float) -> bool:
         self.unfit = [until for until in self.unfit if until > begin]
         share = self.site.nodes / self.site.pool
-        dice = self.world.roll("nodes", self.link)
+        dice = self.world.nodes(self.link)
         return any(dice.random() < share for _ in self.unfit)
 
     def _breaks_every_start(self, begin: float, ready: float) -> bool:
