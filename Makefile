@@ -13,7 +13,7 @@ unexport CDPATH BASH_ENV POSIXLY_CORRECT GREP_OPTIONS SHELLOPTS BASHOPTS
 # The words of omr/settings/table.py that a command line may carry (tests/test_door.py compares the two).
 WORDS := RECIPE FROM MODEL ROUND VARIANT EDITION DATASET MODES RAW BASE SEED NAME STEPS LIMIT ENGINE LAUNCHER NUM_TRAINING_JOBS DEADLINE \
 	NODES GPUS OVERRIDES SHARDS BAD_ROWS ALLOW QUALITY DROP STATS EVAL MODE BENCHMARK PROBLEMS SAMPLES TEMPERATURE TOP_P MAX_TOKENS \
-	BEFORE SOLUTIONS SANDBOX SERVER Q REPO PUBLIC VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE COUNT NEMO_RL_SOURCE FOR ASK \
+	BEFORE SOLUTIONS SANDBOX SERVER Q REPO PUBLIC VERIFY FOLLOW JSON DRY_RUN FORCE RECODE YES STAGE COUNT ROWS NEMO_RL_SOURCE FOR ASK \
 	WORKSPACE RUNNER WORKERS MEMORY TOKENIZER LENGTH_TOKENIZER NEMO_SKILLS IMAGE \
 	TOOLS_BASE TRAIN_BASE TOOLS_TIER APT_MIRROR CONTAINER MOUNTS \
 	ACCOUNT PARTITION CPU_PARTITION QOS TIME MARGIN NEMO_RL CA_BUNDLE HF_HOME HF_ENDPOINT HF_HUB_OFFLINE \
@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report publish \
-	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo fuzz faults engine-check lint docs picture lock clean
+	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo fuzz faults bench engine-check lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -150,6 +150,9 @@ fuzz: ## every reader of foreign text, 20,000 changed files each (OMR_FUZZ says 
 
 faults: ## [SEED= COUNT=]: faults on purpose against every stage, on a Slurm of its own (as root)
 	@docker/venv dev && exec .venv/bin/python -m tests.faults
+
+bench: ## [ROWS=]: how fast this machine does it all, beside plainer ways, in one table
+	@docker/venv dev && exec .venv/bin/python bin/speed.py
 
 lint: ## ruff, shellcheck, hadolint
 	@docker/venv dev && exec .ci/lint

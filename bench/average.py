@@ -17,11 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.measure import Case, Place  # noqa: E402
+
+LEAST = 0.3  # GB: of a checkpoint with a vocabulary as large as Qwen2.5's
 STEPS = (1000, 2000, 3000, 4000)  # sorted as numbers and as names: every side adds in one order
 UPSTREAM = "nemo_skills/pipeline/nemo_rl/average_checkpoints.py"
 
@@ -154,6 +160,37 @@ def commands(folder: Path, out: Path, upstream: Path | None) -> dict[str, list[s
     return found
 
 
+def cases(place: Place) -> Iterator[Case]:
+    """Ours, with inputs whose hashes the conversion knows, and a plain torch loop."""
+    folder, out = place.scratch / "hf", place.scratch / "average"
+    size = max(LEAST, place.rows * 2e-5)
+    written = checkpoints(folder, size)
+    environ, same = {**os.environ, "PYTHONPATH": str(ROOT)}, {}
+
+    def way(name: str) -> Callable[[], float]:
+        def once() -> float:
+            shutil.rmtree(out, ignore_errors=True)
+            wall, _, _ = run(commands(folder, out, None)[name], environ)
+            same[name] = _data(out)
+            return wall
+
+        return once
+
+    ways = {"this toolkit": way("ours"), "plain torch": way("plain torch")}
+    for once in ways.values():
+        once()
+    note = "the same bytes" if len(set(same.values())) == 1 else "OTHER BYTES"
+    yield Case(f"the average of four checkpoints of {written / 1e9:.2f} GB", "s", ways, note)
+
+
+def checkpoints(folder: Path, size: float) -> int:
+    """Write the steps' checkpoints and what the conversion knows of them; returns the bytes of one."""
+    written = [write(folder / f"step_{step}", size, step) for step in STEPS]
+    known = {path.name: _digests(path) for path in folder.iterdir()}  # as the conversion writes them down
+    (folder / "known.json").write_text(json.dumps(known))
+    return written[0]
+
+
 @click.command()
 @click.option("--size", default=0.67, help="GB of one checkpoint")
 @click.option("--rounds", default=3, help="runs of each, in turn")
@@ -163,9 +200,7 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
     """Print the table."""
     with tempfile.TemporaryDirectory(dir=scratch) as temporary:
         folder, out = Path(temporary, "hf"), Path(temporary, "out")
-        bytes_ = [write(folder / f"step_{step}", size, step) for step in STEPS]
-        known = {path.name: _digests(path) for path in folder.iterdir()}  # as the conversion writes them down
-        (folder / "known.json").write_text(json.dumps(known))
+        written = checkpoints(folder, size)
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         results: dict[str, list[tuple[float, float, float]]] = {}
         same: dict[str, str] = {}
@@ -175,7 +210,7 @@ def main(size: float, rounds: int, upstream: Path | None, scratch: Path | None) 
                 shutil.rmtree(final, ignore_errors=True)
                 results.setdefault(name, []).append(run(command, environ))
                 same[name] = _data(final)
-        print(f"four checkpoints of {bytes_[0] / 1e9:.2f} GB, {rounds} runs each, {os.cpu_count()} cores")
+        print(f"four checkpoints of {written / 1e9:.2f} GB, {rounds} runs each, {os.cpu_count()} cores")
         print("| | wall s | times ours | processor s | peak MB | times ours | same bytes |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         mine = [statistics.median(column) for column in zip(*results["ours"], strict=True)]
@@ -198,7 +233,6 @@ def _digests(folder: Path) -> dict[str, dict]:
 
 def _data(folder: Path) -> str:
     """A hash of every tensor's bytes, whatever order the file has them in."""
-    sys.path.insert(0, str(ROOT))
     from omr.models import weights
 
     found = hashlib.sha256()

@@ -14,15 +14,16 @@ looking at it takes time from what is looked at.
 """
 
 import argparse
+import importlib.util
+import itertools
 import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -30,58 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import corpus  # noqa: E402
-
-
-class Memory(threading.Thread):
-    """The largest proportional set size of a process and all below it, in bytes."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid, self.peak, self.over = pid, 0, threading.Event()
-
-    def run(self) -> None:
-        import psutil
-
-        while not self.over.wait(0.1):
-            total = 0
-            try:
-                process = psutil.Process(self.pid)
-                for each in (process, *process.children(recursive=True)):
-                    total += _pss(each.pid)
-            except psutil.Error:
-                continue
-            self.peak = max(self.peak, total)
-
-
-def _pss(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-def timed(
-    words: list[str | Path], environ: dict[str, str] | None = None, watch: bool = False
-) -> tuple[float, int]:
-    """Seconds of a command, with nothing left to write from before; its peak bytes, if watched."""
-    os.sync()
-    time.sleep(1)
-    start = time.perf_counter()
-    child = subprocess.Popen(
-        words, env={**os.environ, **(environ or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    memory = Memory(child.pid)
-    if watch:
-        memory.start()
-    said, _ = child.communicate()
-    seconds = time.perf_counter() - start
-    memory.over.set()
-    if child.returncode:
-        sys.exit(f"{words}: {said.decode()}")
-    return seconds, memory.peak
+from bench.measure import Case, Place  # noqa: E402
+from bench.timed import timed  # noqa: E402
 
 
 def _decode(path: Path) -> int:
@@ -162,6 +113,61 @@ def run_seed(
     return result
 
 
+WORDS = {"round1": {"ROUND": 1}, "round2": {"ROUND": 2}, "round2-paper": {"ROUND": 2, "VARIANT": "paper"}}
+ROW_BYTES = 23_500  # of generated text for each raw row
+
+
+def cases(place: Place) -> Iterator[Case]:
+    """Both rounds at 1, 2 and 4 times the rows, and once with the raw files out of the page cache."""
+    if importlib.util.find_spec("nemo_skills") is None:
+        why = "the real corpus's prompts need nemo-skills: make nemo"
+        yield Case("make data, beside the published way", "s", {}, why)
+        return
+    tokenizer = corpus.tokenizer(place.scratch / "data-tokenizer")
+    workers = len(os.sched_getaffinity(0))
+    for times in (1, 2, 4):
+        raw = place.scratch / f"rows-{times}"
+        rows = corpus.generate(raw, place.rows * times * ROW_BYTES)
+        for key, cold in itertools.product(("round1", "round2"), (False, True) if times == 1 else (False,)):
+            yield _case(place.scratch, raw, rows, tokenizer, key, workers, cold)
+        shutil.rmtree(raw)
+
+
+def _case(scratch: Path, raw: Path, rows: int, tokenizer: Path, key: str, workers: int, cold: bool) -> Case:
+    """A round of some rows, beside the published way and the machine's limit."""
+    size = run_ours(raw, scratch, tokenizer, WORDS[key], False)[2]["size"]
+    ways = {
+        "make data": lambda: run_ours(raw, scratch, tokenizer, WORDS[key], False)[0],
+        "the published way": lambda: run_seed(raw, scratch, tokenizer, key, workers, False)[0],
+        "the machine's limit": lambda: _decoded_and_synced(limit(raw, size, workers, scratch)),
+    }
+    if cold:
+        ways = {name: _after(lambda: leave_cache(raw), way) for name, way in ways.items()}
+    what = f"data, {key}, {rows:,} rows" + (", raw files out of the page cache" if cold else "")
+    return Case(what, "s", ways, "decode the parquet, write and sync as much: the limit")
+
+
+def _decoded_and_synced(found: tuple[float, float, float]) -> float:
+    decode, _, synced = found
+    return decode + synced
+
+
+def _after(first: Callable[[], None], then: Callable[[], float]) -> Callable[[], float]:
+    def way() -> float:
+        first()
+        return then()
+
+    return way
+
+
+def leave_cache(folder: Path) -> None:
+    """Ask the kernel to forget a folder's files; it does where the file system has them elsewhere."""
+    os.sync()
+    for path in folder.rglob("*.parquet"):
+        with path.open("rb") as handle:
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def main() -> None:
     """Generate, measure, print."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -191,9 +197,6 @@ def rows_of(asked: argparse.Namespace, scratch: Path, size: float) -> Path:
         corpus.generate(aside, int(size))
         aside.rename(raw)
     return raw
-
-
-WORDS = {"round1": {"ROUND": 1}, "round2": {"ROUND": 2}, "round2-paper": {"ROUND": 2, "VARIANT": "paper"}}
 
 
 def table(asked: argparse.Namespace, scratch: Path, tokenizer: Path) -> None:

@@ -3,6 +3,7 @@
 
 import ast
 import re
+from functools import partial
 from pathlib import Path
 
 import click
@@ -56,18 +57,30 @@ def _values(found: dict[str, dict], key: str, edition: str) -> str:
     )
 
 
+def on_paper(word: str) -> str:
+    """A table of docs/scale.md."""
+    from bench import goodput, scale  # an image has bin/ and omr/ alone
+
+    return {**scale.TABLES, **goodput.TABLES}[word]()
+
+
+ON_PAPER = ("training", "bytes", "metadata", "queue", "growth", "goodput", "sensitivity")
+# Page -> its generated blocks, and what makes each.
 BLOCKS = {
-    "README.md": ("recipes", table),
-    "docs/architecture.md": ("rooms", rooms),
-    "docs/recipes.md": ("editions", editions),
+    "README.md": {"recipes": table},
+    "docs/architecture.md": {"rooms": rooms},
+    "docs/recipes.md": {"editions": editions},
+    "docs/scale.md": {word: partial(on_paper, word) for word in ON_PAPER},
 }
 
 
 def fresh(path: Path) -> str:
-    """The text of a page with its generated block as the code has it now."""
-    word, make = BLOCKS[str(path.relative_to(ROOT))]
-    block = f"<!-- {word} -->\n{make()}\n<!-- /{word} -->"
-    return re.sub(f"<!-- {word} -->.*<!-- /{word} -->", lambda _: block, path.read_text(), flags=re.DOTALL)
+    """The text of a page with its generated blocks as the code has them now."""
+    text = path.read_text()
+    for word, make in BLOCKS[str(path.relative_to(ROOT))].items():
+        block = f"<!-- {word} -->\n{make()}\n<!-- /{word} -->"
+        text = re.sub(f"<!-- {word} -->.*<!-- /{word} -->", lambda _, new=block: new, text, flags=re.DOTALL)
+    return text
 
 
 @click.command()

@@ -155,7 +155,7 @@ def test_what_the_table_says_of_paths_and_jobs():
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {
         *("DRY_RUN", "FORCE", "JSON", "FOLLOW", "YES", "NUM_TRAINING_JOBS", "LAUNCHER", "RUNNER", "EVAL"),
-        *("Q", "NEMO_RL_SOURCE", "FROM", "RECODE", "FOR", "ASK", "COUNT"),
+        *("Q", "NEMO_RL_SOURCE", "FROM", "RECODE", "FOR", "ASK", "COUNT", "ROWS"),
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
         *("RECIPE", "MODEL", "ROUND", "VARIANT", "EDITION", "NAME", "STEPS", "LIMIT", "MODES"),

@@ -140,6 +140,7 @@ SETTINGS = {
         _request("FOR", f"doctor: the target to judge: {', '.join(STAGES)}", for_jobs=False, choices=STAGES),
         _switch("ASK", "doctor: send a job of a minute to look at a compute node", for_jobs=False),
         _number("COUNT", "faults: how many", "100", for_jobs=False),
+        _number("ROWS", "bench: raw rows of the corpus that is measured", "2000", for_jobs=False),
         _request("NEMO_RL_SOURCE", "a checkout of the pinned NeMo-RL, for test-nemo", for_jobs=False),
         _machine("WORKSPACE", "where everything lands", "./workspace", path="output"),
         _machine(
