@@ -96,7 +96,7 @@ def _prepare_one_box(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     folder, wanted = workspace.run(request.run), frozen.inputs(request, workspace)
     preflight.base(wanted.base, request.run)
     began = frozen.freeze(folder, wanted)
-    write_config(folder, engine_config(began, request.gpus))
+    write_config(folder, engine_config(began, request.gpus, request.recovery))
     return began
 
 
@@ -126,7 +126,9 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
         if request.engine == "nemo-rl":
             one_machine.need(run)
         wanted = frozen.inputs(request, workspace)
-        text = to_yaml(engine_config(wanted, request.gpus)) if request.engine == "trl" else ""
+        text = (
+            to_yaml(engine_config(wanted, request.gpus, request.recovery)) if request.engine == "trl" else ""
+        )
         lines += [f"write  {file}", *text.splitlines()]
     except RequestError as error:
         lines.append(f"lacks  {error}")
