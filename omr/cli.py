@@ -46,7 +46,7 @@ def options(*names: str) -> Callable:
 
 # What names a run, and what else a training is asked with.
 RUN = ("MODEL", "ROUND", "VARIANT", "EDITION", "NAME", "STEPS")
-TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS")
+TRAINING = ("ENGINE", "MODES", "LIMIT", "OVERRIDES", "NODES", "GPUS", "RECOVERY")
 
 
 class _Value(click.ParamType):

@@ -17,7 +17,8 @@ class TrainRequest:
 
     The run names model, round, variant, edition, STEPS and NAME. What of the rest changes the result has no
     place in a path of its own, so it needs a NAME. `nodes` and `gpus` are the size of a training job: they
-    change nothing that is learned, because the batch counts rows.
+    change nothing that is learned, because the batch counts rows. Nor does `recovery`: such a save is none
+    that is averaged.
     """
 
     run: recipe.Run
@@ -27,6 +28,7 @@ class TrainRequest:
     overrides: str | None = None  # NeMo-RL's keys: a.b=c d.e=f
     nodes: int | None = None  # None: the recipe's
     gpus: int | None = None  # of a node; None: the recipe's (on one machine: all that it has)
+    recovery: int | None = None  # steps from one save to the next that is kept until two newer ones are there
 
     @classmethod
     def of(
@@ -53,6 +55,13 @@ class TrainRequest:
                 raise RequestError(
                     f"{word}={value} makes another run than the recipe's; add NAME=… to set it apart"
                 )
+        period = run.schedule.save_period
+        if request.recovery and request.engine == "nemo-rl" and period % request.recovery:
+            near = max(steps for steps in range(1, request.recovery + 1) if period % steps == 0)
+            raise RequestError(
+                f"RECOVERY={request.recovery} never meets the saves every {period:,} steps, which NeMo-RL"
+                f" makes by the same period; set a divisor of that, like RECOVERY={near}"
+            )
         if request.overrides and request.engine == "trl":
             raise RequestError(
                 "OVERRIDES are keys of NeMo-RL, and ENGINE=trl reads none; leave them out, or train with"
@@ -88,5 +97,6 @@ class TrainRequest:
             "LIMIT": self.limit and str(self.limit),
             "MODES": ",".join(self.modes),
             "OVERRIDES": self.overrides,
+            "RECOVERY": self.recovery and str(self.recovery),
         }
         return {name: value for name, value in named.items() if value}

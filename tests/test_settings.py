@@ -159,7 +159,7 @@ def test_what_the_table_says_of_paths_and_jobs():
     }
     assert {s.name for s in settings.SETTINGS.values() if s.of_run} == {
         *("RECIPE", "MODEL", "ROUND", "VARIANT", "EDITION", "NAME", "STEPS", "LIMIT", "MODES"),
-        *("ENGINE", "OVERRIDES", "SEED"),
+        *("ENGINE", "OVERRIDES", "SEED", "RECOVERY"),
     }
 
 

@@ -49,7 +49,7 @@ print(json.dumps({{
 
 def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
     """Submit a run through `ns`, or say what would be run; a RequestError for what it cannot do."""
-    for name, value in (("LIMIT", request.limit), ("EVAL", how.evaluate)):
+    for name, value in (("LIMIT", request.limit), ("RECOVERY", request.recovery), ("EVAL", how.evaluate)):
         if value:
             raise RequestError(
                 f"{name}: LAUNCHER=ns knows no such thing; leave it out, or use LAUNCHER=sbatch"

@@ -116,7 +116,7 @@ def saving(checkpoints: Path, step: int, identity: str) -> Iterator[Path]:
 
 def seal(folder: Path) -> None:
     """List and sync a checkpoint that NeMo-RL has written, before it gets its final name."""
-    request = _frozen_request(RunFolder(folder.parent.parent))
+    request = frozen_request(RunFolder(folder.parent.parent))
     write_list(folder, "nemo-rl", {"run": request and run_identity(request)})
 
 
@@ -149,7 +149,7 @@ def damage(folder: Path, engine: str) -> str | None:
         return f"{form.listing} is damaged"
     if step is not None and folder.name != f"step_{step}":
         return f"it is step {step} under another name"
-    request = _frozen_request(RunFolder(folder.parent.parent))
+    request = frozen_request(RunFolder(folder.parent.parent))
     if request is not None and run != run_identity(request):
         # Training would go on from its step, and perhaps be complete at once.
         return "it belongs to another run"
@@ -173,7 +173,7 @@ def _digest(hashed_by: Callable[[Path], str], path: Path, size: int, mtime: int)
     return hashed_by(path)
 
 
-def _frozen_request(folder: RunFolder) -> dict | None:
+def frozen_request(folder: RunFolder) -> dict | None:
     """The request of the run whose folder this is; None where run.json is not there."""
     if not folder.run_json.exists():
         return None
@@ -240,7 +240,7 @@ class Checkpoints:
         return said
 
     def tidy(self, run: Run, there: Sequence[int]) -> list[int]:
-        """Remove deadline saves that newer checkpoints made superfluous; returns their steps.
+        """Remove saves for a deadline or for recovery that newer ones made superfluous; returns their steps.
 
         Of the steps that are `there`, the averaged ones, the scheduled saves and the newest two stay.
         """
@@ -251,8 +251,9 @@ class Checkpoints:
         """Remove of the steps that are `there` all but the newest two and those to `keep`; returns them."""
         gone = [step for step in sorted(there)[:-2] if not keep(step)]
         for step in gone:
-            # Out of its name first: half removed it would pass for a damaged one.
-            self.folder.checkpoint(step).rename(self.folder.checkpoints / f".gone_step_{step}")
+            # Out of its name first: half removed it would pass for a damaged one. make prune may be faster.
+            with contextlib.suppress(FileNotFoundError):
+                self.folder.checkpoint(step).rename(self.folder.checkpoints / f".gone_step_{step}")
         for aside in self.folder.checkpoints.glob(".gone_step_*"):
             shutil.rmtree(aside, ignore_errors=True)
         return gone
@@ -265,17 +266,12 @@ class Checkpoints:
                 if (step := step_of(path.name)) is not None and step <= newest:
                     shutil.rmtree(path, ignore_errors=True)
 
-    @property
-    def engine_tidies(self) -> bool:
-        """Whether the engine itself removes the saves that it no longer needs."""
-        return self.engine == "trl"
-
     def _converted(self, step: int) -> bool:
         return (self.folder.hf_step(step) / "manifest.json").exists()
 
     def _to_redo(self, whole: Sequence[int]) -> int | None:
         """The first averaged step of the frozen run that is lost, where this engine trains it again."""
-        request = _frozen_request(self.folder)
+        request = frozen_request(self.folder)
         if request is None or not FORMATS[self.engine].redoes:
             return None
         with records.checked(self.folder.run_json, ANEW):

@@ -26,9 +26,9 @@ def surplus(run: Run, workspace: Workspace, proven: bool = True) -> list[Surplus
     Only with `proven` is the newest checkpoint read and hashed; without, its name is believed, which is
     enough to show what there is and too little to remove it.
 
-    While final/ is not there: deadline checkpoints older than the newest whole one. An averaged step's
-    checkpoint, its converted form, and whatever is at or after the newest whole checkpoint stay. With
-    final/ finished, all that it was made from may go.
+    While final/ is not there: checkpoints for a deadline or recovery older than the newest whole one. An
+    averaged step's checkpoint, its converted form, and whatever is at or after the newest whole checkpoint
+    stay. With final/ finished, all that it was made from may go.
     """
     folder = workspace.run(run)
     done = manifest.read(folder.final) is not None
@@ -61,7 +61,7 @@ def _why(step: int, kind: str, averaged: bool, newest: int | None, done: bool) -
     if newest is None or step >= newest or kind == "tmp":
         return None
     if kind == "step" and not averaged:
-        return f"a deadline save, step_{newest} is newer and whole"
+        return f"saved for a deadline or recovery, step_{newest} is newer and whole"
     if kind in ("damaged", "redo", "old"):
         return f"set aside, step_{newest} is newer and whole"
     return None

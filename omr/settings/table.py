@@ -74,6 +74,7 @@ SETTINGS = {
         _request("NAME", "sets a run apart; becomes part of the folder's name", of_run=True, form=RUN_NAME),
         _number("STEPS", "a short run: optimiser steps, the schedule derived from them", of_run=True),
         _number("LIMIT", "a short run: rows of data", of_run=True),
+        _number("RECOVERY", "also save every so many steps, and keep the newest two of these", of_run=True),
         _request(
             "ENGINE",
             "what trains: trl, nemo-rl (default: the recipe row's own)",

@@ -101,7 +101,7 @@ def _prepare_one_box(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     preflight.base(wanted.base, request.run)
     began = frozen.freeze(folder, wanted)
     frozen.note_other_code(folder, began)
-    write_config(folder, engine_config(began, request.gpus))
+    write_config(folder, engine_config(began, request.gpus, request.recovery))
     return began
 
 
@@ -131,7 +131,9 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
         if request.engine == "nemo-rl":
             one_machine.need(run)
         wanted = frozen.inputs(request, workspace)
-        text = to_yaml(engine_config(wanted, request.gpus)) if request.engine == "trl" else ""
+        text = (
+            to_yaml(engine_config(wanted, request.gpus, request.recovery)) if request.engine == "trl" else ""
+        )
         lines += [f"write  {file}", *text.splitlines()]
     except RequestError as error:
         lines.append(f"lacks  {error}")

@@ -38,6 +38,9 @@ def test_a_job_gets_the_settings_that_are_for_jobs(space, monkeypatch):
     assert not left & set(given)
     # A container gets secrets by name too: their values come from .env on the node.
     assert {"HF_TOKEN", "WORKERS", "OMR_STOP"} < set(given["CONTAINER_ENV"].split(","))
+    # What a link tells its engine, and a job its steps (slurm/*.sh), is not left to the image's own values.
+    told = {"RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR", "OMR_DATA", "OMR_DEADLINE", "OMR_LOCKS"}
+    assert {*told, "RUN_DIR", "GPUS", "NEMO_RL", "OMR_ROOT"} < set(given["CONTAINER_ENV"].split(","))
     assert given["CONTAINER_MOUNTS"] == "" and "s3cret" not in str(given)
 
 

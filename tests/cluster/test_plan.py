@@ -52,12 +52,18 @@ def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
 def test_plan_says_what_a_lost_node_can_cost(tmp_path):
     space, run = Workspace(tmp_path), recipe.run("7b", 1)
     slow = numbers(run, space, step_seconds=20)
-    text = plan.at_risk(slow, run.schedule)
-    assert "a save every 42 hours" in text and "save_period=300 " in text
-    assert run.schedule.save_period % 300 == 0
+    request = TrainRequest.of(run)
+    assert plan.at_risk(slow, request) == (
+        "a lost node costs up to 41.7 hours, 21,333 GPU-hours: a save every 7,500 steps, and at a job's end;"
+        " RECOVERY=300: up to 1.7 hours, 853 GPU-hours"
+    )
+    assert plan.at_risk(slow, TrainRequest.of(run, recovery=500)) == (
+        "a lost node costs up to 2.8 hours, 1,422 GPU-hours, by RECOVERY=500;"
+        " without it up to 41.7 hours, 21,333 GPU-hours"
+    )
     quick = numbers(run, space, step_seconds=0.9)
-    assert plan.at_risk(quick, run.schedule) is None
-    assert "at risk" in "\n".join(plan.lines(slow, TrainRequest.of(run)))
+    assert plan.at_risk(quick, request) is None
+    assert "at risk" in "\n".join(plan.lines(slow, request))
 
 
 @pytest.fixture

@@ -117,7 +117,10 @@ def test_the_script_lists_and_only_yes_removes(trained):
     for words in ((), ("--yes", "--dry-run")):
         code, out = script(*words)
         assert code == 0 and out.endswith("in all\nYES=1 removes them\n")
-        assert f"{folder.checkpoint(B + 1)}  (a deadline save, step_{D} is newer and whole)" in out
+        assert (
+            f"{folder.checkpoint(B + 1)}  (saved for a deadline or recovery, step_{D} is newer and whole)"
+            in out
+        )
         assert folder.checkpoint(B + 1).exists()
     code, out = script("--yes")
     assert code == 0 and out.endswith("removed\n") and not folder.checkpoint(B + 1).exists()

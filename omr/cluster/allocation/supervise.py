@@ -86,7 +86,7 @@ class _Watch:
         known = ChainState.load(attempt.folder).save_seconds or 0.0
         while self.child.poll() is None:
             time.sleep(0.2)
-            saved = saves.look()
+            saves.look()
             if not self.held.holds:
                 _end(self.child)
                 break
@@ -96,8 +96,6 @@ class _Watch:
                 state = ChainState.load(attempt.folder)
                 state.save_seconds = known
                 state.save(attempt.folder)
-            if saved and not attempt.checkpoints.engine_tidies:
-                attempt.checkpoints.tidy(attempt.run, attempt.checkpoints.whole())
             reason = why_to_save(self.signals, self.deadline)
             if reason and not attempt.stopped:
                 attempt.stopped.append(reason)
@@ -138,16 +136,14 @@ class _SaveWatch:
         """How long the save that is going on has taken so far (seconds)."""
         return time.time() - min(self.since.values()) if self.since else 0.0
 
-    def look(self) -> bool:
-        """Whether a save has ended since the last look."""
+    def look(self) -> None:
+        """Notice saves that began or ended since the last look."""
         now = {p.name for p in self.folder.glob("tmp_step_*")} if self.folder.is_dir() else set()
         for name in now - set(self.since):
             self.since[name] = time.time()
-        ended = set(self.since) - now
-        for name in ended:
+        for name in set(self.since) - now:
             self.last = time.time()
             self.longest = max(self.longest, self.last - self.since.pop(name))
-        return bool(ended)
 
 
 class _Idle:

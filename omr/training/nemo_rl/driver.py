@@ -1,14 +1,16 @@
-"""NeMo-RL's own SFT script with three things added: our deadline, our seal, our lease.
+"""NeMo-RL's own SFT script with four things added: our deadline, our seal, our lease, saves for recovery.
 
 Runs inside the engine's environment (Python 3.13, no click), from NeMo-RL's folder:
     uv run python omr/training/nemo_rl/driver.py --config <run>/nemo_rl.yaml
 Its `checkpoint_must_save_by` counts from inside training, after a start that may take half an hour; here
 the allocation's real end decides. What it renames is synced and listed first, and never by a job that was
-replaced.
+replaced. v0.6.0 has one save period: for RECOVERY it is made shorter, and after each save what is neither
+scheduled nor among the newest two is removed.
 
 Environment: OMR_DEADLINE (seconds since the epoch by which saving must begin), OMR_STOP (a file that asks
 for the same now), OMR_LEASE, OMR_METRICS (a file that gets one JSON line a step), OMR_DATA (the prepared
-data set), NRL_MEGATRON_CHECKPOINT_DIR (sealed once the converted base was loaded from it).
+data set), RECOVERY (steps between saves, a divisor of the save period), NRL_MEGATRON_CHECKPOINT_DIR (sealed
+once the converted base was loaded from it).
 """
 
 import json
@@ -27,8 +29,10 @@ CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded f
 def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
     """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
+    from omr.recipe import Run
     from omr.run import checkpoints, lease
     from omr.run.nemo_rl_version import PINNED_VERSION
+    from omr.workspace import RunFolder
 
     for name in PINNED_VERSION.hooks:
         if not hasattr(sft, name):
@@ -59,6 +63,10 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
             checkpoints.seal(Path(checkpoint_path))
             lease.check()
             super().finalize_checkpoint(checkpoint_path)
+            folder = RunFolder(Path(checkpoint_path).parent.parent)
+            if request := checkpoints.frozen_request(folder):
+                saved = checkpoints.Checkpoints(folder, "nemo-rl")
+                saved.tidy(Run.from_dict(request["recipe"]), saved.whole())
 
     class Metrics(sft.Logger):
         """Writes each step's numbers where make status reads them."""
@@ -110,6 +118,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> None:
     if prepared := environ.get("OMR_DATA"):
         quoted = prepared.replace("'", "\\'")
         argv = [*argv, f"++data.train.data_path='{quoted}'"]
+    if recovery := environ.get("RECOVERY"):
+        argv = [*argv, f"++checkpointing.save_period={int(recovery)}"]
     from omr.run.nemo_rl_version import PINNED_VERSION
 
     sys.argv = [PINNED_VERSION.script, *argv]

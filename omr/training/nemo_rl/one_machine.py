@@ -85,6 +85,7 @@ def _train(
             environ |= {
                 "OMR_METRICS": str(folder.metrics),
                 "OMR_DATA": str(prepared),
+                "RECOVERY": str(request.recovery or ""),
                 "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(token),

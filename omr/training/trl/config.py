@@ -48,15 +48,23 @@ class EngineConfig:
     eps: float = 1e-8  # of AdamW
     weight_decay: float = 0.01
     seed: int = 42
+    recovery: int | None = None  # steps from one save for recovery to the next; None: there are none
     threads: int = 2  # on a CPU; another number adds up in another order, and the last bits differ
 
     def saves(self, step: int) -> bool:
         """Whether the schedule has a checkpoint after this step."""
         return step % self.save_period == 0 or step == self.steps
 
+    def saves_for_recovery(self, step: int) -> bool:
+        """Whether a checkpoint is made after this step that goes when two newer ones are there."""
+        return self.recovery is not None and step % self.recovery == 0
 
-def engine_config(frozen: FrozenRun, gpus: int | None = None) -> EngineConfig:
-    """The configuration of a frozen run. `gpus`: how many it trains on, 0 is the CPU, None the recipe's."""
+
+def engine_config(frozen: FrozenRun, gpus: int | None = None, recovery: int | None = None) -> EngineConfig:
+    """The configuration of a frozen run.
+
+    `gpus`: how many it trains on, 0 is the CPU, None the recipe's; `recovery`: steps between saves for it.
+    """
     run = frozen.run
     model, schedule = run.model, run.schedule
     gpu = bool(model.gpus if gpus is None else gpus)
@@ -78,6 +86,7 @@ def engine_config(frozen: FrozenRun, gpus: int | None = None) -> EngineConfig:
         gpu=gpu,
         packed=gpu,
         clip=run.text.clip,
+        recovery=recovery,
     )
 
 

@@ -85,7 +85,7 @@ class Trainer(SFTTrainer):
         self.reporter = None
         if session.processes.is_first:
             self.reporter = Reporter(session.folder, config, session.start)
-            saves = sum(config.saves(step + 1) for step in feed.steps)
+            saves = sum(config.saves(step + 1) for step in feed.steps) + 2 * bool(config.recovery)
             need_space(
                 session.folder.root, saves * SAVED * parameters, f"{saves} checkpoints of {config.title}"
             )
@@ -175,7 +175,7 @@ class Trainer(SFTTrainer):
                 tokens_per_second=self.totals.tokens / (time.monotonic() - self.step_began),
                 rows_over_length=self.totals.rows_over_length,
             )
-        if config.saves(step) or stop:
+        if config.saves(step) or config.saves_for_recovery(step) or stop:
             self._save_step(step)
         if stop or step >= config.steps:
             self.control.should_training_stop = True

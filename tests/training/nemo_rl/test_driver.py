@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from omr import recipe
+from omr.files import write_json
 from omr.models import convert
 from omr.run import checkpoints, lease
 from omr.run.checkpoints import FORMATS, Checkpoints
@@ -70,6 +71,24 @@ def test_the_deadline_is_a_moment_and_not_a_duration(run):
     reached = Checkpoints(run.folder, "nemo-rl").whole()[-1]
     assert 1 <= reached < 24
     assert run().returncode == 0 and Checkpoints(run.folder, "nemo-rl").whole()[-1] == 24
+
+
+def test_saves_for_recovery_are_kept_until_two_newer_ones_are_there(run):
+    tiny = recipe.run("tiny", 1, steps=24, name="x")  # saves and averages 6, 12, 18, 24
+    write_json(run.folder.run_json, {"request": {"recipe": tiny.as_dict()}})
+    done = run(RECOVERY="2", OMR_METRICS=str(run.folder.metrics))
+    assert done.returncode == 0, done.stderr
+    assert "++checkpointing.save_period=2" in done.stdout
+    assert Checkpoints(run.folder, "nemo-rl").whole() == [6, 12, 18, 22, 24]
+    assert Checkpoints(run.folder, "nemo-rl").complete(tiny, [6, 12, 18, 22, 24])
+    # A node is lost: what was trained since the newest save is trained again, to the same end.
+    last = "policy/weights/iter_0000000/weights.distcp"
+    end = (run.folder.checkpoint(24) / last).read_text()
+    shutil.rmtree(run.folder.checkpoint(24))
+    run.folder.metrics.unlink()
+    assert run(RECOVERY="", OMR_METRICS=str(run.folder.metrics)).returncode == 0
+    assert [json.loads(row)["step"] for row in run.folder.metrics.read_text().splitlines()] == [23, 24]
+    assert (run.folder.checkpoint(24) / last).read_text() == end
 
 
 def test_a_file_asks_it_to_stop(run, tmp_path):

@@ -218,3 +218,17 @@ def test_a_run_that_ended_with_an_epoch_goes_on_with_the_next(undisturbed, tmp_p
     assert run.seen == undisturbed.seen[12:]
     losses = {step: row["loss"] for step, row in undisturbed.metrics.items() if step > 12}
     assert {step: row["loss"] for step, row in run.metrics.items()} == pytest.approx(losses, rel=1e-6)
+
+
+def test_saves_for_recovery_come_between_the_others_and_go_again(undisturbed, tmp_path):
+    run = training(tmp_path)
+    period = RUN.schedule.save_period
+    run.end(run.start(RECOVERY=str(period // 2)))
+    assert run.whole == [*range(period, STEPS, period), STEPS - period // 2, STEPS]
+    losses = {step: row["loss"] for step, row in undisturbed.metrics.items()}
+    assert {step: row["loss"] for step, row in run.metrics.items()} == pytest.approx(losses, rel=1e-6)
+    # A node is lost with its newest checkpoint: the one for recovery is gone on from.
+    shutil.rmtree(run.folder.checkpoint(STEPS))
+    trained = len(run.seen)
+    run.end(run.start())
+    assert run.whole[-1] == STEPS and run.seen[trained:] == undisturbed.seen[-(period // 2) :]

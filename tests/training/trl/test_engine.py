@@ -372,3 +372,17 @@ def test_without_a_clip_the_gradient_is_taken_as_it_is_and_its_norm_told(fresh, 
     assert never_reached.train() == 0, never_reached.said()
     assert fresh.weights() == never_reached.weights()
     assert norms == [row["grad_norm"] for row in metrics(never_reached)]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_newest_save_for_recovery(fresh, undisturbed):
+    """Of 24 steps, saved every 4: a save every 5 steps goes when two newer ones are there."""
+    fresh.prepare(recovery=5)
+    process = fresh.start(OMR_STEP_DELAY="0.3")
+    fresh.wait_for("checkpoints/step_10")
+    process.kill()
+    process.join()
+    assert max(fresh.steps()) == 10
+    assert finishes_the_same(fresh, undisturbed)
+    assert "goes on from step 10" in fresh.said()
+    assert fresh.steps() == [4, 8, 12, 16, 20, 24]
