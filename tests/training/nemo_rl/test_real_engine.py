@@ -87,6 +87,8 @@ class Training:
             "OMR_STAND_IN_ROWS": str(self.folder.root / "rows.jsonl"),
             "RAY_TMPDIR": self.ray,
             "RAY_AUTH_MODE": "token",
+            # Its 30 seconds are too few on a machine that does more than this.
+            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "300",
             "RAY_AUTH_TOKEN_PATH": str(token),
             **environ,
         }
