@@ -42,14 +42,9 @@ def environment(kept: Path, revision: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(kept),
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
-        "OMR_VENV": str(venv()),
+        "OMR_VENV": str(settings.venv()),
         "OMR_REVISION": revision,
     }
-
-
-def venv() -> Path:
-    """The Python environment of the checkout, where it stands or will stand."""
-    return Path(os.environ.get("OMR_VENV") or settings.ROOT / ".venv")
 
 
 def keep(folder: RunFolder, say: Say) -> Path:
