@@ -108,8 +108,9 @@ def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
         for part in planner.todo:
             if part.kind in OF_RUN:
                 train.refuse_second(part.run, workspace.run(part.run), say)
-                frozen_code.check(workspace.run(part.run))
-                frozen_code.keep(workspace.run(part.run), say)
+                if part.kind == "train":  # an evaluation runs the checkout, as make eval does
+                    frozen_code.check(workspace.run(part.run))
+                    frozen_code.keep(workspace.run(part.run), say)
             else:
                 record = planner.record(part)
                 submit.cancel_interrupted(str(record), [record], say)
