@@ -76,8 +76,7 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
         folder.logs.mkdir(exist_ok=True)
         ids = submit.submit(graph)
     say(f"{run.title}: submitted as {', '.join(f'{key} {number}' for key, number in ids.items())}")
-    words = recipe.run_words(run)
-    say(f"make status {words} watches it; logs are in {folder.logs}")
+    say(f"make status {recipe.run_words(run)} watches it; logs are in {folder.logs}")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from omr.recipe.lookup import (
     scaling,
     shipped,
     use,
+    usual_variant,
     words,
 )
 from omr.recipe.types import (
@@ -86,6 +87,7 @@ __all__ = [
     "sequence_divisor",
     "shipped",
     "use",
+    "usual_variant",
     "words",
 ]
 

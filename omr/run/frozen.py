@@ -168,7 +168,7 @@ def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
     """What the run was trained with; a RequestError where it was not trained."""
     frozen = read(folder)
     if frozen is None:
-        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.words(run.model)} first")
+        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.run_words(run)} first")
     return frozen
 
 
