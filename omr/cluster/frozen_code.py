@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from omr import settings
+from omr.cluster import ns
 from omr.cluster.submit import Say
 from omr.errors import OmrError, RequestError, listing
 from omr.run import frozen, snapshot
@@ -19,11 +20,10 @@ from omr.workspace import RunFolder
 def become(folder: RunFolder, recode: bool, say: Say) -> None:
     """Go on as the code that the run began with, where that is another; a RequestError where it is gone.
 
-    With `recode`, and for a run that has not begun, this process goes on.
+    With `recode`, and for a run that has not begun, this process goes on. It will refuse one of NeMo-Skills'.
     """
     began = frozen.read(folder)
-    now = snapshot.code_id()
-    if began is None or recode or began.code_id in ("", now):
+    if began is None or recode or began.code_id in ("", snapshot.code_id()) or ns.begun(folder):
         return
     kept = snapshot.home(folder.root, began.code_id)
     if not kept.is_dir() or snapshot.code_id(kept) != began.code_id:

@@ -167,6 +167,7 @@ def clear(run: recipe.Run, folder: RunFolder, say: Say) -> None:
     with submission_lock(run, folder):
         refuse_second(run, folder, say)
         stage.clear(folder)
+        ns.forget(folder)
 
 
 def record_data(folder: RunFolder, data: Path) -> None:

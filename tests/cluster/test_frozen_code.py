@@ -63,6 +63,14 @@ def test_a_checkout_that_moved_on_becomes_the_run_s_own_code(folder, monkeypatch
         frozen_code.check(folder)
 
 
+def test_a_run_of_the_other_launcher_is_left_to_who_refuses_it(folder, monkeypatch, tmp_path):
+    moved_on(folder, monkeypatch, tmp_path)
+    monkeypatch.setattr(os, "execve", None)
+    (folder.root / "ns").mkdir()
+    (folder.root / "ns" / "slurm.yaml").touch()
+    assert said_by(frozen_code.become, folder, False) == []
+
+
 def test_recode_takes_the_code_of_now(folder, monkeypatch, tmp_path):
     moved_on(folder, monkeypatch, tmp_path)
     before = json.loads(folder.run_json.read_text())
