@@ -22,18 +22,18 @@ def become(folder: RunFolder, recode: bool, say: Say) -> None:
 
     With `recode`, and for a run that has not begun, this process goes on. It will refuse one of NeMo-Skills'.
     """
-    began = frozen.read(folder)
-    if began is None or recode or began.code_id in ("", snapshot.code_id()) or ns.begun(folder):
+    began = frozen.code_of(folder)
+    if began is None or recode or began.identity in ("", snapshot.code_id()) or ns.begun(folder):
         return
-    kept = snapshot.home(folder.root, began.code_id)
-    if not kept.is_dir() or snapshot.code_id(kept) != began.code_id:
+    kept = snapshot.home(folder.root, began.identity)
+    if not kept.is_dir() or snapshot.code_id(kept) != began.identity:
         raise RequestError(
             f"{kept}: the code that this run began with is gone or altered; RECODE=1 goes on with this code"
         )
     say(f"note: {_changed(kept)} since the run began; it goes on with its own code, RECODE=1 takes this one")
     sys.stdout.flush()
     script = str(kept / Path(sys.argv[0]).resolve().relative_to(settings.ROOT))
-    os.execve(sys.executable, [sys.executable, script, *sys.argv[1:]], environment(kept, began.code))
+    os.execve(sys.executable, [sys.executable, script, *sys.argv[1:]], environment(kept, began.revision))
 
 
 def environment(kept: Path, revision: str) -> dict[str, str]:
@@ -53,12 +53,12 @@ def keep(folder: RunFolder, say: Say) -> Path:
     A run that began with another code, and is here because of RECODE=1, has this one from now on.
     """
     kept = snapshot.keep(folder.root)
-    began = frozen.read(folder)
-    if began and began.code_id != snapshot.code_id():
-        before = snapshot.home(folder.root, began.code_id)
-        what = _changed(before) if began.code_id and before.is_dir() else "it was not kept"
+    began = frozen.code_of(folder)
+    if began and began.identity != snapshot.code_id():
+        before = snapshot.home(folder.root, began.identity)
+        what = _changed(before) if began.identity and before.is_dir() else "it was not kept"
         frozen.take_code(folder)
-        line = f"the code is {snapshot.code_id()[: snapshot.SHORT]} from now on, was {began.code}: {what}"
+        line = f"the code is {snapshot.code_id()[: snapshot.SHORT]} from now on, was {began.revision}: {what}"
         log_event(folder, line)
         say(f"note: {line}")
     return kept
@@ -73,9 +73,9 @@ def _changed(kept: Path) -> str:
 
 def check(folder: RunFolder) -> None:
     """An OmrError in a link whose code is not the one that the run began with."""
-    began = frozen.read(folder)
-    if began and began.code_id and began.code_id != snapshot.code_id():
+    began = frozen.code_of(folder)
+    if began and began.identity and began.identity != snapshot.code_id():
         raise OmrError(
-            f"{settings.ROOT}: is not the code that the run began with ({began.code}), or was altered;"
+            f"{settings.ROOT}: is not the code that the run began with ({began.revision}), or was altered;"
             " make train goes on with that, RECODE=1 with the code of now"
         )

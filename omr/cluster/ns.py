@@ -204,6 +204,15 @@ def begun(folder: RunFolder) -> bool:
     return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
 
 
+def refuse(folder: RunFolder) -> None:
+    """A RequestError for such a run, where jobs of ours are asked for."""
+    if begun(folder):
+        raise RequestError(
+            f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
+            " or set NAME=… for a run of its own"
+        )
+
+
 def forget(folder: RunFolder) -> None:
     """FORCE=1: the run may be submitted by either launcher again."""
     shutil.rmtree(folder.root / "ns", ignore_errors=True)

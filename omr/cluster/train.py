@@ -33,11 +33,6 @@ def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say
     elif how.dry_run:
         show(request, workspace, how, say)
     else:
-        if ns.begun(folder):
-            raise RequestError(
-                f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
-                " or set NAME=… for a run of its own"
-            )
         _submit(request, workspace, how, say)
 
 
@@ -60,6 +55,7 @@ def show(request: TrainRequest, workspace: Workspace, how: Submission, say: Say)
 def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
     """Check, freeze the run, write what its engine reads, submit the chain."""
     run, folder = request.run, workspace.run(request.run)
+    ns.refuse(folder)
     graph = job_graph(request, workspace, how)
     check_request(run, how.evaluate, say)
     wanted = frozen.inputs(request, workspace)

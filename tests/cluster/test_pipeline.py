@@ -133,6 +133,15 @@ def test_a_live_chain_of_either_round_refuses_the_graph(space, cluster, monkeypa
     assert not cluster.jobs
 
 
+def test_a_run_of_nemo_skills_jobs_refuses_the_graph(space, cluster):
+    begun = space.run(rounds()[1]).root / "ns" / "slurm.yaml"
+    begun.parent.mkdir(parents=True)
+    begun.touch()
+    with pytest.raises(RequestError, match="round2 was begun with LAUNCHER=ns"):
+        make(space)
+    assert not cluster.jobs
+
+
 def test_both_rounds_are_evaluated(space, cluster, monkeypatch):
     """The recipe's benchmark comes out of nemo-skills, and no PROBLEMS are needed."""
     monkeypatch.setattr(checks, "nemo_skills", Mock())
