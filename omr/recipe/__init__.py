@@ -29,7 +29,6 @@ from omr.recipe.lookup import (
     scaling,
     shipped,
     use,
-    usual_variant,
     words,
 )
 from omr.recipe.types import (
@@ -87,7 +86,6 @@ __all__ = [
     "sequence_divisor",
     "shipped",
     "use",
-    "usual_variant",
     "words",
 ]
 

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,34 +97,9 @@ def words(row: Model) -> str:
 
 
 def run_words(run: Run) -> str:
-    """The settings that name a run on a command line: `MODEL=7b ROUND=2 VARIANT=paper NAME=mine`."""
-    named = [f"ROUND={run.round.number}"]
-    if run.round.variant and run.round.variant != usual_variant(run.round.number, run.model.corpus):
-        named.append(f"VARIANT={run.round.variant}")
-    if run.edition != PINNED:
-        named.append(f"EDITION={run.edition}")
-    if run.name:
-        named.append(f"NAME={run.name}")
-        if run.schedule.steps != _published_steps(run):
-            named.append(f"STEPS={run.schedule.steps}")
-    return f"{words(run.model)} {shlex.join(named)}"
-
-
-def usual_variant(number: int | str, corpus: str) -> str | None:
-    """The variant of a round that needs no word; None where its recipe is not in force."""
-    try:
-        known = any(found.name == corpus for found in in_force())
-        return round_(number, None, corpus).variant if known else None
-    except RequestError:
-        return None
-
-
-def _published_steps(row: Run) -> int | None:
-    """The steps that its recipe says; None where that is not in force."""
-    try:
-        return run(row.model.name, row.round.number, row.round.variant).schedule.steps
-    except RequestError:
-        return None
+    """The settings that name a run's model, round and edition: `MODEL=7b ROUND=1 EDITION=published`."""
+    edition = "" if run.edition == PINNED else f" EDITION={run.edition}"
+    return f"{words(run.model)} ROUND={run.round.number}{edition}"
 
 
 def shipped(name: str) -> Recipe:

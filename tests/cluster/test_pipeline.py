@@ -159,6 +159,24 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_submitted(space,
     assert not cluster.jobs
 
 
+def test_an_evaluation_leaves_the_code_of_a_finished_run_alone(space, cluster, monkeypatch):
+    """It began with other code, or before any was kept: that it is evaluated does not make it this one's."""
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
+    done(space.model("7b"), files={})
+    for run, code in zip(rounds(), ("", "of another state"), strict=True):
+        done(space.run(run).final, files={})
+        wanted = frozen.FrozenRun(
+            run, "nemo-rl", frozen.BaseModel(space.model("7b"), "0"),
+            frozen.TrainingData(space.root, "0", 1, 1), None, None,
+        )  # fmt: skip
+        frozen.freeze(space.run(run), wanted)
+        path = space.run(run).run_json
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_id": code}))
+    make(space, evaluate=True)
+    assert len(cluster.jobs) == 2 and not list(space.root.glob("runs/*/*/code"))
+    assert [frozen.read(space.run(run)).code_id for run in rounds()] == ["", "of another state"]
+
+
 def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
     """With its ids in the run's own record, where make status and a second submission look."""
     monkeypatch.setattr(checks, "nemo_skills", Mock())
@@ -176,24 +194,6 @@ def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
     monkeypatch.setattr(slurm, "queue", lambda: [row])
     with pytest.raises(RequestError, match=r"7b round1 has a chain already \(jobs 103\)"):
         make(space, evaluate=True)
-
-
-def test_an_evaluation_leaves_the_code_of_a_finished_run_alone(space, cluster, monkeypatch):
-    """It began with other code, or before any was kept: that it is evaluated does not make it this one's."""
-    monkeypatch.setattr(checks, "nemo_skills", Mock())
-    done(space.model("7b"), files={})
-    for run, code in zip(rounds(), ("", "of another state"), strict=True):
-        done(space.run(run).final, files={})
-        wanted = frozen.FrozenRun(
-            run, "nemo-rl", frozen.BaseModel(space.model("7b"), "0"),
-            frozen.TrainingData(space.root, "0", 1, 1), None, None,
-        )  # fmt: skip
-        frozen.freeze(space.run(run), wanted)
-        path = space.run(run).run_json
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_id": code}))
-    make(space, evaluate=True)
-    assert len(cluster.jobs) == 2 and not list(space.root.glob("runs/*/*/code"))
-    assert [frozen.read(space.run(run)).code_id for run in rounds()] == ["", "of another state"]
 
 
 def test_another_seed_is_not_silently_the_recipe_s(space, monkeypatch):

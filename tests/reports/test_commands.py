@@ -23,14 +23,10 @@ from tests.reports import kit
         (("7b", 2, "paper"), "MODEL=7b ROUND=2 VARIANT=paper"),
         (("tiny", 1, None, 8, "mine"), "MODEL=tiny ROUND=1 NAME=mine STEPS=8"),
         (("tiny", 1, None, None, "mine"), "MODEL=tiny ROUND=1 NAME=mine"),
-        (
-            ("7b", 2, "paper", None, "x", "published"),
-            "MODEL=7b ROUND=2 VARIANT=paper EDITION=published NAME=x",
-        ),
     ],
 )
 def test_a_run_in_words(run, words):
-    assert recipe.run_words(recipe.run(*run)) == words
+    assert commands.of_run(recipe.run(*run)) == words
 
 
 @pytest.mark.parametrize(
@@ -88,6 +84,6 @@ def test_they_are_words_of_the_makefile_and_name_this_very_run(tmp_path):
         program, target, *words = shlex.split(line)
         if program == "make":
             assert target in targets and {word.partition("=")[0] for word in words} <= known
-    given = dict(word.split("=") for word in recipe.run_words(run).split())
+    given = dict(word.split("=") for word in commands.of_run(run).split())
     again = recipe.run(given["MODEL"], given["ROUND"], None, int(given["STEPS"]), given["NAME"])
     assert TrainRequest.of(again).run == run

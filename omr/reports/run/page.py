@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from omr import manifest, recipe
+from omr import manifest
 from omr.data import statistics
 from omr.errors import RequestError
 from omr.evaluation import results
@@ -73,7 +73,7 @@ def need(run: Run, folder: RunFolder) -> Found:
     found = look(folder)
     if found is None:
         raise RequestError(
-            f"{folder.root}: there is no such run yet; run make train {recipe.run_words(run)} first"
+            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
         )
     return found
 
@@ -137,7 +137,7 @@ def duration(seconds: float) -> str:
 def _sections(found: Found) -> Iterator[pages.Section]:
     """All of the page, in the order of the work."""
     began, folder = found.began, found.folder
-    words = recipe.run_words(began.run)
+    words = commands.of_run(began.run)
     yield data.funnel(began, found.origin)
     yield data.token_lengths(began)
     yield training.section(began, found.rows, found.story, found.saved)

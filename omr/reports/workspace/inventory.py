@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from omr import manifest, recipe
+from omr import manifest
 from omr.cluster import slurm, status, submit
 from omr.cluster.status import Status
 from omr.data import statistics
@@ -158,7 +158,7 @@ def of_run(run: Run, folder: RunFolder, workspace: Workspace, limit: float | Non
     item = _run(folder, workspace, measure([folder.root])[folder.root], limit)
     if item is None:
         raise RequestError(
-            f"{folder.root}: there is no such run yet; run make train {recipe.run_words(run)} first"
+            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
         )
     return item
 
@@ -219,7 +219,7 @@ def _told(now: Status, log: Sequence[events.Event], state: str) -> str:
 
 def _next(run: Run, state: str, now: Status, evaluated: bool, reported: bool, surplus: bool) -> str:
     """What to type next."""
-    words = recipe.run_words(run)
+    words = commands.of_run(run)
     if state in ("running", "queued"):
         return f"make status {words}"
     if state != "finished":
