@@ -172,7 +172,8 @@ def main(command: click.Command) -> None:
             errno.EACCES: "make it accessible and run again",
             errno.EROFS: "set WORKSPACE on a writable disk",
         }.get(fault.errno, "look at this file and its disk, then run again")
-        _end(f"{fault.filename or 'writing'}: {fault.strerror}; {advice}", 1)
+        # Of two files (a copy, a rename) the second is the one that could not be written.
+        _end(f"{fault.filename2 or fault.filename or 'writing'}: {fault.strerror}; {advice}", 1)
 
 
 def _of_library(error: Exception) -> OSError | None:

@@ -62,6 +62,11 @@ class TrainRequest:
                 f"RECOVERY={request.recovery} never meets the saves every {period:,} steps, which NeMo-RL"
                 f" makes by the same period; set a divisor of that, like RECOVERY={near}"
             )
+        if request.recovery and "checkpointing.save_period" in (request.overrides or ""):
+            raise RequestError(
+                "RECOVERY and OVERRIDES checkpointing.save_period both say when NeMo-RL saves, which has one"
+                " period; leave one of them out"
+            )
         if request.overrides and request.engine == "trl":
             raise RequestError(
                 "OVERRIDES are keys of NeMo-RL, and ENGINE=trl reads none; leave them out, or train with"

@@ -57,6 +57,10 @@ RUST = 'Error while serializing: I/O error: No space left on device (os error 28
     [
         (OSError(errno.EROFS, "Read-only file system", "/w/a"), "/w/a: Read-only file system; set WORKSPACE"),
         (
+            OSError(errno.ENOSPC, "No space left on device", "/checkout/a", None, "/w/code/a"),
+            "/w/code/a: No space left on device; free some",
+        ),  # as shutil.copy2 raises it
+        (
             RuntimeError(RUST),
             "/w/.tmpL5w: No space left on device; free some space",
         ),  # as safetensors raises it

@@ -22,6 +22,10 @@ from omr.settings import ROOT
         ({"LIMIT": "10"}, "LIMIT=10 makes another run than the recipe's; add NAME="),
         ({"STEPS": "20"}, "STEPS=20 makes another run than the recipe's; add NAME="),
         ({"NAME": "x", "ENGINE": "trl", "OVERRIDES": "a=1"}, "OVERRIDES are keys of NeMo-RL"),
+        (
+            {"NAME": "x", "RECOVERY": "2500", "OVERRIDES": "checkpointing.save_period=750"},
+            "RECOVERY and OVERRIDES checkpointing.save_period both say when",
+        ),
         ({"RECOVERY": "400"}, "RECOVERY=400 never meets the saves every 7,500 steps"),
     ],
 )

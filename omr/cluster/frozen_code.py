@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from omr import settings
+from omr.cluster import ns
 from omr.cluster.submit import Say
 from omr.errors import OmrError, RequestError, listing
 from omr.run import frozen, snapshot
@@ -19,21 +20,20 @@ from omr.workspace import RunFolder
 def become(folder: RunFolder, recode: bool, say: Say) -> None:
     """Go on as the code that the run began with, where that is another; a RequestError where it is gone.
 
-    With `recode`, and for a run that has not begun, this process goes on.
+    With `recode`, and for a run that has not begun, this process goes on. It will refuse one of NeMo-Skills'.
     """
-    began = frozen.read(folder)
-    now = snapshot.code_id()
-    if began is None or recode or began.code_id in ("", now):
+    began = frozen.code_of(folder)
+    if began is None or recode or began.identity in ("", snapshot.code_id()) or ns.begun(folder):
         return
-    kept = snapshot.home(folder.root, began.code_id)
-    if not kept.is_dir() or snapshot.code_id(kept) != began.code_id:
+    kept = snapshot.home(folder.root, began.identity)
+    if not kept.is_dir() or snapshot.code_id(kept) != began.identity:
         raise RequestError(
             f"{kept}: the code that this run began with is gone or altered; RECODE=1 goes on with this code"
         )
     say(f"note: {_changed(kept)} since the run began; it goes on with its own code, RECODE=1 takes this one")
     sys.stdout.flush()
     script = str(kept / Path(sys.argv[0]).resolve().relative_to(settings.ROOT))
-    os.execve(sys.executable, [sys.executable, script, *sys.argv[1:]], environment(kept, began.code))
+    os.execve(sys.executable, [sys.executable, script, *sys.argv[1:]], environment(kept, began.revision))
 
 
 def environment(kept: Path, revision: str) -> dict[str, str]:
@@ -42,14 +42,9 @@ def environment(kept: Path, revision: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(kept),
         "OMR_ENV_FILE": str(settings.env_file().absolute()),
-        "OMR_VENV": str(venv()),
+        "OMR_VENV": str(settings.venv()),
         "OMR_REVISION": revision,
     }
-
-
-def venv() -> Path:
-    """The Python environment of the checkout, where it stands or will stand."""
-    return Path(os.environ.get("OMR_VENV") or settings.ROOT / ".venv")
 
 
 def keep(folder: RunFolder, say: Say) -> Path:
@@ -58,12 +53,12 @@ def keep(folder: RunFolder, say: Say) -> Path:
     A run that began with another code, and is here because of RECODE=1, has this one from now on.
     """
     kept = snapshot.keep(folder.root)
-    began = frozen.read(folder)
-    if began and began.code_id != snapshot.code_id():
-        before = snapshot.home(folder.root, began.code_id)
-        what = _changed(before) if began.code_id and before.is_dir() else "it was not kept"
+    began = frozen.code_of(folder)
+    if began and began.identity != snapshot.code_id():
+        before = snapshot.home(folder.root, began.identity)
+        what = _changed(before) if began.identity and before.is_dir() else "it was not kept"
         frozen.take_code(folder)
-        line = f"the code is {snapshot.code_id()[: snapshot.SHORT]} from now on, was {began.code}: {what}"
+        line = f"the code is {snapshot.code_id()[: snapshot.SHORT]} from now on, was {began.revision}: {what}"
         log_event(folder, line)
         say(f"note: {line}")
     return kept
@@ -78,9 +73,9 @@ def _changed(kept: Path) -> str:
 
 def check(folder: RunFolder) -> None:
     """An OmrError in a link whose code is not the one that the run began with."""
-    began = frozen.read(folder)
-    if began and began.code_id and began.code_id != snapshot.code_id():
+    began = frozen.code_of(folder)
+    if began and began.identity and began.identity != snapshot.code_id():
         raise OmrError(
-            f"{settings.ROOT}: is not the code that the run began with ({began.code}), or was altered;"
+            f"{settings.ROOT}: is not the code that the run began with ({began.revision}), or was altered;"
             " make train goes on with that, RECODE=1 with the code of now"
         )

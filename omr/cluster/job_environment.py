@@ -54,15 +54,18 @@ def settings_for_jobs(
     workspace: Workspace, code: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Every harmless setting that is set, by name, as the jobs get it; never a secret's value."""
+    absolute = mounts.paths(environ)  # a job stands in another folder than the user
     documented = [s.name for s in settings.SETTINGS.values() if s.for_jobs and not s.of_run and not s.secret]
     foreign = [name for name in environ if _is_foreign(name)]
-    named = {name: environ[name] for name in (*documented, *foreign) if environ.get(name)}
+    named = {name: absolute.get(name, environ[name]) for name in (*documented, *foreign) if environ.get(name)}
+    if "CONTAINER" in named:
+        named["CONTAINER"] = _image(named["CONTAINER"])
     secret = [s.name for s in settings.SETTINGS.values() if s.secret]
     return {
         **named,
         "WORKSPACE": str(workspace.root),
         "OMR_ROOT": str(code or settings.ROOT),
-        "OMR_VENV": environ.get("OMR_VENV") or str(settings.ROOT / ".venv"),
+        "OMR_VENV": str(settings.venv()),
         "OMR_REVISION": manifest.code_revision(),
         "OMR_LOCKS": snapshot.locks_id(),
         **({"OMR_FROZEN": "1"} if code else {}),
@@ -72,6 +75,11 @@ def settings_for_jobs(
         "CONTAINER_ENV": ",".join(dict.fromkeys([*named, *secret, *ENGINE_NAMES])),
         "CONTAINER_MOUNTS": mounts.for_pyxis(environ) if environ.get("CONTAINER") else "",
     }
+
+
+def _image(container: str) -> str:
+    """An image that is a file of this machine by its whole path, one of a registry as it is named."""
+    return str(Path(container).expanduser().absolute()) if container[0] in "/.~" else container
 
 
 def settings_of_run(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -144,7 +144,7 @@ def check(request: TrainRequest, workspace: Workspace) -> None:
     base, data = base_of(run, workspace), frozen.data_of(run, workspace, request.modes)
     if slurm.available():
         slurm.refuse_second(str(folder.root), run.title)
-    if folder.jobs_json.exists():
+    if folder.jobs_json.exists() and folder.run_json.exists():
         raise RequestError(
             f"{folder.root} was begun with LAUNCHER=sbatch, whose checkpoints are of another NeMo-RL; go on"
             " with that, or set NAME=… for a run of its own"
@@ -202,6 +202,20 @@ def check_program(name: str) -> None:
 def begun(folder: RunFolder) -> bool:
     """Whether a run was submitted through `ns`."""
     return (folder.root / "ns" / f"{CLUSTER}.yaml").exists()
+
+
+def refuse(folder: RunFolder) -> None:
+    """A RequestError for such a run, where jobs of ours are asked for."""
+    if begun(folder):
+        raise RequestError(
+            f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
+            " or set NAME=… for a run of its own"
+        )
+
+
+def forget(folder: RunFolder) -> None:
+    """FORCE=1: the run may be submitted by either launcher again."""
+    shutil.rmtree(folder.root / "ns", ignore_errors=True)
 
 
 def _rate(value: float) -> str:

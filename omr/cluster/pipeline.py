@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import files, manifest, recipe, settings
-from omr.cluster import frozen_code, job_environment, slurm, stages, submit, train
+from omr.cluster import frozen_code, job_environment, ns, slurm, stages, submit, train
 from omr.cluster.evaluation import submission
 from omr.cluster.evaluation.jobs import Evaluation
 from omr.cluster.jobs import Dependency
@@ -108,8 +108,10 @@ def _submit(planner: "_Planner", say: Say) -> dict[str, str]:
         for part in planner.todo:
             if part.kind in OF_RUN:
                 train.refuse_second(part.run, workspace.run(part.run), say)
-                frozen_code.check(workspace.run(part.run))
-                frozen_code.keep(workspace.run(part.run), say)
+                if part.kind == "train":  # an evaluation runs the checkout, as make eval does
+                    ns.refuse(workspace.run(part.run))
+                    frozen_code.check(workspace.run(part.run))
+                    frozen_code.keep(workspace.run(part.run), say)
             else:
                 record = planner.record(part)
                 submit.cancel_interrupted(str(record), [record], say)

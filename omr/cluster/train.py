@@ -33,11 +33,6 @@ def train(request: TrainRequest, workspace: Workspace, how: Submission, say: Say
     elif how.dry_run:
         show(request, workspace, how, say)
     else:
-        if ns.begun(folder):
-            raise RequestError(
-                f"{folder.root} was begun with LAUNCHER=ns, whose jobs know nothing of ours; go on with that,"
-                " or set NAME=… for a run of its own"
-            )
         _submit(request, workspace, how, say)
 
 
@@ -60,6 +55,7 @@ def show(request: TrainRequest, workspace: Workspace, how: Submission, say: Say)
 def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: Say) -> None:
     """Check, freeze the run, write what its engine reads, submit the chain."""
     run, folder = request.run, workspace.run(request.run)
+    ns.refuse(folder)
     graph = job_graph(request, workspace, how)
     check_request(run, how.evaluate, say)
     wanted = frozen.inputs(request, workspace)
@@ -76,8 +72,7 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
         folder.logs.mkdir(exist_ok=True)
         ids = submit.submit(graph)
     say(f"{run.title}: submitted as {', '.join(f'{key} {number}' for key, number in ids.items())}")
-    words = recipe.run_words(run)
-    say(f"make status {words} watches it; logs are in {folder.logs}")
+    say(f"make status {recipe.run_words(run)} watches it; logs are in {folder.logs}")
 
 
 @dataclass(frozen=True)
@@ -168,6 +163,7 @@ def clear(run: recipe.Run, folder: RunFolder, say: Say) -> None:
     with submission_lock(run, folder):
         refuse_second(run, folder, say)
         stage.clear(folder)
+        ns.forget(folder)
 
 
 def record_data(folder: RunFolder, data: Path) -> None:

@@ -80,9 +80,9 @@ def paths_of(word: str) -> list[Path]:
     """The folders and files that a recipe file names, and its own folder: what a container has to see."""
     [found] = _read(word)
     of_corpus = found.corpus.prompt_tokenizer, found.corpus.length_tokenizer, found.corpus.prompt_folder
-    listed = (found.path.parent, *of_corpus, *found.corpus.files.values(), *found.folders.values())
-    benchmark = Path(found.evaluation.benchmark)
-    listed += (benchmark,) * benchmark.is_absolute()
+    template = (found.path.parent / found.values.get("chat", {}).get("template", "")).resolve()
+    listed = (found.path.parent, template, *of_corpus, *found.corpus.files.values(), *found.folders.values())
+    listed += (Path(found.evaluation.benchmark),) * found.evaluation.benchmark.startswith("/")
     return [path for path in dict.fromkeys(listed) if isinstance(path, Path) and path.exists()]
 
 

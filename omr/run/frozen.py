@@ -150,6 +150,26 @@ def read(folder: RunFolder) -> FrozenRun | None:
         )
 
 
+@dataclass(frozen=True)
+class Code:
+    """The state of this toolkit that trains a run."""
+
+    revision: str  # the commit
+    identity: str  # snapshot.code_id; empty for a run from before codes were kept
+
+
+def code_of(folder: RunFolder) -> Code | None:
+    """What `freeze` wrote of the code, None where the run did not begin; damage is an OmrError.
+
+    The rest of run.json is not read: it may be of a version that only that version understands.
+    """
+    if not folder.run_json.exists():
+        return None
+    values = read_json(folder.run_json)
+    with records.checked(folder.run_json, ANEW):
+        return Code(records.of(str, values["code"], "code"), records.of(str, values.get("code_id", "")))
+
+
 def run_of(folder: RunFolder) -> recipe.Run | None:
     """The run that a folder is of, None where it was not begun; damage is an OmrError."""
     if not folder.run_json.exists():
@@ -168,7 +188,7 @@ def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
     """What the run was trained with; a RequestError where it was not trained."""
     frozen = read(folder)
     if frozen is None:
-        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.words(run.model)} first")
+        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.run_words(run)} first")
     return frozen
 
 

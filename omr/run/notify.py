@@ -70,10 +70,12 @@ def _run(command: str, words: dict[str, str]) -> str | None:
         return "its quotes are not closed; correct it in .env"
     hidden = {setting.name for setting in settings.SETTINGS.values() if setting.secret}
     environ = {name: value for name, value in os.environ.items() if name not in hidden}
+    beside = settings.env_file().absolute().parent  # where a relative command lies; a job stands elsewhere
     try:
         child = subprocess.Popen(
             argv,
             env=environ | words,
+            cwd=beside if beside.is_dir() else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """The toolkit's own files: which state of them this is, and the copy that a run keeps of them."""
 
+import functools
 import hashlib
 import re
 import shutil
@@ -7,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omr import settings
+from omr.errors import OmrError
 from omr.files import building
 
 CODE = ("bin", "docker", "omr", "slurm", "pyproject.toml", "LICENSE")  # what decides what a stage does
 _LEFT = re.compile(r"(^|/)(__pycache__/|\.)|~$")  # what Python and editors leave behind
 SHORT = 12  # hexadecimal digits of a digest that name a copy
+ENTRY = "docker/entry.sh"
+OF_IMAGE = (*(f"docker/{tier}.lock" for tier in ("cli", "data", "train")), ENTRY)
 
 
 def code_files(root: Path | None = None) -> Iterator[Path]:
@@ -28,7 +32,19 @@ def code_files(root: Path | None = None) -> Iterator[Path]:
 
 
 def code_id(root: Path | None = None) -> str:
-    """Hex digest of the files of CODE, names and contents."""
+    """Hex digest of the files of CODE, names and contents.
+
+    Of the code that this process runs it stays as it was when first asked for, whatever an editor does since.
+    """
+    return _identity(root) if root else _own_identity(settings.ROOT)
+
+
+@functools.cache
+def _own_identity(root: Path) -> str:
+    return _identity(root)
+
+
+def _identity(root: Path) -> str:
     total = hashlib.sha256()
     for name, digest in _digests(root).items():
         total.update(f"{name}\0".encode() + digest)
@@ -36,12 +52,9 @@ def code_id(root: Path | None = None) -> str:
 
 
 def locks_id(root: Path | None = None) -> str:
-    """Hex digest of what an image's environment is made from and entered by: the locks, docker/entry.sh."""
-    wanted = {name: d for name, d in _digests(root).items() if name.endswith(".lock") or name == ENTRY}
+    """Hex digest of what an image's environment is made from and entered by: its locks, docker/entry.sh."""
+    wanted = {name: digest for name, digest in _digests(root).items() if name in OF_IMAGE}
     return hashlib.sha256(b"".join(f"{n}\0".encode() + d for n, d in wanted.items())).hexdigest()
-
-
-ENTRY = "docker/entry.sh"
 
 
 def _digests(root: Path | None) -> dict[str, bytes]:
@@ -66,9 +79,9 @@ def keep(folder: Path, root: Path | None = None) -> Path:
     """The copy of `root`'s code in a run's folder, made where it is not there; its files are read-only.
 
     A copy and no links: an editor that writes into a file would change a linked one, too. A few MB.
+    An OmrError where the code was changed since this process began, or while it was copied.
     """
-    root = root or settings.ROOT
-    identity = code_id(root)
+    identity, root = code_id(root), root or settings.ROOT
     kept = home(folder, identity)
     if kept.is_dir() and code_id(kept) == identity:
         return kept
@@ -79,6 +92,8 @@ def keep(folder: Path, root: Path | None = None) -> Path:
             copy = aside / file.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
+        if code_id(aside) != identity:
+            raise OmrError(f"{root}: was changed while this command ran; run it again")
     for file in code_files(kept):
         file.chmod(file.stat().st_mode & ~0o222)
     return kept

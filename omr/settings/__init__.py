@@ -23,6 +23,11 @@ def env_file(environ: MutableMapping[str, str] = os.environ) -> Path:
     return Path(environ.get("OMR_ENV_FILE") or ROOT / ".env")
 
 
+def venv() -> Path:
+    """The Python environment of the stages: .venv of the repository, or what OMR_VENV names."""
+    return Path(os.environ.get("OMR_VENV") or ROOT / ".venv").absolute()
+
+
 def read(path: Path) -> dict[str, str]:
     """Parse a .env file with python-dotenv's grammar, nothing interpolated.
 

@@ -13,7 +13,9 @@ from omr.errors import OmrError
 from omr.files import human, sha256
 from omr.manifest import Fingerprint
 from omr.models import passport
+from omr.run import frozen
 from omr.run.frozen import BaseModel, TrainingData
+from omr.workspace import RunFolder
 
 WHOLE = "whole hash"
 # Bytes of a checkpoint per parameter: bf16 weights, fp32 master weights and two moments.
@@ -54,7 +56,8 @@ def base(wanted: BaseModel, run: recipe.Run) -> None:
     if origin is None:
         raise OmrError(f"{folder}: the base model is gone; bring it back, or make model again")
     if file := manifest.changed_file(folder, origin):
-        again = "make model" if run.round.number == 1 else "make average ROUND=1 FORCE=1"
+        made_by = frozen.run_of(RunFolder(folder.parent)) if run.round.number == 2 else None
+        again = f"make average {recipe.run_words(made_by)} FORCE=1" if made_by else "make model"
         raise OmrError(
             f"{file}: is not the file that {folder / 'manifest.json'} lists; {again} makes it again"
         )

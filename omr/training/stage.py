@@ -165,8 +165,9 @@ def train_locally(
             reached = _one_box(request, workspace, verify)
     except Busy:
         raise  # the other process tells
-    except OmrError as error:
-        notify.tell(folder, f"{run.title} stopped", f"{run.title} stopped: {error}", folder.root)
+    except Exception as error:  # a full disk and what a library raises end a run as well
+        why = str(error) or type(error).__name__
+        notify.tell(folder, f"{run.title} stopped", f"{run.title} stopped: {why}", folder.root)
         raise
     if reached < steps:
         line = f"{run.title}: saved step {reached} of {steps}; run the same command again to go on"

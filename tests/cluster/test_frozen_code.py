@@ -63,6 +63,27 @@ def test_a_checkout_that_moved_on_becomes_the_run_s_own_code(folder, monkeypatch
         frozen_code.check(folder)
 
 
+def test_a_run_of_a_version_that_this_one_cannot_read_goes_on_with_its_own(folder, monkeypatch, tmp_path):
+    values = json.loads(folder.run_json.read_text())
+    values["request"]["recipe"]["model"]["of_another_version"] = 1
+    folder.run_json.write_text(json.dumps(values))
+    with pytest.raises(OmrError, match="of_another_version"):
+        frozen.read(folder)
+    checkout, began = moved_on(folder, monkeypatch, tmp_path), []
+    monkeypatch.setattr(os, "execve", lambda *words: began.append(words))
+    monkeypatch.setattr(sys, "argv", [str(checkout / "bin/train.py")])
+    said_by(frozen_code.become, folder, False)
+    assert len(began) == 1
+
+
+def test_a_run_of_the_other_launcher_is_left_to_who_refuses_it(folder, monkeypatch, tmp_path):
+    moved_on(folder, monkeypatch, tmp_path)
+    monkeypatch.setattr(os, "execve", None)
+    (folder.root / "ns").mkdir()
+    (folder.root / "ns" / "slurm.yaml").touch()
+    assert said_by(frozen_code.become, folder, False) == []
+
+
 def test_recode_takes_the_code_of_now(folder, monkeypatch, tmp_path):
     moved_on(folder, monkeypatch, tmp_path)
     before = json.loads(folder.run_json.read_text())

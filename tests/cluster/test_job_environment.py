@@ -44,6 +44,21 @@ def test_a_job_gets_the_settings_that_are_for_jobs(space, monkeypatch):
     assert given["CONTAINER_MOUNTS"] == "" and "s3cret" not in str(given)
 
 
+def test_a_job_stands_in_another_folder_than_the_user(space, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, value in (("PROBLEMS", "own.jsonl"), ("HF_HOME", "~/hf"), ("OMR_VENV", "venv")):
+        monkeypatch.setenv(name, value)
+    for name in ("own.jsonl", "image.sqsh"):
+        (tmp_path / name).touch()
+    for container, seen in (("./image.sqsh", f"{tmp_path}/image.sqsh"), ("nvcr.io#nvidia/nemo", None)):
+        monkeypatch.setenv("CONTAINER", container)
+        given = job_environment.settings_for_jobs(space)
+        assert given["CONTAINER"] == (seen or container)
+    assert given["PROBLEMS"] == f"{tmp_path}/own.jsonl" and given["HF_HOME"] == f"{tmp_path}/home/hf"
+    assert given["OMR_VENV"] == f"{tmp_path}/venv"
+
+
 def test_a_run_is_named_by_its_request_alone(space, monkeypatch):
     monkeypatch.setenv("NAME", "other")
     request = TrainRequest.of(recipe.run("7b", 1, steps=20, name="smoke"), nodes=2, gpus=4)

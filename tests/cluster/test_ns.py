@@ -300,7 +300,8 @@ def test_what_is_not_there_is_said_before_the_nodes_are_asked_for(tmp_path, monk
     data.with_suffix(".manifest.json").write_text("{}")
     ns.check(TrainRequest.of(run), space)
     space.run(run).root.mkdir(parents=True)
-    space.run(run).jobs_json.write_text("{}")
+    for record in (space.run(run).jobs_json, space.run(run).run_json):
+        record.write_text("{}")
     with pytest.raises(RequestError, match="begun with LAUNCHER=sbatch"):
         ns.check(TrainRequest.of(run), space)
 

@@ -1,5 +1,6 @@
 """A model as one graph: what waits for what, what is left out, what is refused."""
 
+import json
 import re
 from unittest.mock import Mock
 
@@ -132,6 +133,15 @@ def test_a_live_chain_of_either_round_refuses_the_graph(space, cluster, monkeypa
     assert not cluster.jobs
 
 
+def test_a_run_of_nemo_skills_jobs_refuses_the_graph(space, cluster):
+    begun = space.run(rounds()[1]).root / "ns" / "slurm.yaml"
+    begun.parent.mkdir(parents=True)
+    begun.touch()
+    with pytest.raises(RequestError, match="round2 was begun with LAUNCHER=ns"):
+        make(space)
+    assert not cluster.jobs
+
+
 def test_both_rounds_are_evaluated(space, cluster, monkeypatch):
     """The recipe's benchmark comes out of nemo-skills, and no PROBLEMS are needed."""
     monkeypatch.setattr(checks, "nemo_skills", Mock())
@@ -147,6 +157,24 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_submitted(space,
     with pytest.raises(RequestError, match=r"p\.jsonl is not there"):
         make(space, evaluate=True)
     assert not cluster.jobs
+
+
+def test_an_evaluation_leaves_the_code_of_a_finished_run_alone(space, cluster, monkeypatch):
+    """It began with other code, or before any was kept: that it is evaluated does not make it this one's."""
+    monkeypatch.setattr(checks, "nemo_skills", Mock())
+    done(space.model("7b"), files={})
+    for run, code in zip(rounds(), ("", "of another state"), strict=True):
+        done(space.run(run).final, files={})
+        wanted = frozen.FrozenRun(
+            run, "nemo-rl", frozen.BaseModel(space.model("7b"), "0"),
+            frozen.TrainingData(space.root, "0", 1, 1), None, None,
+        )  # fmt: skip
+        frozen.freeze(space.run(run), wanted)
+        path = space.run(run).run_json
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_id": code}))
+    make(space, evaluate=True)
+    assert len(cluster.jobs) == 2 and not list(space.root.glob("runs/*/*/code"))
+    assert [frozen.read(space.run(run)).code_id for run in rounds()] == ["", "of another state"]
 
 
 def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):

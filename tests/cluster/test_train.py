@@ -5,8 +5,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from omr import manifest, recipe
-from omr.cluster import slurm, submit, train
+from omr import files, manifest, recipe
+from omr.cluster import ns, slurm, submit, train
 from omr.cluster.evaluation import checks
 from omr.errors import RequestError
 from omr.request import TrainRequest
@@ -74,6 +74,20 @@ def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
     assert ready.folder.checkpoint(750).exists()
     train.clear(ready.run, ready.folder, print)
     assert not ready.folder.checkpoints.exists() and not ready.folder.links_json.exists()
+    ready()
+
+
+def test_force_frees_a_run_of_either_launcher_for_the_other(ready, space, cluster, monkeypatch):
+    request = TrainRequest.of(ready.run)
+    ready()
+    with pytest.raises(RequestError, match="was begun with LAUNCHER=sbatch"):
+        ns.check(request, space)
+    train.clear(ready.run, ready.folder, print)
+    ns.check(request, space)
+    files.write_text(ready.folder.root / "ns" / "slurm.yaml", "")
+    with pytest.raises(RequestError, match="was begun with LAUNCHER=ns"):
+        ready()
+    train.clear(ready.run, ready.folder, print)
     ready()
 
 

@@ -28,6 +28,16 @@ def test_a_copy_says_what_the_published_one_says(tmp_path):
     assert [m.folder for m in copy.models.values()] == ["mine-1.5b", "mine-7b", "mine-14b", "mine-32b"]
 
 
+def test_a_container_sees_a_template_that_lies_elsewhere(tmp_path):
+    folder, template = tmp_path / "recipes", tmp_path / "templates" / "x.jinja"
+    for path in (folder, template.parent):
+        path.mkdir()
+    template.write_text("{{ messages }}<|eot|>")
+    chat = '[chat]\ntemplate = "../templates/x.jinja"\nmessage_end = "<|eot|>"\n'
+    (folder / "mine.toml").write_text(PUBLISHED + chat)
+    assert lookup.paths_of(str(folder / "mine.toml")) == [folder, template]
+
+
 def test_numbers_of_the_paper():
     """Spot checks against the paper and the published documentation, by hand."""
     found = recipe.shipped("openmathreasoning")

@@ -22,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     root = tmp_path / "7b" / "round1"
     root.mkdir(parents=True)
     monkeypatch.chdir(root)  # where a planted file would land
+    monkeypatch.setenv("OMR_ENV_FILE", str(root / "env"))
     monkeypatch.delenv("CA_BUNDLE", raising=False)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -105,6 +106,14 @@ def test_a_command_gets_arguments_and_variables(folder, tmp_path, monkeypatch):
     assert argv == ["--to", "s3cret", "7b round1 stopped", EVIL, str(folder.event_log)]
     assert (environ["OMR_TITLE"], environ["OMR_TEXT"]) == ("7b round1 stopped", EVIL)
     assert "NOTIFY" not in environ and "HF_TOKEN" not in environ
+
+
+def test_a_relative_command_lies_beside_env(folder, tmp_path, monkeypatch):
+    """A job stands in another folder than whoever wrote the line."""
+    command(tmp_path, "")
+    monkeypatch.setenv("OMR_ENV_FILE", str(tmp_path / "env"))
+    assert tell(folder, "'./my notifier'", monkeypatch) == ""
+    assert len(told(tmp_path)) == 1
 
 
 def test_two_links_that_end_at_once_tell_once(folder, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import stat
 
 import pytest
 
+from omr import settings
+from omr.errors import OmrError
 from omr.run import snapshot
 from omr.settings import ROOT
 
@@ -30,6 +32,7 @@ def checkout(tmp_path):
         ("slurm/lib.sh", True, False),
         ("docker/cli.lock", True, True),
         ("docker/entry.sh", True, True),
+        ("docker/dev.lock", True, False),
         ("README.md", False, False),
         ("tests/test_cli.py", False, False),
         ("omr/__pycache__/cli.pyc", False, False),
@@ -67,6 +70,16 @@ def test_a_copy_that_was_cut_off_or_altered_is_made_again(checkout, tmp_path):
     (kept / "omr/cli.py").chmod(0o644)
     (kept / "omr/cli.py").write_text("altered\n")
     assert snapshot.code_id(snapshot.keep(tmp_path, checkout)) == snapshot.code_id(checkout)
+
+
+def test_code_that_changes_during_a_command_is_not_kept(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ROOT", checkout)
+    began = snapshot.code_id()
+    (checkout / "omr/cli.py").write_text("pulled meanwhile\n")
+    assert snapshot.code_id() == began != snapshot.code_id(checkout)
+    with pytest.raises(OmrError, match="was changed while this command ran; run it again"):
+        snapshot.keep(tmp_path / "run")
+    assert not any((tmp_path / "run/code").iterdir())
 
 
 def test_this_checkout_is_a_few_megabytes():

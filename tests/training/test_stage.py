@@ -325,6 +325,7 @@ def test_the_end_of_a_training_is_told(ready, tmp_path):
         (4, ("finished", "trained 4 steps")),
         (2, ("stopped", "saved step 2 of 4")),
         (OmrError("the disk is full"), ("stopped", "the disk is full")),
+        (OSError(28, "No space left on device"), ("stopped", "No space left on device")),
         (files.Busy("is being made by process 7"), None),
     ],
 )
@@ -343,7 +344,7 @@ def test_who_is_told_of_which_end(tmp_path, monkeypatch, end, told):
     monkeypatch.setattr(stage, "_one_box", engine)
     monkeypatch.setattr(stage.notify, "tell", lambda *given: said.append(given[1:3]))
     request = TrainRequest.of(recipe.run("tiny", 1, steps=4, name="x"))
-    with contextlib.suppress(OmrError):
+    with contextlib.suppress(OmrError, OSError):
         stage.train_locally(request, Workspace(tmp_path), force=False, verify=False, say=print)
     assert [title for title, _ in said] == ([f"tiny round1-x {told[0]}"] if told else [])
     assert not told or told[1] in said[0][1]

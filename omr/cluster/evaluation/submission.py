@@ -25,7 +25,7 @@ def evaluate(
         job_environment.make_node_environments(run.model.engine, evaluate=True)
         ids = submit.submit(graph)
     say(f"{run.title}: submitted as {', '.join(f'{key} {number}' for key, number in ids.items())}")
-    say(f"make status MODEL={run.model.name} ROUND={run.round.number} watches it; logs are in {folder.logs}")
+    say(f"make status {recipe.run_words(run)} watches it; logs are in {folder.logs}")
 
 
 def job_graph(

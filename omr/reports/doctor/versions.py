@@ -1,6 +1,5 @@
 """What is installed, held against what the locks pin."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,16 +11,14 @@ from omr.recipe import nemo_skills
 TIERS = {"cli": ("cli",), "data": ("cli", "data"), "train": ("cli", "data", "train")}  # docker/venv
 
 
-def venv() -> Path:
-    """The environment of the stages: .venv, or where OMR_VENV says."""
-    return Path(os.environ.get("OMR_VENV") or settings.ROOT / ".venv")
-
-
 def environment() -> Check:
     """Which tiers docker/venv has made."""
-    made = [tier for tier in ("cli", "data", "train", "dev") if (venv() / f".{tier}").exists()]
+    made = [tier for tier in ("cli", "data", "train", "dev") if (settings.venv() / f".{tier}").exists()]
     return Check(
-        "environment", OK, f"{venv()}: {', '.join(made) or 'none yet'}", "each stage builds what it needs"
+        "environment",
+        OK,
+        f"{settings.venv()}: {', '.join(made) or 'none yet'}",
+        "each stage builds what it needs",
     )
 
 
@@ -29,8 +26,8 @@ def locks(tier: str) -> list[Check]:
     """A row for each tier that a stage needs: made, and every package in the version of its lock."""
     found = []
     for each in TIERS[tier]:
-        if not (venv() / f".{each}").exists() and venv() != Path(sys.prefix):
-            said = f"not made yet in {venv()}: the stage makes it, which needs the network"
+        if not (settings.venv() / f".{each}").exists() and settings.venv() != Path(sys.prefix):
+            said = f"not made yet in {settings.venv()}: the stage makes it, which needs the network"
             found.append(warn(f"{each} lock", said, f"run docker/venv {each}"))
         else:
             found += [_told(each, check) for check in _compare(each)]
@@ -49,7 +46,7 @@ def _told(tier: str, check: Check) -> Check:
         return check
     wrong = check.found.split("; ")
     said = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    return warn(check.name, said, f"rm {venv()}/.{tier} && docker/venv {tier}")
+    return warn(check.name, said, f"rm {settings.venv()}/.{tier} && docker/venv {tier}")
 
 
 def prompts() -> Check:
@@ -59,6 +56,6 @@ def prompts() -> Check:
 
 def has_prompts() -> Check:
     """The same, for those who have not asked for anything."""
-    if list(venv().glob("lib/python*/site-packages/nemo_skills")):
+    if list(settings.venv().glob("lib/python*/site-packages/nemo_skills")):
         return ok("nemo-skills", "installed")
     return absent("nemo-skills", "not installed", "make nemo (the real corpus's prompts; tiny has its own)")
