@@ -15,7 +15,10 @@ from omr.reports.doctor import judge, request
 from omr.runner import RUNNERS
 from omr.workspace import Workspace
 
-DATA = ("DATASET", "RAW", "SEED", "WORKERS", "MEMORY", "TOKENIZER", "LENGTH_TOKENIZER")
+DATA = (
+    *("DATASET", "RAW", "SEED", "WORKERS", "MEMORY", "TOKENIZER", "LENGTH_TOKENIZER"),
+    *("BAD_ROWS", "ALLOW", "DROP"),
+)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from omr import recipe
 from omr.errors import RequestError
@@ -13,53 +14,31 @@ from omr.recipe import Run
 from omr.run.frozen import FrozenRun
 
 
-def of_run(run: Run) -> str:
-    """What names a run: `MODEL=7b ROUND=2 NAME=mine`."""
-    words = [f"ROUND={run.round.number}"]
-    if run.round.variant and run.round.variant != _usual_variant(run.round.number, run.model.corpus):
-        words.append(f"VARIANT={run.round.variant}")
-    if run.edition != recipe.PINNED:
-        words.append(f"EDITION={run.edition}")
-    if run.name:
-        words.append(f"NAME={run.name}")
-        if run.schedule.steps != _published_steps(run):
-            words.append(f"STEPS={run.schedule.steps}")
-    return f"{recipe.words(run.model)} {shlex.join(words)}"
-
-
-def _usual_variant(number: int | str, corpus: str) -> str | None:
-    """The variant of a round that needs no word; None where its recipe is not in force."""
-    try:
-        known = any(found.name == corpus for found in recipe.in_force())
-        return recipe.round_(number, None, corpus).variant if known else None
-    except RequestError:
-        return None
-
-
-def _published_steps(run: Run) -> int | None:
-    """The steps that its recipe says; None where that is not in force."""
-    try:
-        return recipe.run(run.model.name, run.round.number, run.round.variant).schedule.steps
-    except RequestError:
-        return None
-
-
-def of_data(origin: Json) -> str | None:
+def of_data(path: Path, origin: Json) -> str | None:
     """What makes an SFT file, from its manifest: `DATASET=tiny ROUND=2`; None for one that tells nothing."""
     inputs = origin.get("inputs", {})
     corpus, key = inputs.get("corpus"), inputs.get("round")
     if not isinstance(corpus, str) or not isinstance(key, str):
         return None
     number, _, variant = key.removeprefix("round").partition("-")
-    words = [f"DATASET={corpus}", f"ROUND={number}"]
-    words += [f"VARIANT={variant}"] if variant and variant != _usual_variant(number, corpus) else []
+    words, beside = [], f"{corpus}-{key}"
     known = next((r for r in recipe.in_force() if r.name == corpus), None)
-    if known is None:
-        words.insert(0, f"RECIPE={corpus}.toml")
-    elif (modes := inputs.get("modes")) and tuple(modes) != known.corpus.splits:
+    if known and (modes := inputs.get("modes")) and tuple(modes) != known.corpus.splits:
         words.append(f"MODES={','.join(modes)}")
+        beside += f"-{'+'.join(modes)}"
     words += [f"{name.upper()}={inputs[name]}" for name in ("seed", "limit") if inputs.get(name)]
-    return shlex.join(words)
+    words += ["BAD_ROWS=skip"] if inputs.get("bad_rows") == "skip" else []
+    words += ["ALLOW=rows"] if origin.get("unlike_published") else []
+    words += [_drop(origin)] if inputs.get("drop") else []
+    words += [f"NAME={path.stem.removeprefix(f'{beside}-')}"] if path.stem.startswith(f"{beside}-") else []
+    return " ".join(filter(None, [recipe.data_words(corpus, number, variant), shlex.join(words)]))
+
+
+def _drop(origin: Json) -> str:
+    """DROP as the command had it; its list is known by its hash alone where that was another form."""
+    command = origin.get("command")
+    words = command.split() if isinstance(command, str) else []
+    return next((word for word in words if re.fullmatch(r"DROP=[\w./+-]+", word)), "DROP=…")
 
 
 def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> Iterator[str]:
@@ -67,10 +46,9 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     if re.fullmatch(r"[0-9a-f]{40}", began.code):
         yield f"git checkout {began.code}"
     run = began.run
-    of_the_run = of_run(run)
-    if data := of_data(origin):
-        named = run.name and began.data.path.stem.endswith(f"-{run.name}")
-        yield f"make data {data}" + (f" NAME={run.name}" if named else "")
+    of_the_run = recipe.run_words(run)
+    if data := of_data(began.data.path, origin):
+        yield f"make data {data}"
     if run.round.number == 1:
         yield f"make model {recipe.words(run.model)}"
     else:

@@ -115,9 +115,8 @@ def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
         raise RequestError(f"{base}: the base model is not there; run make model {words} first")
     origin = manifest.read(data)
     if origin is None:
-        variant = f" VARIANT={run.round.variant}" if run.round.number == 2 else ""
-        target = f"make data DATASET={run.model.corpus} ROUND={run.round.number}{variant}"
-        raise RequestError(f"{data}: the training data is not there; run {target} first")
+        target = recipe.data_words(run.model.corpus, run.round.number, run.round.variant)
+        raise RequestError(f"{data}: the training data is not there; run make data {target} first")
     return FrozenRun(
         run,
         request.engine,
@@ -168,7 +167,7 @@ def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
     """What the run was trained with; a RequestError where it was not trained."""
     frozen = read(folder)
     if frozen is None:
-        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.words(run.model)} first")
+        raise RequestError(f"{folder.root}: was not trained; run make train {recipe.run_words(run)} first")
     return frozen
 
 

@@ -18,7 +18,7 @@ def checks(request: StageRequest) -> list[Check]:
     if not run or request.target not in ("train", *OF_FINAL, *OF_RUN):
         return []
     folder = request.workspace.run(run)
-    words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+    words = recipe.run_words(run)
     done = manifest.read(folder.final) is not None
     if request.target in OF_FINAL:
         if done:
@@ -65,7 +65,7 @@ def _steps(request: StageRequest) -> list[Check]:
     folder, run = request.workspace.run(request.run), request.run
     lost = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
     if lost and manifest.read(folder.final) is None:
-        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+        words = recipe.run_words(run)
         return [fix("converted steps", f"{folder.hf_step(lost[0])} is not there", f"run make train {words}")]
     return [ok("converted steps", ", ".join(f"{step:,}" for step in run.schedule.averaged))]
 

@@ -73,7 +73,7 @@ def prepare(run: Run, workspace: Workspace, repo: str, allow: str | None = None)
     made = manifest.read(folder.final)
     if made is None:
         raise RequestError(
-            f"{folder.final}: there is no final model; run make train {recipe.words(run.model)} first"
+            f"{folder.final}: there is no final model; run make train {recipe.run_words(run)} first"
         )
     _passport(run, workspace)
     found = _evaluated(folder)
@@ -82,7 +82,7 @@ def prepare(run: Run, workspace: Workspace, repo: str, allow: str | None = None)
     if not found and allow != UNEVALUATED:
         raise RequestError(
             f"{folder.eval_json}: has no evaluation of this final model; run make eval"
-            f" {recipe.words(run.model)} ROUND={run.round.number} first, or ALLOW={UNEVALUATED} does without"
+            f" {recipe.run_words(run)} first, or ALLOW={UNEVALUATED} does without"
         )
     items.sort(key=lambda item: item.name)
     there = sorted(path.name for path in folder.final.iterdir())
@@ -95,7 +95,7 @@ def _passport(run: Run, workspace: Workspace) -> None:
     _, faults = journey.stations_of(run, workspace)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise RequestError(f"{faults[0]}{more}; make passport {recipe.words(run.model)} shows every station")
+        raise RequestError(f"{faults[0]}{more}; make passport {recipe.run_words(run)} shows every station")
 
 
 def _evaluated(folder: RunFolder) -> Mapping[str, EvalResult]:

@@ -35,7 +35,7 @@ def test_an_unfinished_run_says_how_far_it_is(folder):
     text = text_of(folder)
     assert "Not evaluated yet: make eval MODEL=tiny ROUND=1 NAME=page STEPS=8." in text
     assert "tiny-round1.jsonl: 13 rows, 4 B. Training sees 512 rows, each 39.38 times." in text
-    assert "Not counted yet: make data-report DATASET=tiny ROUND=1." in text
+    assert "Not counted yet: make data-report DATASET=tiny ROUND=1 MODES=cot,tir SEED=5." in text
 
 
 def test_a_run_that_has_only_begun_says_what_makes_the_rest(folder):
