@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from omr import recipe
@@ -52,17 +53,26 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     if run.round.number == 1:
         yield f"make model {recipe.words(run.model)}"
     else:
-        yield f"make train {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))}"
+        first = recipe.run(run.model.name, 1, edition=run.edition)
+        named = run.name and began.base.path.parent.name.endswith(f"-{run.name}")
+        yield f"make train {recipe.run_words(replace(first, name=run.name) if named else first)}"
+    yield f"make train {of_training(began, origin)}"
+    for result in found.values():
+        yield f"make eval {of_the_run} {shlex.join(_eval_words(run, result))}"
+    yield f"make report {of_the_run}"
+
+
+def of_training(began: FrozenRun, origin: Json) -> str:
+    """What a run is begun with, and goes on with; `origin` is its data's manifest."""
+    modes = [str(mode) for mode in origin.get("inputs", {}).get("modes") or ()]
     asked = {
-        "ENGINE": began.engine if began.engine != run.model.engine else None,
+        "ENGINE": began.engine if began.engine != began.run.model.engine else None,
+        "MODES": ",".join(modes) if f"-{'+'.join(modes)}" in began.data.path.stem else None,
         "LIMIT": began.limit,
         "OVERRIDES": began.overrides,
     }
     words = [f"{name}={value}" for name, value in asked.items() if value]
-    yield " ".join(filter(None, [f"make train {of_the_run}", shlex.join(words)]))
-    for result in found.values():
-        yield f"make eval {of_the_run} {shlex.join(_eval_words(run, result))}"
-    yield f"make report {of_the_run}"
+    return " ".join(filter(None, [recipe.run_words(began.run), shlex.join(words)]))
 
 
 def _eval_words(run: Run, result: EvalResult) -> Iterator[str]:
@@ -74,7 +84,9 @@ def _eval_words(run: Run, result: EvalResult) -> Iterator[str]:
     except RequestError:
         return
     if result.benchmark != benchmark:
-        yield f"BENCHMARK={result.benchmark}"
+        yield f"{'PROBLEMS' if '/' in result.benchmark else 'BENCHMARK'}={result.benchmark}"
+    if result.inputs.solutions not in (None, "tir"):
+        yield f"SOLUTIONS={result.inputs.solutions}"
     for name in ("samples", "temperature", "top_p", "max_tokens"):
         if getattr(drawn, name) != getattr(usual, name):
             yield f"{name.upper()}={getattr(drawn, name)}"

@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from omr import recipe
+from omr.evaluation.request import sampling_of
 from omr.reports import commands
 from omr.reports.run import page
 from omr.request import TrainRequest
@@ -105,6 +107,41 @@ def test_the_commands_that_repeat_a_run(tmp_path):
         "make eval MODEL=tiny ROUND=1 NAME=page STEPS=8 MODE=cot SAMPLES=64 MAX_TOKENS=32768",
         "make report MODEL=tiny ROUND=1 NAME=page STEPS=8",
     ]
+
+
+def test_splits_are_named_where_the_file_has_them(tmp_path):
+    _, folder = kit.begin(tmp_path)
+    began = page.look(folder).began
+    origin = {"inputs": {"corpus": "tiny", "round": "round1", "modes": ["cot", "tir"]}}
+    assert "MODES" not in commands.of_training(began, origin)
+    subset = replace(began.data, path=began.data.path.with_stem("tiny-round1-cot+tir"))
+    words = commands.of_training(replace(began, data=subset), origin)
+    assert words == "MODEL=tiny ROUND=1 NAME=page STEPS=8 MODES=cot,tir"
+
+
+@pytest.mark.parametrize(("first", "name"), [("round1/final", ""), ("round1-mine/final", " NAME=mine")])
+def test_round_2_names_the_round_1_that_it_began_with(tmp_path, first, name):
+    began = page.look(kit.begin(tmp_path)[1]).began
+    base = replace(began.base, path=tmp_path / "runs/tiny" / first)
+    second = replace(began, run=recipe.run("tiny", 2, name="mine"), base=base)
+    assert f"make train MODEL=tiny ROUND=1{name}" in list(commands.repeat(second, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "solutions", "words"),
+    [
+        ("aime24", None, "MODE=cot BENCHMARK=aime24"),
+        ("/a b/own.jsonl", "tir", "MODE=cot 'PROBLEMS=/a b/own.jsonl'"),
+        ("tiny", "cot", "MODE=cot SOLUTIONS=cot"),
+    ],
+)
+def test_an_evaluation_names_its_problems(tmp_path, benchmark, solutions, words):
+    began = page.look(kit.begin(tmp_path)[1]).began
+    result = found("tiny")
+    usual = replace(result.inputs, sampling=sampling_of(began.run), solutions=solutions)
+    result = replace(result, benchmark=benchmark, inputs=usual)
+    [line] = [line for line in commands.repeat(began, {}, {"cot": result}) if line.startswith("make eval")]
+    assert line == f"make eval MODEL=tiny ROUND=1 NAME=page STEPS=8 {words}"
 
 
 def test_they_are_words_of_the_makefile_and_name_this_very_run(tmp_path):

@@ -99,7 +99,8 @@ def write(found: Found, force: bool = False) -> bool:
     mark = f"sources {_fingerprint(found)}"
     if not force and page.exists() and mark in page.read_text(encoding="utf-8")[-200:]:
         return False
-    title = f"{found.began.run.title}: OpenMathReasoning SFT"
+    corpus = found.began.run.model.corpus
+    title = f"{found.began.run.title}: {'OpenMathReasoning' if corpus in recipe.SHIPPED else corpus} SFT"
     text = pages.render(title, lead(found), list(_sections(found)), list(_facts(found)), _up(found))
     write_text(page, f"{text.rstrip()}\n<!-- {mark} -->\n")
     return True

@@ -3,6 +3,7 @@
 Nothing is hashed and no weights are read: names, sizes, and the small files that say how things are.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from omr.reports import commands
 from omr.reports.workspace.sizes import Size, measure
 from omr.run import events, frozen, prune
 from omr.run.chain_state import Submitted
+from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, Workspace, manifest_of
 
 
@@ -199,7 +201,7 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         name=run.title,
         state=state,
         told=_told(now, log, state),
-        next=_next(run, state, now, after is not None, page is not None, bool(surplus)),
+        next=_next(run, began, state, now, after is not None, page is not None, bool(surplus)),
         prunable=sum(entry.size for entry in surplus),
         page=page,
         accuracy=after.scores[results.ALL].pass1 if after else None,
@@ -230,14 +232,25 @@ def _told(now: Status, log: Sequence[events.Event], state: str) -> str:
     return ", ".join(parts)
 
 
-def _next(run: Run, state: str, now: Status, evaluated: bool, reported: bool, surplus: bool) -> str:
+def _next(
+    run: Run,
+    began: FrozenRun | None,
+    state: str,
+    now: Status,
+    evaluated: bool,
+    reported: bool,
+    surplus: bool,
+) -> str:
     """What to type next."""
     words = recipe.run_words(run)
     if state in ("running", "queued"):
         return f"make status {words}"
     if state != "finished":
         jobs = f" NUM_TRAINING_JOBS={now.jobs_needed}" if now.jobs_needed and now.jobs_needed > 1 else ""
-        return f"make train {words}{jobs}"
+        origin: Json = {}
+        with contextlib.suppress(OmrError):  # a damaged one is told of at the data
+            origin = manifest.read(began.data.path) or {} if began else {}
+        return f"make train {commands.of_training(began, origin) if began else words}{jobs}"
     if not evaluated:
         return f"make eval {words}"
     if not reported:

@@ -73,6 +73,13 @@ def test_an_unfinished_run(folder, monkeypatch, slurm_says, log, state, follows)
     assert run.told.startswith("step 3 of 8, loss 2.500")
 
 
+def test_a_stopped_run_goes_on_with_the_words_that_it_was_begun_with(folder):
+    values = json.loads(folder.run_json.read_text())
+    values["request"] |= {"limit": 100, "overrides": "a.b=1", "engine": "nemo-rl"}
+    folder.run_json.write_text(json.dumps(values))
+    assert of_run(folder).next == f"make train {WORDS} ENGINE=nemo-rl LIMIT=100 OVERRIDES=a.b=1"
+
+
 @pytest.mark.parametrize("stage", ["train", "average"])
 def test_a_stage_on_this_machine_runs_while_it_holds_its_lock(folder, stage):
     with files.lock(folder.root / f".{stage}.lock", "x"):
