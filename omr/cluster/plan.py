@@ -1,6 +1,6 @@
 """What a run would do and cost, before anything is queued. Estimates say what they rest on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from omr import manifest, recipe
@@ -183,5 +183,5 @@ def smoke(run: recipe.Run) -> str:
     """The short run that goes the whole way, before 64 nodes are asked for; two nodes where a model fits."""
     part = run.model.tensor_parallel * run.model.context_parallel
     nodes = max(2, -(-part // max(1, run.model.gpus)))
-    round_ = f" ROUND={run.round.number}" if run.round.number != 1 else ""
-    return f"make train {recipe.words(run.model)}{round_} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"
+    words = recipe.run_words(replace(run, name=None))
+    return f"make train {words} STEPS=20 NODES={nodes} LIMIT=10000 NAME=smoke"

@@ -53,6 +53,7 @@ def of_request(request: StageRequest) -> list[Check]:
         *look("inputs", inputs.checks, request),
         *look("hub", hub.checks, request),
         *_secrets(runner),
+        *([session.notification()] if request.target in ("train", "pipeline") else []),
     ]
 
 

@@ -77,7 +77,7 @@ def prepare(run: Run, workspace: Workspace, repo: str, allow: str | None = None)
         )
     _passport(run, workspace)
     found = _evaluated(folder)
-    items = [*_unchanged(folder.final, made), _card(run, folder, made, found, repo)]
+    items = [*_unchanged(folder.final, made, recipe.run_words(run)), _card(run, folder, made, found, repo)]
     _refuse_leaks(folder.final, items, Watch.of(workspace))
     if not found and allow != UNEVALUATED:
         raise RequestError(
@@ -105,15 +105,18 @@ def _evaluated(folder: RunFolder) -> Mapping[str, EvalResult]:
     return {mode: result for mode, result in found.items() if result.inputs.models.get("after") == now}
 
 
-def _unchanged(final: Path, made: Json) -> Iterator[Item]:
-    """The files of final/ but for its card, as they were when it was made; another is a RequestError."""
+def _unchanged(final: Path, made: Json, words: str) -> Iterator[Item]:
+    """The files of final/ but for its card, as they were when it was made; another is a RequestError.
+
+    `words` name the run.
+    """
     for name, entry in made["files"].items():
         path = final / name
         if name == card.FILE:
             continue
         if not path.is_file() or not _same(path, entry):
             raise RequestError(
-                f"{path}: is not as it was made; make average FORCE=1 makes final/ anew from its steps"
+                f"{path}: is not as it was made; make average {words} FORCE=1 makes it anew from its steps"
             )
         yield Item(name, path, entry["size"], entry["sha256"])
 
