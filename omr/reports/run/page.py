@@ -73,7 +73,7 @@ def _origin(data: Path) -> Json:
     file = manifest_of(data)
     if not file.exists():
         return {}
-    with records.checked(file, "remove it, and the page does without"):
+    with records.checked(file, manifest.ANEW):
         origin = read_json(file)
         records.of(Json, origin.get("inputs", {}), "inputs")
         records.of(list[str], origin.get("inputs", {}).get("modes", []), "modes")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from omr import recipe
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 from omr.reports.run import page
 from omr.workspace import Workspace
 from tests.reports import kit
@@ -103,6 +103,25 @@ def test_a_data_manifest_that_is_gone_leaves_a_sentence(folder):
     assert "What was left out of it is not known here any more: make data DATASET=tiny ROUND=1" in text_of(
         folder
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"splits": {"cot": {}}},
+        {"splits": {"cot": {"read": "9", "kept": 8, "dropped": {}, "rejected": {}}}},
+        {"splits": {"cot": {"read": 9, "kept": 8, "dropped": {"source": "1"}, "rejected": {}}}},
+        {"inputs": {"modes": 5}},
+        {"inputs": []},
+    ],
+)
+def test_a_damaged_data_manifest_is_one_line(folder, values):
+    file = page.look(folder).began.data.path.with_suffix(".manifest.json")
+    file.write_text(json.dumps(values))
+    with pytest.raises(OmrError, match=r"manifest\.json: is damaged .*; remove it and run the stage"):
+        page.look(folder)
+    file.unlink()
+    assert text_of(folder)
 
 
 def test_everything_that_files_say_is_escaped(tmp_path):
