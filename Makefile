@@ -58,7 +58,7 @@ check-recipe: ## RECIPE=: what can be wrong with a recipe, a line each, before a
 	$(RUN) data bin/check_recipe.py
 
 ##@ Stages
-data: ## DATASET= ROUND= [VARIANT= MODES= RAW=]: parquet to the shuffled SFT file
+data: ## DATASET= ROUND= [VARIANT= MODES= RAW= DROP=]: parquet to the shuffled SFT file
 	$(RUN) data bin/data.py
 
 data-report: ## DATASET= ROUND= [STATS= QUALITY=1]: token lengths, duplicates, steps; what rows are like
@@ -73,7 +73,7 @@ passport: ## MODEL= ROUND=: do config, tokenizer and chat template agree at ever
 plan: ## MODEL= ROUND= [EDITION=]: what training would do and cost, before anything is queued
 	$(RUN) cli bin/plan.py
 
-train: ## MODEL= ROUND= [NUM_TRAINING_JOBS=]: train, average, finish
+train: ## MODEL= ROUND= [EDITION= RECOVERY= NUM_TRAINING_JOBS=]: train, average, finish
 	$(RUN) train bin/train.py
 
 average: ## MODEL= ROUND=: the averaged steps into final/ (train does it at its end)

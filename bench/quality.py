@@ -3,8 +3,8 @@
 
     .venv/bin/python bench/quality.py [--size 5e8] [--workers 2]
 
-One table: rows (and MB of text) a second over all workers, rows a second of processor, and the peak memory of the largest process, for a
-sample and for all rows. Every row has the expected answer in a box: what grading costs
+One table, for a sample and for all rows: rows (and MB of text) a second over all workers, rows a second of processor,
+and the whole time. Every row has the expected answer in a box: what grading costs
 is the corpus's own (how many answers are spelled otherwise), and the evaluation's grader is measured elsewhere.
 """
 

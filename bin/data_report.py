@@ -30,8 +30,9 @@ def main(json: bool, dry_run: bool, force: bool, quality: bool, **words: str | i
     path = workspace.data(corpus.name, asked.key, splits, name)
     origin = manifest.read(path)
     if origin is None:
-        target = f"make data DATASET={corpus.name} ROUND={asked.number}"
-        raise RequestError(f"{path}: the data is not there; run {target} first")
+        target = recipe.data_words(corpus.name, asked.number, asked.variant)
+        more = f" NAME={name}" if name else ""
+        raise RequestError(f"{path}: the data is not there; run make data {target}{more} first")
     page = path.with_suffix(".report.html")
     if dry_run:
         more = f", {found.path_of(path)} and the lists in {path.with_suffix('.quality')}" if quality else ""

@@ -15,11 +15,14 @@ from omr.reports.doctor import judge, request
 from omr.runner import RUNNERS
 from omr.workspace import Workspace
 
-DATA = ("DATASET", "RAW", "SEED", "WORKERS", "MEMORY", "TOKENIZER", "LENGTH_TOKENIZER")
+DATA = (
+    *("DATASET", "RAW", "SEED", "WORKERS", "MEMORY", "TOKENIZER", "LENGTH_TOKENIZER"),
+    *("BAD_ROWS", "ALLOW", "DROP"),
+)
 
 
 @click.command()
-@cli.options("FOR", "ASK", "JSON", "WORKSPACE", "RUNNER")
+@cli.options("FOR", "ASK", "JSON", "DRY_RUN", "WORKSPACE", "RUNNER")
 @cli.options("RECIPE", *cli.RUN, *cli.TRAINING, *DATA, "NUM_TRAINING_JOBS")
 def doctor(
     workspace: str,
@@ -27,6 +30,7 @@ def doctor(
     json: bool,
     num_training_jobs: int,
     ask: bool,
+    dry_run: bool,
     **words: str | int | None,
 ) -> None:
     """Look; exit code 1 when something would stop what is asked for."""
@@ -36,7 +40,7 @@ def doctor(
     target = words.pop("for")
     if target:
         data = {name.lower(): words.pop(name.lower()) for name in DATA}
-        asked = request.make(target, Workspace(root), words, data, num_training_jobs, ask)
+        asked = request.make(target, Workspace(root), words, data, num_training_jobs, ask and not dry_run)
         found = judge.of_request(asked)
     else:
         found = judge.of_machine(root, runner)

@@ -47,6 +47,9 @@ def about_all(workspace: Workspace, json: bool) -> None:
     if json:
         click.echo(dumps(inventory.as_json(found), indent=2))
         return
+    if not workspace.root.exists():
+        click.echo(f"{workspace.root}: nothing was made yet; make demo makes a first run of all stages")
+        return
     workspace_page.write(found, workspace)
     click.echo(workspace_page.lead(found))
     click.echo(f"  report  {workspace.report}")

@@ -22,9 +22,7 @@ def main(run: recipe.Run | None) -> None:
             return
         folder = workspace.run(run)
         if not any(path.exists() for path in (folder.run_json, folder.jobs_json)):
-            raise RequestError(
-                f"{folder.root}: was not begun; make train {recipe.words(run.model)} begins it"
-            )
+            raise RequestError(f"{folder.root}: was not begun; make train {recipe.run_words(run)} begins it")
         screen.watch_run(Watched(run, folder), click.echo)
 
 

@@ -55,6 +55,10 @@ def test_values_are_data(tmp_path, line, value):
         ("MARGIN=soon\n", ":1: MARGIN=soon is not a whole number from 0 up"),
         ("QOS='a\nb'\n", ":1: QOS='a\\nb' is no name, nor names"),
         ("APT_MIRROR=ftp://me:secret@x\n", ":1: APT_MIRROR=ftp://…@x is no address; write it with https://"),
+        (
+            "HF_ENDPOINT=https://me:secret@x/hf\n",
+            ":1: HF_ENDPOINT=https://…@x/hf is no address; write it with",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, said):

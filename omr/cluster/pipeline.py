@@ -69,9 +69,11 @@ def _evaluated(run: recipe.Run, folder: RunFolder) -> bool:
 
 def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
     """Submit the graph, whole or not at all. A run is frozen by its first link, once its inputs stand."""
-    if settings.number("SEED"):
+    for name, value in (("SEED", settings.number("SEED")), ("DROP", settings.get("DROP"))):
+        if not value:
+            continue
         raise RequestError(
-            f"SEED={settings.get('SEED')} makes other data than the recipe's; run make data SEED=… NAME=… for"
+            f"{name}={value} makes other data than the recipe's; run make data {name}=… NAME=… for"
             " both rounds first, then make pipeline with that NAME"
         )
     first = requests[0].run

@@ -13,7 +13,7 @@ from omr import recipe
 from omr.cluster import slurm, submit
 from omr.cluster.allocation.deadline import learned_margin
 from omr.cluster.slurm import Queued
-from omr.errors import OmrError
+from omr.errors import OmrError, printable
 from omr.run import checkpoints, frozen, metrics
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.workspace import RunFolder
@@ -79,7 +79,8 @@ def of(
     else:
         _jobs(found, folder)
     if folder.event_log.exists():
-        found.story = folder.event_log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+        lines = folder.event_log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+        found.story = [printable(line) for line in lines]  # an engine's last words are among them
     return found
 
 

@@ -24,7 +24,7 @@ from omr.containers.run import (
     image,
     labels,
 )
-from omr.errors import OmrError, RequestError, choose
+from omr.errors import OmrError, choose
 from omr.files import human
 from omr.run.snapshot import code_id, locks_id
 
@@ -153,10 +153,6 @@ def build_argv(engine: Engine, stage: str, reference: str, digest: str, nemo: st
     if stage == "tools":
         arguments |= {"TOOLS_TIER": tools_tier(), "TORCH_VERSION": pins["TORCH_VERSION"]}
         if mirror := settings.get("APT_MIRROR"):
-            if "@" in mirror:
-                raise RequestError(
-                    "APT_MIRROR has a password, which would stay in the image; name one without"
-                )
             arguments["APT_MIRROR"] = mirror
     else:
         arguments["NEMO_RL_VERSION"] = pins["NEMO_RL_VERSION"]

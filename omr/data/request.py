@@ -179,7 +179,7 @@ def request(
     """Check the user's words together; a RequestError for what cannot work.
 
     Nothing is read but the names of folders. Each word means what the setting of its name does
-    (omr/settings.py); one that a caller leaves out has the setting's default.
+    (omr/settings/table.py); one that a caller leaves out has the setting's default.
     """
     row = recipe.corpus(dataset)
     round_ = recipe.round_(round, variant, row.name)

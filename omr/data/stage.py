@@ -145,7 +145,7 @@ def _check(request: DataRequest, plan: Plan) -> None:
     request.refuse_other_rows(plan.counts)
     if request.dropped and not request.limit:  # under a LIMIT only some shards are planned
         counts = {split: {s.name: s.rows for s in plan.shards if s.split == split} for split in request.modes}
-        request.dropped.check(counts)
+        request.dropped.check(counts, request.corpus.splits)
     rejects = [rows.Reject(s.name, None, 0, s.take, s.fault) for s in plan.shards if s.fault]
     _bearable(request, plan, [rows.Result(rejected=[reject], lost=reject.rows) for reject in rejects])
 

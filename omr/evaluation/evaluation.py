@@ -118,8 +118,10 @@ def prove(folder: Path, run: recipe.Run, when: str) -> None:
     if when == "after":
         made = manifest.read(folder)
         if made and (file := manifest.changed_file(folder, made)):
-            listed = f"{folder / 'manifest.json'} lists"
-            raise OmrError(f"{file}: is not the file that {listed}; bring it back, or FORCE=1 make average")
+            raise OmrError(
+                f"{file}: is not the file that {folder / 'manifest.json'} lists; bring it back, or run make"
+                f" average {recipe.run_words(run)} FORCE=1"
+            )
         passport.check(folder, run.model, "final")
         return
     if not (folder / passport.CONFIG).exists():

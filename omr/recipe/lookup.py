@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,16 +89,62 @@ def paths_of(word: str) -> list[Path]:
 
 def words(row: Model) -> str:
     """The settings that name a model on a command line: `MODEL=7b`, or `RECIPE=mine.toml MODEL=7b`."""
-    if row.corpus in SHIPPED:
-        return f"MODEL={row.name}"
-    paths = [str(found.path) for found in in_force() if found.name == row.corpus]
-    return f"RECIPE={paths[0] if paths else f'{row.corpus}.toml'} MODEL={row.name}"
+    return model_words(row.corpus, row.name)
+
+
+def model_words(corpus_name: str, name: str) -> str:
+    """The same of a model whose recipe may not be in force."""
+    return shlex.join([*_recipe_words(corpus_name), f"MODEL={name}"])
 
 
 def run_words(run: Run) -> str:
-    """The settings that name a run's model, round and edition: `MODEL=7b ROUND=1 EDITION=published`."""
-    edition = "" if run.edition == PINNED else f" EDITION={run.edition}"
-    return f"{words(run.model)} ROUND={run.round.number}{edition}"
+    """The settings that name a run: `MODEL=7b ROUND=2 VARIANT=paper EDITION=published NAME=mine`."""
+    found = [f"ROUND={run.round.number}"]
+    if run.round.variant and run.round.variant != _usual_variant(run.round.number, run.model.corpus):
+        found.append(f"VARIANT={run.round.variant}")
+    if run.edition != PINNED:
+        found.append(f"EDITION={run.edition}")
+    if run.name:
+        found.append(f"NAME={run.name}")
+        if run.schedule.steps != _published_steps(run):
+            found.append(f"STEPS={run.schedule.steps}")
+    return f"{words(run.model)} {shlex.join(found)}"
+
+
+def data_words(corpus_name: str, number: int | str, variant: str | None = None) -> str:
+    """The settings that name an SFT file: `DATASET=tiny ROUND=2`, or `RECIPE=mine.toml DATASET=mine ROUND=1`.
+
+    The number may be that of a recipe which is not in force.
+    """
+    found = [*_recipe_words(corpus_name), f"DATASET={corpus_name}", f"ROUND={number}"]
+    if variant and variant != _usual_variant(number, corpus_name):
+        found.append(f"VARIANT={variant}")
+    return shlex.join(found)
+
+
+def _recipe_words(corpus_name: str) -> list[str]:
+    """RECIPE of a corpus that no shipped recipe has: its file where that is in force."""
+    if corpus_name in SHIPPED:
+        return []
+    paths = [str(found.path) for found in in_force() if found.name == corpus_name]
+    return [f"RECIPE={paths[0] if paths else f'{corpus_name}.toml'}"]
+
+
+def _usual_variant(number: int | str, corpus_name: str) -> str | None:
+    """The variant of a round that needs no word; None where its recipe is not in force."""
+    try:
+        known = any(found.name == corpus_name for found in in_force())
+        return round_(number, None, corpus_name).variant if known else None
+    except RequestError:
+        return None
+
+
+def _published_steps(asked: Run) -> int | None:
+    """The steps that its recipe says; None where that is not in force."""
+    try:
+        return run(asked.model.name, asked.round.number, asked.round.variant).schedule.steps
+    except RequestError:
+        return None
 
 
 def shipped(name: str) -> Recipe:

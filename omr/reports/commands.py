@@ -3,6 +3,8 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from omr import recipe
 from omr.errors import RequestError
@@ -13,53 +15,31 @@ from omr.recipe import Run
 from omr.run.frozen import FrozenRun
 
 
-def of_run(run: Run) -> str:
-    """What names a run: `MODEL=7b ROUND=2 NAME=mine`."""
-    words = [f"ROUND={run.round.number}"]
-    if run.round.variant and run.round.variant != _usual_variant(run.round.number, run.model.corpus):
-        words.append(f"VARIANT={run.round.variant}")
-    if run.edition != recipe.PINNED:
-        words.append(f"EDITION={run.edition}")
-    if run.name:
-        words.append(f"NAME={run.name}")
-        if run.schedule.steps != _published_steps(run):
-            words.append(f"STEPS={run.schedule.steps}")
-    return f"{recipe.words(run.model)} {shlex.join(words)}"
-
-
-def _usual_variant(number: int | str, corpus: str) -> str | None:
-    """The variant of a round that needs no word; None where its recipe is not in force."""
-    try:
-        known = any(found.name == corpus for found in recipe.in_force())
-        return recipe.round_(number, None, corpus).variant if known else None
-    except RequestError:
-        return None
-
-
-def _published_steps(run: Run) -> int | None:
-    """The steps that its recipe says; None where that is not in force."""
-    try:
-        return recipe.run(run.model.name, run.round.number, run.round.variant).schedule.steps
-    except RequestError:
-        return None
-
-
-def of_data(origin: Json) -> str | None:
+def of_data(path: Path, origin: Json) -> str | None:
     """What makes an SFT file, from its manifest: `DATASET=tiny ROUND=2`; None for one that tells nothing."""
     inputs = origin.get("inputs", {})
     corpus, key = inputs.get("corpus"), inputs.get("round")
     if not isinstance(corpus, str) or not isinstance(key, str):
         return None
     number, _, variant = key.removeprefix("round").partition("-")
-    words = [f"DATASET={corpus}", f"ROUND={number}"]
-    words += [f"VARIANT={variant}"] if variant and variant != _usual_variant(number, corpus) else []
+    words, beside = [], f"{corpus}-{key}"
     known = next((r for r in recipe.in_force() if r.name == corpus), None)
-    if known is None:
-        words.insert(0, f"RECIPE={corpus}.toml")
-    elif (modes := inputs.get("modes")) and tuple(modes) != known.corpus.splits:
+    if known and (modes := inputs.get("modes")) and tuple(modes) != known.corpus.splits:
         words.append(f"MODES={','.join(modes)}")
+        beside += f"-{'+'.join(modes)}"
     words += [f"{name.upper()}={inputs[name]}" for name in ("seed", "limit") if inputs.get(name)]
-    return shlex.join(words)
+    words += ["BAD_ROWS=skip"] if inputs.get("bad_rows") == "skip" else []
+    words += ["ALLOW=rows"] if origin.get("unlike_published") else []
+    words += [_drop(origin)] if inputs.get("drop") else []
+    words += [f"NAME={path.stem.removeprefix(f'{beside}-')}"] if path.stem.startswith(f"{beside}-") else []
+    return " ".join(filter(None, [recipe.data_words(corpus, number, variant), shlex.join(words)]))
+
+
+def _drop(origin: Json) -> str:
+    """DROP as the command had it; its list is known by its hash alone where that was another form."""
+    command = origin.get("command")
+    words = command.split() if isinstance(command, str) else []
+    return next((word for word in words if re.fullmatch(r"DROP=[\w./+-]+", word)), "DROP=…")
 
 
 def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> Iterator[str]:
@@ -67,24 +47,32 @@ def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> I
     if re.fullmatch(r"[0-9a-f]{40}", began.code):
         yield f"git checkout {began.code}"
     run = began.run
-    of_the_run = of_run(run)
-    if data := of_data(origin):
-        named = run.name and began.data.path.stem.endswith(f"-{run.name}")
-        yield f"make data {data}" + (f" NAME={run.name}" if named else "")
+    of_the_run = recipe.run_words(run)
+    if data := of_data(began.data.path, origin):
+        yield f"make data {data}"
     if run.round.number == 1:
         yield f"make model {recipe.words(run.model)}"
     else:
-        yield f"make train {recipe.run_words(recipe.run(run.model.name, 1, edition=run.edition))}"
+        first = recipe.run(run.model.name, 1, edition=run.edition)
+        named = run.name and began.base.path.parent.name.endswith(f"-{run.name}")
+        yield f"make train {recipe.run_words(replace(first, name=run.name) if named else first)}"
+    yield f"make train {of_training(began, origin)}"
+    for result in found.values():
+        yield f"make eval {of_the_run} {shlex.join(_eval_words(run, result))}"
+    yield f"make report {of_the_run}"
+
+
+def of_training(began: FrozenRun, origin: Json) -> str:
+    """What a run is begun with, and goes on with; `origin` is its data's manifest."""
+    modes = [str(mode) for mode in origin.get("inputs", {}).get("modes") or ()]
     asked = {
-        "ENGINE": began.engine if began.engine != run.model.engine else None,
+        "ENGINE": began.engine if began.engine != began.run.model.engine else None,
+        "MODES": ",".join(modes) if f"-{'+'.join(modes)}" in began.data.path.stem else None,
         "LIMIT": began.limit,
         "OVERRIDES": began.overrides,
     }
     words = [f"{name}={value}" for name, value in asked.items() if value]
-    yield " ".join(filter(None, [f"make train {of_the_run}", shlex.join(words)]))
-    for result in found.values():
-        yield f"make eval {of_the_run} {shlex.join(_eval_words(run, result))}"
-    yield f"make report {of_the_run}"
+    return " ".join(filter(None, [recipe.run_words(began.run), shlex.join(words)]))
 
 
 def _eval_words(run: Run, result: EvalResult) -> Iterator[str]:
@@ -96,7 +84,9 @@ def _eval_words(run: Run, result: EvalResult) -> Iterator[str]:
     except RequestError:
         return
     if result.benchmark != benchmark:
-        yield f"BENCHMARK={result.benchmark}"
+        yield f"{'PROBLEMS' if '/' in result.benchmark else 'BENCHMARK'}={result.benchmark}"
+    if result.inputs.solutions not in (None, "tir"):
+        yield f"SOLUTIONS={result.inputs.solutions}"
     for name in ("samples", "temperature", "top_p", "max_tokens"):
         if getattr(drawn, name) != getattr(usual, name):
             yield f"{name.upper()}={getattr(drawn, name)}"

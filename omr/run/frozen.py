@@ -115,9 +115,8 @@ def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
         raise RequestError(f"{base}: the base model is not there; run make model {words} first")
     origin = manifest.read(data)
     if origin is None:
-        variant = f" VARIANT={run.round.variant}" if run.round.number == 2 else ""
-        target = f"make data DATASET={run.model.corpus} ROUND={run.round.number}{variant}"
-        raise RequestError(f"{data}: the training data is not there; run {target} first")
+        target = recipe.data_words(run.model.corpus, run.round.number, run.round.variant)
+        raise RequestError(f"{data}: the training data is not there; run make data {target} first")
     return FrozenRun(
         run,
         request.engine,

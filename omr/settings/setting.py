@@ -48,7 +48,11 @@ WANDB_PROJECT = _form(
     r"is no project of W&B; use up to 128 letters, without / \ # ? % and :",
     re.UNICODE,
 )
-URL = _form(r"https?://[^\s/?#]+\S*", "is no address; write it with https:// and without blanks")
+# An address is shown and handed on as it is: a password has no place in one.
+URL = _form(
+    r"https?://[^\s/?#@]+([/?#]\S*)?",
+    "is no address; write it with https://, without blanks and without a password",
+)
 REPOSITORY = _form(r"\w[\w.-]*/\w[\w.-]{0,95}", "is no repository of the hub; write owner/name")
 COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 IMAGE_NAME = _form(  # the stage is added as its tag

@@ -196,9 +196,10 @@ def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
         make(space, evaluate=True)
 
 
-def test_another_seed_is_not_silently_the_recipe_s(space, monkeypatch):
-    monkeypatch.setenv("SEED", "3")
-    with pytest.raises(RequestError, match="SEED=3 makes other data"):
+@pytest.mark.parametrize(("name", "value"), [("SEED", "3"), ("DROP", "wrong.txt")])
+def test_other_data_is_not_silently_the_recipe_s(space, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(RequestError, match=f"{name}={value} makes other data"):
         make(space, dry_run=True)
 
 

@@ -37,6 +37,8 @@ def test_plan_counts(tmp_path):
     shown = "\n".join(plan.lines(found, TrainRequest.of(run)))
     assert "500,000 rows, 6.14 epochs" in shown and "64 nodes of 8 GPUs" in shown and "GPU-hours" in shown
     assert plan.smoke(run) == "make train MODEL=7b ROUND=2 STEPS=20 NODES=2 LIMIT=10000 NAME=smoke"
+    other = recipe.run("7b", 2, "paper", name="mine", edition="published")
+    assert " VARIANT=paper EDITION=published STEPS=20 " in plan.smoke(other)
 
 
 @pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])

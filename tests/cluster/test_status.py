@@ -88,6 +88,13 @@ def test_clock(seconds, text):
     assert status.clock(seconds) == text
 
 
+def test_a_line_of_the_log_moves_no_cursor(folder, monkeypatch):
+    """An engine's last words are among them."""
+    monkeypatch.setattr(slurm, "jobs", lambda ids: {})
+    folder.event_log.write_text("a\n2026-01-31 12:00:00 the engine's error: \x1b[2Jx\n")
+    assert status.of(RUN, folder).story == ["a", r"2026-01-31 12:00:00 the engine's error: \x1b[2Jx"]
+
+
 def test_every_run_is_found_again(folder, tmp_path):
     for run in (RUN, recipe.run("7b", 2, "paper"), recipe.run("7b", 1)):
         place = Workspace(tmp_path).run(run)

@@ -120,6 +120,6 @@ def test_a_run_s_final_model_is_the_one_that_its_manifest_lists(model):
     manifest.write(model, {}, files=manifest.entries(model), seen=manifest.fingerprints(model))
     path = model / "generation_config.json"
     path.write_bytes(path.read_bytes().replace(b"{", b"{ ", 1))
-    told = f"{path}: is not the file that {model}/manifest.json lists; bring it back, or FORCE=1 make"
+    told = f"{path}: is not the file that {model}/manifest.json lists; bring it back, or run make average"
     with pytest.raises(OmrError, match=re.escape(told)):
         prove(model, RUN, "after")

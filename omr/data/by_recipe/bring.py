@@ -70,7 +70,7 @@ def _bring_some(request: DataRequest, download: Download) -> dict[str, files.Jso
 
 
 def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
-    """What `make` would do; `command` is omr.hub's."""
+    """What `make` would do; `command` is omr.models.hub's."""
     lines = []
     if request.raw is None and request.corpus.source:
         wanted = tuple(pattern for split in request.modes for pattern in corpus.patterns(split))
@@ -83,6 +83,8 @@ def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
             lines.append(command(source.pin, "model", prompts.TOKENIZER_FILES, source.folder))
     kept = f"filtered: {', '.join(request.round.filtered)}" if request.round.filtered else "every row"
     lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
+    if request.dropped:
+        lines.append(f"# without the rows of {request.dropped.path}")
     means = request.means
     lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
     return lines

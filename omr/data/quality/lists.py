@@ -3,12 +3,15 @@
 A row's place in the published corpus is the same for every SEED, LIMIT and round, so that a list stays good.
 """
 
+import errno
+import re
+import stat
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr.errors import RequestError, shown
+from omr.errors import RequestError, listing, shown
 from omr.files import sha256, write_text
 
 HEAD = "# split\tshard\trow (from 0)\n"
@@ -26,11 +29,15 @@ class Rows:
         """The rows of a shard."""
         return self.shards.get(split, {}).get(shard, [])
 
-    def check(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+    def check(self, counts: Mapping[str, Mapping[str, int]], splits: Collection[str]) -> None:
         """A RequestError for a row that the corpus does not have; `counts` is split -> shard -> rows.
 
-        Splits that are not counted are not looked at.
+        Of the corpus's other `splits` rows are not looked at.
         """
+        if unknown := [split for split in self.shards if split not in splits]:
+            raise RequestError(
+                f"{self.path}: {shown(unknown[0])} is no split; write {listing(splits)} before a shard"
+            )
         for split, known in counts.items():
             for shard, rows in self.shards.get(split, {}).items():
                 if (there := known.get(shard)) is None:
@@ -52,6 +59,8 @@ def read(path: Path) -> Rows:
     """Read a list; lists may be put together, and a line that begins with # is none."""
     found: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer, and a device never ends
+            raise OSError(errno.EINVAL, "no plain file")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no text"
@@ -60,7 +69,7 @@ def read(path: Path) -> Rows:
         if not line.strip() or line.startswith("#"):
             continue
         words = line.split()
-        if len(words) != 3 or not words[2].isdecimal() or not words[2].isascii():
+        if len(words) != 3 or not re.fullmatch(r"[0-9]{1,18}", words[2]):
             raise RequestError(
                 f"{path}:{number}: {shown(line)} is no row; write split, shard and the number of a row"
             )

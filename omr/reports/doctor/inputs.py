@@ -1,5 +1,7 @@
 """What a request starts from: data, base model, trained run; and whether somebody is at it already."""
 
+from pathlib import Path
+
 from omr import manifest, recipe
 from omr.cluster import slurm
 from omr.cluster.evaluation import checks as evaluation_checks
@@ -13,12 +15,14 @@ OF_RUN = ("average", "passport", "prune", "report")  # targets that take a run's
 
 
 def checks(request: StageRequest) -> list[Check]:
-    """The rows of a request about a run; none for one about data, or whose jobs make everything."""
+    """The rows of a request about a run or a file; none for one that makes its data, or whose jobs do."""
+    if request.reads:
+        return [_data(request.reads)]
     run = request.run
     if not run or request.target not in ("train", *OF_FINAL, *OF_RUN):
         return []
     folder = request.workspace.run(run)
-    words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+    words = recipe.run_words(run)
     done = manifest.read(folder.final) is not None
     if request.target in OF_FINAL:
         if done:
@@ -34,6 +38,14 @@ def checks(request: StageRequest) -> list[Check]:
     if done:
         return [ok("final model", f"{folder.final} is finished; make train does nothing")]
     return [_inputs(request), *_alone(request)]
+
+
+def _data(path: Path) -> Check:
+    """An SFT file is there and finished."""
+    made = manifest.read(path)
+    if made is None:
+        return fix("data", f"{path} is not there", "run make data with the same words")
+    return ok("data", f"{path.name}, {made['rows']:,} rows")
 
 
 def _inputs(request: StageRequest) -> Check:
@@ -65,7 +77,7 @@ def _steps(request: StageRequest) -> list[Check]:
     folder, run = request.workspace.run(request.run), request.run
     lost = [step for step in run.schedule.averaged if manifest.read(folder.hf_step(step)) is None]
     if lost and manifest.read(folder.final) is None:
-        words = f"{recipe.words(run.model)} ROUND={run.round.number}"
+        words = recipe.run_words(run)
         return [fix("converted steps", f"{folder.hf_step(lost[0])} is not there", f"run make train {words}")]
     return [ok("converted steps", ", ".join(f"{step:,}" for step in run.schedule.averaged))]
 

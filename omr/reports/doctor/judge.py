@@ -53,13 +53,14 @@ def of_request(request: StageRequest) -> list[Check]:
         *look("inputs", inputs.checks, request),
         *look("hub", hub.checks, request),
         *_secrets(runner),
+        *([session.notification()] if request.target in ("train", "pipeline") else []),
     ]
 
 
 def title(request: StageRequest, runner: str) -> str:
     """What is judged, in words."""
     runs = ", ".join(train.run.title for train in request.trains)
-    files = ", ".join(data.output.name for data in request.data)
+    files = ", ".join(path.name for path in (*(d.output for d in request.data), request.reads) if path)
     return f"{request.target} {runs or files} on {runner}".replace("  ", " ")
 
 

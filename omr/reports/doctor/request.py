@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from omr import cli, recipe, settings
 from omr.data import request as data_request
@@ -26,6 +27,7 @@ class StageRequest:
     workspace: Workspace
     trains: tuple[TrainRequest, ...] = ()  # the runs that it is about: none, one, or those of all rounds
     data: tuple[DataRequest, ...] = ()  # the SFT files that it makes
+    reads: Path | None = None  # the SFT file that it is about, and does not make
     refusal: OmrError | None = None  # with which the data stage would refuse
     links: int = 1  # NUM_TRAINING_JOBS
     ask: bool = False  # ASK=1: a job may be sent to look at a compute node
@@ -90,7 +92,15 @@ def make(
             files = [_data(workspace, train, run, data) for train in trains]
     except RequestError as error:
         refusal = error
-    return StageRequest(target, workspace, tuple(trains), tuple(files), refusal, links, ask)
+    reads = _read_file(workspace, run, data) if target == "data-report" else None
+    return StageRequest(target, workspace, tuple(trains), tuple(files), reads, refusal, links, ask)
+
+
+def _read_file(workspace: Workspace, run: Words, data: Words) -> Path:
+    """The SFT file that these words name."""
+    corpus = recipe.corpus(data["dataset"])
+    key = recipe.round_(run["round"], run["variant"], corpus.name).key
+    return workspace.data(corpus.name, key, recipe.modes(run["modes"], corpus.name), run["name"])
 
 
 def _data(workspace: Workspace, train: TrainRequest | None, run: Words, data: Words) -> DataRequest:

@@ -2,6 +2,8 @@
 
 import locale
 import os
+import shlex
+import shutil
 import tempfile
 import time
 import zoneinfo
@@ -12,6 +14,7 @@ from omr import settings
 from omr.containers.checks import Check, fix, of_error, ok, warn
 from omr.errors import OmrError
 from omr.reports.doctor.machine import output
+from omr.run import notify
 from omr.training import preflight
 
 SKEW, BAD_SKEW = 5.0, 60.0  # seconds: worth a word; what a deadline's shortest margin does not hold
@@ -102,3 +105,21 @@ def env_file() -> Check:
     except OmrError as error:
         return of_error(".env", error)
     return ok(".env", str(path))
+
+
+def notification() -> Check:
+    """Whether NOTIFY could be told when a run ends; its value is a secret, and no row shows it."""
+    value = os.environ.get("NOTIFY")
+    if not value:
+        return ok("NOTIFY", "not set: nobody is told when a run ends")
+    if value.startswith(("http://", "https://")):
+        if notify.is_safe(value):
+            return ok("NOTIFY", "an address")
+        return warn("NOTIFY", "an address that anybody between can read along", "write it with https://")
+    try:
+        program = next(iter(shlex.split(value)), "")
+    except ValueError:
+        return warn("NOTIFY", "a command whose quotes are not closed", f"correct it in {settings.env_file()}")
+    if shutil.which(program) is None:
+        return warn("NOTIFY", "a command that is not here", f"correct its path in {settings.env_file()}")
+    return ok("NOTIFY", "a command")

@@ -73,16 +73,16 @@ def prepare(run: Run, workspace: Workspace, repo: str, allow: str | None = None)
     made = manifest.read(folder.final)
     if made is None:
         raise RequestError(
-            f"{folder.final}: there is no final model; run make train {recipe.words(run.model)} first"
+            f"{folder.final}: there is no final model; run make train {recipe.run_words(run)} first"
         )
     _passport(run, workspace)
     found = _evaluated(folder)
-    items = [*_unchanged(folder.final, made), _card(run, folder, made, found, repo)]
+    items = [*_unchanged(folder.final, made, recipe.run_words(run)), _card(run, folder, made, found, repo)]
     _refuse_leaks(folder.final, items, Watch.of(workspace))
     if not found and allow != UNEVALUATED:
         raise RequestError(
             f"{folder.eval_json}: has no evaluation of this final model; run make eval"
-            f" {recipe.words(run.model)} ROUND={run.round.number} first, or ALLOW={UNEVALUATED} does without"
+            f" {recipe.run_words(run)} first, or ALLOW={UNEVALUATED} does without"
         )
     items.sort(key=lambda item: item.name)
     there = sorted(path.name for path in folder.final.iterdir())
@@ -95,7 +95,7 @@ def _passport(run: Run, workspace: Workspace) -> None:
     _, faults = journey.stations_of(run, workspace)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise RequestError(f"{faults[0]}{more}; make passport {recipe.words(run.model)} shows every station")
+        raise RequestError(f"{faults[0]}{more}; make passport {recipe.run_words(run)} shows every station")
 
 
 def _evaluated(folder: RunFolder) -> Mapping[str, EvalResult]:
@@ -105,15 +105,18 @@ def _evaluated(folder: RunFolder) -> Mapping[str, EvalResult]:
     return {mode: result for mode, result in found.items() if result.inputs.models.get("after") == now}
 
 
-def _unchanged(final: Path, made: Json) -> Iterator[Item]:
-    """The files of final/ but for its card, as they were when it was made; another is a RequestError."""
+def _unchanged(final: Path, made: Json, words: str) -> Iterator[Item]:
+    """The files of final/ but for its card, as they were when it was made; another is a RequestError.
+
+    `words` name the run.
+    """
     for name, entry in made["files"].items():
         path = final / name
         if name == card.FILE:
             continue
         if not path.is_file() or not _same(path, entry):
             raise RequestError(
-                f"{path}: is not as it was made; make average FORCE=1 makes final/ anew from its steps"
+                f"{path}: is not as it was made; make average {words} FORCE=1 makes it anew from its steps"
             )
         yield Item(name, path, entry["size"], entry["sha256"])
 

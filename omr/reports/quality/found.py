@@ -1,10 +1,9 @@
 """What was found in the rows of a round: counts for each split, as <name>.quality.json has them."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from omr.errors import OmrError
+from omr import records
 from omr.files import Json, read_json, write_json
 
 Z = 1.96  # standard errors in half a 95% interval
@@ -98,19 +97,15 @@ def read(data: Path) -> Quality | None:
     path = path_of(data)
     if not path.exists():
         return None
-    values = read_json(path)
-    try:
-        splits = {split: _shares(shares) for split, shares in values["splits"].items()}
-        return Quality(**{**values, "splits": splits, "worst": [Overlap(**one) for one in values["worst"]]})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise OmrError(f"{path}: is no report ({error}); make data-report QUALITY=1 FORCE=1") from None
+    with records.checked(path, "make data-report QUALITY=1 FORCE=1"):
+        made = records.of(Quality, read_json(path))
+        for split, shares in made.splits.items():
+            if shares.keys() != FINDINGS.keys():
+                raise records.Odd(f"{split} has other findings")
+        return made
 
 
 def of(data: Path, origin: Json) -> Quality | None:
     """What is there of the file as it is now; `origin` is its manifest."""
     made = read(data)
     return made if made and made.data == origin["sha256"] else None
-
-
-def _shares(values: Mapping[str, Mapping[str, int]]) -> dict[str, Share]:
-    return {finding: Share(**one) for finding, one in values.items()}

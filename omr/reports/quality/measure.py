@@ -4,8 +4,10 @@ What is kept of a row until its problem is whole goes to the disk, in buckets by
 not grow with the corpus: 5.5 million rows are 0.5 GB there, of which a bucket at a time is read.
 """
 
+import hashlib
 import heapq
 import itertools
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +94,9 @@ def _source(benchmark: ProblemSet | str) -> str:
     """What was looked for, in a few words."""
     if isinstance(benchmark, str):
         return benchmark
-    return f"{benchmark.source}, {len(benchmark.problems):,} problems"
+    texts = json.dumps([problem.problem for problem in benchmark.problems])
+    digest = hashlib.sha256(texts.encode()).hexdigest()[:8]  # of a file that was edited since it is another
+    return f"{benchmark.source}, {len(benchmark.problems):,} problems, {digest}"
 
 
 def measure(

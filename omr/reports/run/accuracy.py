@@ -65,10 +65,9 @@ def _subsets(scores: Mapping[str, results.Score]) -> Iterator[tuple[str, results
 
 def sentence(found: Mapping[str, EvalResult]) -> str:
     """Accuracy in a sentence, of the first mode that was evaluated; empty where none was."""
-    if not found:
+    models = next(iter(found.values())).models if found else {}
+    if "after" not in models:
         return ""
-    result = next(iter(found.values()))
-    after = result.models["after"].scores[ALL]
-    before = result.models.get("before")
+    after, before = models["after"].scores[ALL], models.get("before")
     shares = [*([f"{before.scores[ALL].pass1:.3f} before"] if before else []), f"{after.pass1:.3f} after"]
     return f" Accuracy on {after.problems} problems: {', '.join(shares)}."

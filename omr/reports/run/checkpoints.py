@@ -13,6 +13,7 @@ from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder
 
 State = Literal["averaged", "stands", "aside", "gone", "to come"]
+Why = Literal["by the schedule", "time was up", "RECOVERY, or time was up"]  # no event tells of RECOVERY's
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Standing:
 
     step: int
     state: State
-    scheduled: bool  # saved by the schedule, not because time was up
+    why: Why
     final: bool  # part of final/, or to be
     places: tuple[str, ...] = ()  # where it is: `checkpoints/`, `hf/`, `checkpoints/damaged_…`
 
@@ -57,11 +58,16 @@ def standings(folder: RunFolder, began: FrozenRun, events: Sequence[Event], reac
             return "aside"
         return "to come" if step > reached else "gone"
 
+    def why(step: int) -> Why:
+        if step in planned:
+            return "by the schedule"
+        return "time was up" if step in told else "RECOVERY, or time was up"
+
     return [
         Standing(
             step,
             state(step),
-            step in planned,
+            why(step),
             step in (averaged or schedule.averaged),
             tuple([*whole.get(step, ()), *aside.get(step, ())]),
         )
@@ -87,12 +93,9 @@ def section(found: Sequence[Standing]) -> Section:
     """The checkpoints as a table, neighbours that are alike in one line; of removed saves their number."""
     shown = [one for one in found if one.state != "gone" or one.final]
     rows = []
-    for (scheduled, words, final), alike in groupby(
-        shown, key=lambda one: (one.scheduled, one.words, one.final)
-    ):
+    for (why, words, final), alike in groupby(shown, key=lambda one: (one.why, one.words, one.final)):
         steps = [f"{one.step:,}" for one in alike]
         named = ", ".join(steps) if len(steps) < 5 else f"{steps[0]}, {steps[1]}, … {steps[-1]}"
-        why = "by the schedule" if scheduled else "time was up"
         rows.append([named, str(len(steps)), why, words, "yes" if final else "no"])
     gone = len(found) - len(shown)
     note = f"Removed as newer ones stood: {gone:,} more." if gone else ""

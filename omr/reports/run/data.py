@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from omr import recipe
 from omr.data import statistics
 from omr.files import Json, human
-from omr.reports import data_report
+from omr.reports import commands, data_report
 from omr.reports.pages import Bar, Section
 from omr.reports.pages.page import Cell
 from omr.run.frozen import FrozenRun
@@ -19,8 +20,9 @@ def funnel(began: FrozenRun, origin: Json) -> Section:
         f" Training sees {seen:,} rows, each {seen / (began.limit or data.rows):.2f} times."
     )
     if not splits:
-        words = f"make data DATASET={began.run.model.corpus} ROUND={began.run.round.number}"
-        return Section("Data", f"{text} What was left out of it is not known here any more: {words} FORCE=1.")
+        words = recipe.data_words(began.run.model.corpus, began.run.round.number, began.run.round.variant)
+        lost = f"What was left out of it is not known here any more: make data {words} FORCE=1."
+        return Section("Data", f"{text} {lost}")
     raw, most = "raw rows", sum(counts["read"] for counts in splits.values())
     reasons: dict[str, dict[str, int]] = {}
     for split, counts in splits.items():
@@ -46,11 +48,11 @@ def _line(
     return [what, f"{rows:,}", f"{100 * rows / whole:.1f} %", bar, *(each if len(each) > 1 else [])]
 
 
-def token_lengths(began: FrozenRun) -> Section:
+def token_lengths(began: FrozenRun, origin: Json) -> Section:
     """Tokens of a row in each split, with the length that training cuts at."""
     run, lengths = began.run, statistics.read(began.data.path)
     if lengths and lengths.data == began.data.sha256:
         return data_report.section(lengths, run.model.sequence_length)
-    words = f"DATASET={run.model.corpus} ROUND={run.round.number}"
-    variant = f" VARIANT={run.round.variant}" if run.round.number > 1 and run.round.variant else ""
-    return Section("Token lengths", f"Not counted yet: make data-report {words}{variant}.")
+    words = commands.of_data(began.data.path, origin)
+    words = words or recipe.data_words(run.model.corpus, run.round.number, run.round.variant)
+    return Section("Token lengths", f"Not counted yet: make data-report {words}.")

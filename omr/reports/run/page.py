@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from omr import manifest
+from omr import manifest, recipe, records
 from omr.data import statistics
 from omr.errors import RequestError
 from omr.evaluation import results
@@ -23,6 +23,7 @@ from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, manifest_of
 
 LAST = 50  # steps that the loss of the first lines is the mean of
+SPLIT = {"read": int, "kept": int, "dropped": dict[str, int], "rejected": dict[str, int]}
 CODE = (pages, commands, data_report, journey)  # beside this package: a change of one draws the page anew
 
 
@@ -53,12 +54,11 @@ def look(folder: RunFolder) -> Found | None:
         return None
     rows, log = metrics.read(folder.metrics), events.read(folder)
     story = chain.story(log, rows)
-    origin = manifest_of(began.data.path)
     reached = max((row["step"] for row in rows), default=0)
     return Found(
         folder,
         began,
-        read_json(origin) if origin.exists() else {},
+        _origin(began.data.path),
         rows,
         log,
         story,
@@ -68,12 +68,27 @@ def look(folder: RunFolder) -> Found | None:
     )
 
 
+def _origin(data: Path) -> Json:
+    """The manifest of an SFT file that may itself be gone; {} where the manifest is, too."""
+    file = manifest_of(data)
+    if not file.exists():
+        return {}
+    with records.checked(file, manifest.ANEW):
+        origin = read_json(file)
+        records.of(Json, origin.get("inputs", {}), "inputs")
+        records.of(list[str], origin.get("inputs", {}).get("modes", []), "modes")
+        for split, counts in records.of(dict[str, Json], origin.get("splits", {}), "splits").items():
+            for key, kind in SPLIT.items():
+                records.of(kind, counts[key], f"{split}.{key}")
+    return origin
+
+
 def need(run: Run, folder: RunFolder) -> Found:
     """What `look` finds; a RequestError where the run was not begun."""
     found = look(folder)
     if found is None:
         raise RequestError(
-            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
+            f"{folder.root}: there is no such run yet; run make train {recipe.run_words(run)} first"
         )
     return found
 
@@ -84,7 +99,8 @@ def write(found: Found, force: bool = False) -> bool:
     mark = f"sources {_fingerprint(found)}"
     if not force and page.exists() and mark in page.read_text(encoding="utf-8")[-200:]:
         return False
-    title = f"{found.began.run.title}: OpenMathReasoning SFT"
+    corpus = found.began.run.model.corpus
+    title = f"{found.began.run.title}: {'OpenMathReasoning' if corpus in recipe.SHIPPED else corpus} SFT"
     text = pages.render(title, lead(found), list(_sections(found)), list(_facts(found)), _up(found))
     write_text(page, f"{text.rstrip()}\n<!-- {mark} -->\n")
     return True
@@ -137,9 +153,9 @@ def duration(seconds: float) -> str:
 def _sections(found: Found) -> Iterator[pages.Section]:
     """All of the page, in the order of the work."""
     began, folder = found.began, found.folder
-    words = commands.of_run(began.run)
+    words = recipe.run_words(began.run)
     yield data.funnel(began, found.origin)
-    yield data.token_lengths(began)
+    yield data.token_lengths(began, found.origin)
     yield training.section(began, found.rows, found.story, found.saved)
     if befell := training.happenings(found.story, folder.event_log.name):
         yield befell

@@ -8,9 +8,10 @@ from pathlib import Path
 from omr import recipe, settings
 from omr.cluster import slurm, status
 from omr.cluster.status import Status
-from omr.files import holder_lives, read_json
+from omr.files import holder_lives
 from omr.reports.watch.follow import Follower
-from omr.workspace import RunFolder
+from omr.run import frozen
+from omr.workspace import RunFolder, manifest_of
 
 ASK_SLURM = 30  # seconds after which Slurm is asked again about the jobs
 SILENT = 900  # seconds without a step after which a training on another machine counts as ended
@@ -67,8 +68,8 @@ class Watched:
 def active(root: Path) -> list[Watched]:
     """Every run of the workspace that goes on, on Slurm or on this machine."""
     known = {folder.root: run for run, folder in status.runs(root)}
-    for path in root.glob("runs/*/*/run.json"):
-        if path.parent not in known and not (path.parent / "final" / "manifest.json").exists():
-            known[path.parent] = recipe.Run.from_dict(read_json(path)["request"]["recipe"])
+    for folder in (RunFolder(path.parent) for path in root.glob("runs/*/*/run.json")):
+        if folder.root not in known and not manifest_of(folder.final).exists():
+            known[folder.root] = frozen.run_of(folder)
     watched = [Watched(run, RunFolder(folder)) for folder, run in sorted(known.items())]
     return [each for each in watched if each.look().live]

@@ -3,11 +3,12 @@
 Nothing is hashed and no weights are read: names, sizes, and the small files that say how things are.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from omr import manifest
+from omr import manifest, recipe, records
 from omr.cluster import slurm, status, submit
 from omr.cluster.status import Status
 from omr.data import statistics
@@ -19,7 +20,8 @@ from omr.reports import commands
 from omr.reports.workspace.sizes import Size, measure
 from omr.run import events, frozen, prune
 from omr.run.chain_state import Submitted
-from omr.workspace import RunFolder, Workspace
+from omr.run.frozen import FrozenRun
+from omr.workspace import RunFolder, Workspace, manifest_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _data(path: Path) -> Item:
-    beside = ("manifest.json", "lengths.json", "rejected.jsonl", "report.html")
+    beside = ("manifest.json", "lengths.json", "rejected.jsonl", "report.html", "quality.json", "quality")
     work = path.with_name(f".{path.stem}.work")
     parts = measure([path, work, *(path.with_suffix(f".{end}") for end in beside)])
     page = path.with_suffix(".report.html")
@@ -114,16 +116,17 @@ def _data(path: Path) -> Item:
     try:
         origin = manifest.read(path)
         lengths = statistics.read(path)
-    except OmrError as error:
-        return replace(item, state="unreadable", told=str(error))
-    if is_locked(path.with_name(f".{path.stem}.lock")):
-        return replace(item, state="running", told="make data works on it")
-    if origin is None:
-        return replace(item, told="not finished: the same make data goes on")
-    words = commands.of_data(origin) or ""
-    counted = lengths is not None and lengths.data == origin.get("sha256")
-    splits = ", ".join(f"{split} {counts['kept']:,}" for split, counts in origin.get("splits", {}).items())
-    told = f"{origin.get('rows', 0):,} rows" + (f": {splits}" if splits else "")
+        if is_locked(path.with_name(f".{path.stem}.lock")):
+            return replace(item, state="running", told="make data works on it")
+        if origin is None:
+            return replace(item, told="not finished: the same make data goes on")
+        with records.checked(manifest_of(path), manifest.ANEW):
+            words = commands.of_data(path, origin) or ""
+            splits = ", ".join(f"{name} {counts['kept']:,}" for name, counts in origin["splits"].items())
+    except (OmrError, OSError) as error:
+        return _unreadable(item, error)
+    counted = lengths is not None and lengths.data == origin["sha256"]
+    told = f"{origin['rows']:,} rows" + (f": {splits}" if splits else "")
     follows = "make train MODEL=…" if counted else f"make data-report {words}"
     return replace(item, state="finished", told=told, next=follows)
 
@@ -135,19 +138,30 @@ def _model(path: Path, size: Size) -> Item:
     item = Item("model", path.name, path, "stopped", size)
     try:
         origin = manifest.read(path)
-    except OmrError as error:
-        return replace(item, state="unreadable", told=str(error))
-    if is_locked(path.with_name(f".{path.name}.lock")):
-        return replace(item, state="running", told="make model works on it")
-    words = f"MODEL={(origin or {}).get('inputs', {}).get('model', path.name)}"
+        if is_locked(path.with_name(f".{path.name}.lock")):
+            return replace(item, state="running", told="make model works on it")
+        with records.checked(manifest_of(path), manifest.ANEW):
+            words = _of_model(path, origin or {})
+            patch = records.of(list[str], (origin or {}).get("patch", []), "patch")
+    except (OmrError, OSError) as error:
+        return _unreadable(item, error)
     if origin is None:
         return replace(item, told="not finished", next=f"make model {words}")
-    return replace(
-        item,
-        state="finished",
-        told="; ".join(origin.get("patch", [])) or "as published",
-        next=f"make train {words}",
-    )
+    told = "; ".join(patch) or "as published"
+    return replace(item, state="finished", told=told, next=f"make train {words}")
+
+
+def _of_model(path: Path, origin: Json) -> str:
+    """The words that name a base model: before its own its folder has the name of another recipe."""
+    name = records.of(str, origin.get("inputs", {}).get("model", path.name), "inputs.model")
+    corpus = path.name.removesuffix(f"-{name}")
+    return recipe.model_words(recipe.SHIPPED[0] if corpus == path.name else corpus, name)
+
+
+def _unreadable(item: Item, error: OmrError | OSError) -> Item:
+    """A thing that is damaged or another's, in one line; the others stand on the page all the same."""
+    told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return replace(item, state="unreadable", told=told)
 
 
 # ---- runs ----
@@ -158,7 +172,7 @@ def of_run(run: Run, folder: RunFolder, workspace: Workspace, limit: float | Non
     item = _run(folder, workspace, measure([folder.root])[folder.root], limit)
     if item is None:
         raise RequestError(
-            f"{folder.root}: there is no such run yet; run make train {commands.of_run(run)} first"
+            f"{folder.root}: there is no such run yet; run make train {recipe.run_words(run)} first"
         )
     return item
 
@@ -166,9 +180,9 @@ def of_run(run: Run, folder: RunFolder, workspace: Workspace, limit: float | Non
 def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | None) -> Item | None:
     """A run; None for a folder that none was begun in."""
     name = "/".join(folder.root.parts[-2:])
-    page = folder.report if folder.report.exists() else None
-    item = Item("run", name, folder.root, "unreadable", size, page=page)
+    item = Item("run", name, folder.root, "stopped", size)
     try:
+        page = folder.report if folder.report.exists() else None
         began = frozen.read(folder)
         submitted = [Submitted.load(record).run for record in submit.run_records(folder)]
         run = began.run if began else next(filter(None, submitted), None)
@@ -177,9 +191,9 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         now = status.of(run, folder, limit)
         here = folder.root == workspace.run(run).root  # a folder that was renamed is another run's to prune
         surplus = prune.surplus(run, workspace, proven=False) if here else []
-    except OmrError as error:
-        return replace(item, told=str(error))
-    log, found = events.read(folder), results.read(folder.eval_json)
+        log, found = events.read(folder), results.read(folder.eval_json)
+    except (OmrError, OSError) as error:
+        return _unreadable(item, error)
     after = next((result.models["after"] for result in found.values() if "after" in result.models), None)
     state = _state(folder, now, log)
     return replace(
@@ -187,8 +201,9 @@ def _run(folder: RunFolder, workspace: Workspace, size: Size, limit: float | Non
         name=run.title,
         state=state,
         told=_told(now, log, state),
-        next=_next(run, state, now, after is not None, page is not None, bool(surplus)),
+        next=_next(run, began, state, now, after is not None, page is not None, bool(surplus)),
         prunable=sum(entry.size for entry in surplus),
+        page=page,
         accuracy=after.scores[results.ALL].pass1 if after else None,
     )
 
@@ -217,14 +232,25 @@ def _told(now: Status, log: Sequence[events.Event], state: str) -> str:
     return ", ".join(parts)
 
 
-def _next(run: Run, state: str, now: Status, evaluated: bool, reported: bool, surplus: bool) -> str:
+def _next(
+    run: Run,
+    began: FrozenRun | None,
+    state: str,
+    now: Status,
+    evaluated: bool,
+    reported: bool,
+    surplus: bool,
+) -> str:
     """What to type next."""
-    words = commands.of_run(run)
+    words = recipe.run_words(run)
     if state in ("running", "queued"):
         return f"make status {words}"
     if state != "finished":
         jobs = f" NUM_TRAINING_JOBS={now.jobs_needed}" if now.jobs_needed and now.jobs_needed > 1 else ""
-        return f"make train {words}{jobs}"
+        origin: Json = {}
+        with contextlib.suppress(OmrError):  # a damaged one is told of at the data
+            origin = manifest.read(began.data.path) or {} if began else {}
+        return f"make train {commands.of_training(began, origin) if began else words}{jobs}"
     if not evaluated:
         return f"make eval {words}"
     if not reported:

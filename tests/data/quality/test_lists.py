@@ -1,6 +1,7 @@
 """Lists of rows, and `make data DROP=`, which leaves them out."""
 
 import json
+import os
 
 import pytest
 
@@ -89,6 +90,16 @@ def test_listed_rows_are_left_out_and_said(tmp_path, raw):
 
 
 @pytest.mark.parametrize(
+    ("name", "said"), [("pipe", "no plain file"), ("folder", "no plain file"), ("none", "No such file")]
+)
+def test_what_is_no_list(tmp_path, name, said):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RequestError, match=f"DROP={tmp_path / name}: {said}"):
+        lists.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("line", "more", "said"),
     [
         ("cot cot-00000-of-00003.parquet 1", [], "makes another file than the recipe's; add NAME="),
@@ -98,7 +109,9 @@ def test_listed_rows_are_left_out_and_said(tmp_path, raw):
             "cot-00009-of-00003.parquet is no shard of cot",
         ),
         ("cot cot-00000-of-00003.parquet 20", ["--name", "x"], "has 20 rows, the list names row 20"),
+        ("cto cot-00000-of-00003.parquet 1", ["--name", "x"], "cto is no split; write cot, tir or genselect"),
         ("cot row", ["--name", "x"], "is no row"),
+        (f"cot cot-00000-of-00003.parquet {'9' * 5000}", ["--name", "x"], "is no row"),
     ],
 )
 def test_what_is_refused(tmp_path, raw, line, more, said):

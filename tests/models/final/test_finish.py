@@ -170,3 +170,6 @@ def test_the_card_tells_a_known_departure(trained_once):
     began = frozen.need(run, workspace.run(run))
     assert "| Known departure | x; y |" in card.text(began, {}, [1], ["x", "y"])
     assert "Known departure" not in card.text(began, {}, [1])
+    splits = {"cot": {"dropped": {"DROP": 1200, "source": 9}}, "tir": {"dropped": {}}}
+    assert "| Rows left out | 1,200, by a list (DROP) |" in card.text(began, {"splits": splits}, [1])
+    assert "Rows left out" not in card.text(began, {"splits": {"tir": splits["tir"]}}, [1])

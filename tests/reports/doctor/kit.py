@@ -7,7 +7,7 @@ from omr.workspace import Workspace
 RUN = {"model": "7b", "round": "1", "variant": None, "edition": None, "name": None, "steps": None}
 TRAINING = dict.fromkeys(("engine", "modes", "limit", "overrides", "nodes", "gpus"))
 DATA = {"dataset": None, "raw": None, "seed": 0, "workers": None, "memory": None}
-DATA |= {"tokenizer": None, "length_tokenizer": None}
+DATA |= {"tokenizer": None, "length_tokenizer": None, "drop": None}
 
 
 def stub(folder, name, says="", code=0):

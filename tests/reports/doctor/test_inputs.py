@@ -7,6 +7,7 @@ from omr.cluster import slurm
 from omr.errors import RequestError
 from omr.reports.doctor import inputs
 from omr.reports.doctor.machine import look
+from omr.workspace import Workspace
 from tests.cluster.conftest import done
 
 from .kit import asked, held, row
@@ -100,3 +101,14 @@ def test_converted_steps(ready, tmp_path):
     for step in request.run.schedule.averaged:
         done(folder.hf_step(step))
     held(row(judged("average", tmp_path), "converted steps"), "ok", "7,500, 15,000")
+
+
+def test_the_file_of_a_data_report(tmp_path):
+    path = Workspace(tmp_path).data("tiny", "round1", ("cot",), "mine")
+    words = {"dataset": "tiny", "modes": "cot", "name": "mine"}
+    found = row(judged("data-report", tmp_path, **words), "data")
+    held(found, "fix", f"{path} is not there", "run make data")
+    path.parent.mkdir()
+    path.write_text("row\n")
+    manifest.write(path, {}, sha256="ab", size=4, rows=1)
+    held(row(judged("data-report", tmp_path, **words), "data"), "ok", "1 rows")

@@ -1,6 +1,7 @@
 """The doctor's pages: of a machine on a PATH that the test lays out, and of a request, by bin/doctor.py."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -76,11 +77,10 @@ def test_the_next_step_of_a_refusal_is_its_advice(line, found, advice):
 
 
 def test_every_stage_of_the_makefile_can_be_judged():
-    """`publish` too, where the Makefile has it."""
     text = (ROOT / "Makefile").read_text()
     group = re.search(r"##@ Stages\n(.*?)##@", text, re.DOTALL)[1]
     stages = {*re.findall(r"^([a-z-]+):", group, re.MULTILINE), "demo", "pipeline"}
-    assert {*settings.SETTINGS["FOR"].choices} - {"publish"} == stages - {"publish"}
+    assert {*settings.SETTINGS["FOR"].choices} == stages
     assert stages <= set(request.tiers())
 
 
@@ -145,6 +145,11 @@ def test_a_data_stage_without_shuf(tmp_path, monkeypatch):
         "GNU shuf is not installed",
         "coreutils",
     )
+
+
+def test_a_list_without_a_name_of_its_own(tmp_path):
+    done = doctor(tmp_path, FOR="data", DATASET="tiny", DROP="wrong.txt", PATH=os.environ["PATH"])
+    assert "fix       data" in done.stdout and "DROP=wrong.txt makes another file" in done.stdout
 
 
 def test_a_secret_that_jobs_would_not_have(tmp_path, monkeypatch):

@@ -79,3 +79,22 @@ def test_secrets_that_others_may_read(tmp_path, monkeypatch, mode, state):
     held(session.env_file(), state, str(file), "" if state == "ok" else f"chmod 600 {file}")
     monkeypatch.setenv("OMR_ENV_FILE", str(tmp_path / "none"))
     held(session.env_file(), "ok", "none")
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "said"),
+    [
+        ("", "ok", "not set"),
+        ("https://hooks.example.org/s3cret", "ok", "an address"),
+        ("http://127.0.0.1:9/s3cret", "ok", "an address"),
+        ("http://hooks.example.org/s3cret", "warn", "anybody between"),
+        ("tell 's3cret", "warn", "quotes are not closed"),
+        ("/nowhere/s3cret now", "warn", "not here"),
+        ("env s3cret", "ok", "a command"),
+    ],
+)
+def test_who_is_told_when_a_run_ends(monkeypatch, value, state, said):
+    monkeypatch.setenv("NOTIFY", value)
+    check = session.notification()
+    assert check.state == state and said in check.found
+    assert "s3cret" not in check.line() and (check.state == "ok" or check.advice)

@@ -131,7 +131,7 @@ FAULTS = [
         keep_manifest(edit("tokenizer_config.json", note="s3cr3t-value-of-mine")),
         r"tokenizer_config\.json: line \d+ has the value of HF_TOKEN",
     ),
-    (append("config.json", " "), r"config\.json: is not as it was made; make average FORCE=1"),
+    (append("config.json", " "), r"config\.json: is not as it was made; make average MODEL=tiny"),
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
     (
         keep_manifest(edit("config.json", rope_theta=10000.0)),

@@ -10,7 +10,7 @@ import pytest
 
 from omr import manifest, recipe
 from omr.data import process_pool, request
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 from omr.evaluation.problems import Problem, ProblemSet
 from omr.reports.quality import found, measure, section
 from omr.reports.quality.found import Share
@@ -140,6 +140,23 @@ def test_every_fault_is_found_and_nothing_else(planted, measured):
     ]
     found.write(measured.output, made)
     assert found.read(measured.output) == made
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"splits": {"cot": {"wrong": {"rows": "5"}}}},
+        {"rows_per_second": "x"},
+        {"worst": [5]},
+        {"splits": {"cot": {}}},
+    ],
+)
+def test_damaged_figures_are_one_line(tmp_path, part):
+    whole = {"data": "ab", "stats": "full", "benchmark": "x", "rows_per_second": 1, "splits": {}, "worst": []}
+    data = tmp_path / "tiny-round1.jsonl"
+    found.path_of(data).write_text(json.dumps({**whole, **part}))
+    with pytest.raises(OmrError, match=r"quality\.json: is damaged .*; make data-report QUALITY=1 FORCE=1"):
+        found.read(data)
 
 
 def test_without_a_benchmark_the_rest_is_found(planted, measured):

@@ -1,5 +1,7 @@
 """From the raw rows to those that were kept, and the lengths of those."""
 
+from dataclasses import replace
+
 from omr.data import statistics
 from omr.data.statistics import Lengths, SplitLengths
 from omr.files import read_json
@@ -31,8 +33,13 @@ def test_lengths_are_those_of_this_file_with_the_training_length(tmp_path):
     split = SplitLengths(13, 13, 900, 0, {"5": 1, "50": 2, "95": 3, "100": 700}, 1, 0, [0, 4, 8, 1])
     made = Lengths("11ee", "full", 512, 13, 0, [0, 64, 128, 512, 1024], {"cot": split})
     statistics.write(began.data.path, made)
-    section = data.token_lengths(began)
+    section = data.token_lengths(began, {})
     [panel] = section.figures[0].panels
     assert [rule.text for rule in panel.rules] == ["training: 512"] and 0 < panel.rules[0].at < 1
     statistics.write(began.data.path, Lengths(**{**vars(made), "data": "of another file"}))
-    assert data.token_lengths(began).text == "Not counted yet: make data-report DATASET=tiny ROUND=1."
+    assert data.token_lengths(began, {}).text == "Not counted yet: make data-report DATASET=tiny ROUND=1."
+    clean = replace(began, data=replace(began.data, path=began.data.path.with_stem("tiny-round1-clean")))
+    origin = {"inputs": {"corpus": "tiny", "round": "round1"}}
+    assert data.token_lengths(clean, origin).text.endswith(
+        "make data-report DATASET=tiny ROUND=1 NAME=clean."
+    )

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from omr import recipe
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 from omr.reports.run import page
 from omr.workspace import Workspace
 from tests.reports import kit
@@ -35,7 +35,7 @@ def test_an_unfinished_run_says_how_far_it_is(folder):
     text = text_of(folder)
     assert "Not evaluated yet: make eval MODEL=tiny ROUND=1 NAME=page STEPS=8." in text
     assert "tiny-round1.jsonl: 13 rows, 4 B. Training sees 512 rows, each 39.38 times." in text
-    assert "Not counted yet: make data-report DATASET=tiny ROUND=1." in text
+    assert "Not counted yet: make data-report DATASET=tiny ROUND=1 MODES=cot,tir SEED=5." in text
 
 
 def test_a_run_that_has_only_begun_says_what_makes_the_rest(folder):
@@ -103,6 +103,25 @@ def test_a_data_manifest_that_is_gone_leaves_a_sentence(folder):
     assert "What was left out of it is not known here any more: make data DATASET=tiny ROUND=1" in text_of(
         folder
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"splits": {"cot": {}}},
+        {"splits": {"cot": {"read": "9", "kept": 8, "dropped": {}, "rejected": {}}}},
+        {"splits": {"cot": {"read": 9, "kept": 8, "dropped": {"source": "1"}, "rejected": {}}}},
+        {"inputs": {"modes": 5}},
+        {"inputs": []},
+    ],
+)
+def test_a_damaged_data_manifest_is_one_line(folder, values):
+    file = page.look(folder).began.data.path.with_suffix(".manifest.json")
+    file.write_text(json.dumps(values))
+    with pytest.raises(OmrError, match=r"manifest\.json: is damaged .*; remove it and run the stage"):
+        page.look(folder)
+    file.unlink()
+    assert text_of(folder)
 
 
 def test_everything_that_files_say_is_escaped(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from omr.cluster import slurm
 from omr.cluster.slurm import Queued
+from omr.errors import OmrError
 from omr.reports.watch import looks
 from omr.reports.watch.looks import Watched
 
@@ -70,3 +71,9 @@ def test_the_active_runs_of_a_workspace(training, tmp_path):
     assert [each.run for each in looks.active(root)] == [RUN]
     training.end(final=False)
     assert looks.active(root) == []
+
+
+def test_a_damaged_run_is_one_line(training, tmp_path):
+    training.folder.run_json.write_text("{}")
+    with pytest.raises(OmrError, match=r"run\.json: is damaged"):
+        looks.active(tmp_path / "w")

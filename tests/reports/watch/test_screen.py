@@ -208,4 +208,4 @@ def test_nothing_to_watch(training):
     assert child.returncode == 0 and "no run is active" in out and errors == ""
     with piped(training, "--model", "tiny", "--round", "2") as child:
         out, errors = child.communicate(timeout=30)
-    assert child.returncode == 2 and "was not begun; make train MODEL=tiny begins it" in errors
+    assert child.returncode == 2 and "was not begun; make train MODEL=tiny ROUND=2 begins it" in errors

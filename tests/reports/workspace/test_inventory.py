@@ -8,8 +8,8 @@ from omr import files, manifest
 from omr.cluster import slurm
 from omr.errors import RequestError
 from omr.models import weights
-from omr.reports.workspace import inventory
-from omr.run import checkpoints
+from omr.reports.workspace import inventory, page
+from omr.run import checkpoints, frozen
 from omr.workspace import Workspace
 from tests.reports import kit
 
@@ -73,6 +73,13 @@ def test_an_unfinished_run(folder, monkeypatch, slurm_says, log, state, follows)
     assert run.told.startswith("step 3 of 8, loss 2.500")
 
 
+def test_a_stopped_run_goes_on_with_the_words_that_it_was_begun_with(folder):
+    values = json.loads(folder.run_json.read_text())
+    values["request"] |= {"limit": 100, "overrides": "a.b=1", "engine": "nemo-rl"}
+    folder.run_json.write_text(json.dumps(values))
+    assert of_run(folder).next == f"make train {WORDS} ENGINE=nemo-rl LIMIT=100 OVERRIDES=a.b=1"
+
+
 @pytest.mark.parametrize("stage", ["train", "average"])
 def test_a_stage_on_this_machine_runs_while_it_holds_its_lock(folder, stage):
     with files.lock(folder.root / f".{stage}.lock", "x"):
@@ -101,6 +108,68 @@ def test_a_damaged_run_is_one_line_and_not_the_end_of_the_page(folder):
     folder.run_json.write_text('{"request": ')
     run = of_run(folder)
     assert run.state == "unreadable" and "is not whole JSON" in run.told
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", '{"request": {"recipe": 5}}'),
+        ("run.json", "[" * 100_000),
+        ("links.json", '{"attempts": 5}'),
+        ("jobs.json", '{"jobs": [{"key": "train-1", "id": "-u root"}]}'),
+    ],
+)
+def test_a_damaged_record_costs_its_run_a_line_and_no_other_run(folder, tmp_path, name, text):
+    kit.begin(tmp_path, name="other")
+    (folder.root / name).write_text(text)
+    if name == "links.json":
+        folder.metrics.write_text("".join(f'{{"step": {n}, "time": {n}}}\n' for n in range(1, 5)))
+    other, run = inventory.take(Workspace(tmp_path), limit=100).runs
+    assert (run.state, other.state) == ("unreadable", "stopped")
+    assert run.told.startswith(f"{folder.root / name}: ") and run.told.isprintable() and run.next == ""
+    page.write(inventory.take(Workspace(tmp_path)), Workspace(tmp_path))
+
+
+@pytest.mark.parametrize("splits", [{"cot": {}}, {"cot": {"kept": "8"}}])
+def test_a_damaged_manifest_costs_its_file_a_line(folder, tmp_path, splits):
+    workspace = Workspace(tmp_path)
+    manifest.write(workspace.data("tiny", "round1"), {}, sha256="22", size=4, rows=1, splits=splits)
+    manifest.write(workspace.model("tiny"), {"model": 5}, files={})
+    found = inventory.take(workspace)
+    for [item] in (found.data, found.models):
+        assert item.state == "unreadable" and "manifest.json: is damaged (" in item.told
+
+
+def test_a_folder_of_somebody_else_is_one_line(folder, tmp_path, monkeypatch):
+    kit.begin(tmp_path, name="other")
+    read = frozen.read
+
+    def refuse(one):
+        if one.root == folder.root:
+            raise PermissionError(13, "Permission denied", str(one.run_json))
+        return read(one)
+
+    monkeypatch.setattr(frozen, "read", refuse)
+    other, run = inventory.take(Workspace(tmp_path)).runs
+    assert (other.state, run.told) == ("stopped", f"{folder.run_json}: Permission denied")
+
+
+def test_a_model_of_another_recipe_names_it(tmp_path):
+    model = Workspace(tmp_path).model("larger-small")
+    model.mkdir(parents=True)
+    manifest.write(model, {"model": "small"}, files={})
+    [found] = inventory.take(Workspace(tmp_path)).models
+    assert found.next == "make train RECIPE=larger.toml MODEL=small"
+
+
+def test_what_quality_found_is_part_of_the_data(folder, tmp_path):
+    data = Workspace(tmp_path).data("tiny", "round1")
+    lists = data.with_suffix(".quality")
+    lists.mkdir()
+    (lists / "wrong.txt").write_text("x" * 7)
+    data.with_suffix(".quality.json").write_text("{}")
+    [found] = inventory.take(Workspace(tmp_path)).data
+    assert found.size.files == 4
 
 
 def test_a_chain_that_no_link_has_begun(tmp_path, monkeypatch):

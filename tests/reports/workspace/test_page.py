@@ -64,5 +64,6 @@ def test_the_command(tmp_path):
     assert report(tmp_path).stdout.endswith(f"  report  {tmp_path}/report.html\n")
     whole = json.loads(report(tmp_path, "--json").stdout)
     assert json.loads(report(tmp_path, *words, "--json").stdout) == whole["runs"][0]
+    assert report(tmp_path / "none").stdout.startswith(f"{tmp_path}/none: nothing was made yet; make demo")
     missing = report(tmp_path, "--model", "tiny", "--round", "2")
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
