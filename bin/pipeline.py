@@ -8,7 +8,9 @@ from omr.cluster import pipeline, submit
 
 
 @click.command()
-@cli.options("RECIPE", "MODEL", "VARIANT", "EDITION", "NAME", "STEPS", *cli.TRAINING, "NUM_TRAINING_JOBS", "DRY_RUN")
+@cli.options(
+    "RECIPE", "MODEL", "VARIANT", "EDITION", "NAME", "STEPS", *cli.TRAINING, "NUM_TRAINING_JOBS", "DRY_RUN"
+)
 def main(num_training_jobs: int, dry_run: bool, **words: str | int | None) -> None:
     """Submit everything of a model that is not finished."""
     requests = cli.requests_of_all_rounds(**words)
