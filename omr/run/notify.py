@@ -7,6 +7,7 @@ reads it.
 import ipaddress
 import json
 import os
+import re
 import shlex
 import signal
 import ssl
@@ -68,8 +69,7 @@ def _run(command: str, words: dict[str, str]) -> str | None:
         argv = [*shlex.split(command), *words.values()]
     except ValueError:
         return "its quotes are not closed; correct it in .env"
-    hidden = {setting.name for setting in settings.SETTINGS.values() if setting.secret}
-    environ = {name: value for name, value in os.environ.items() if name not in hidden}
+    environ = {name: value for name, value in os.environ.items() if not _tells(name, value)}
     beside = settings.env_file().absolute().parent  # where a relative command lies; a job stands elsewhere
     try:
         child = subprocess.Popen(
@@ -90,6 +90,11 @@ def _run(command: str, words: dict[str, str]) -> str | None:
         child.wait()
         return f"its command did not end in {PATIENCE:g} s"
     return None
+
+
+def _tells(name: str, value: str) -> bool:
+    """Whether a variable is a secret, or an address with a password (a package index's, a proxy's)."""
+    return settings.is_secret(name) or bool(re.search(r"//[^/@\s]*:[^/@\s]*@", value))
 
 
 def _post(url: str, words: dict[str, str]) -> str | None:

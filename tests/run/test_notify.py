@@ -101,11 +101,13 @@ def test_a_server_gets_one_post(folder, server, monkeypatch):
 
 def test_a_command_gets_arguments_and_variables(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "s3cret too")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3cret@index.example.org/simple")
+    monkeypatch.setenv("SOME_API_KEY", "s3cret")
     assert tell(folder, command(tmp_path, ""), monkeypatch) == ""
     [(argv, environ)] = told(tmp_path)
     assert argv == ["--to", "s3cret", "7b round1 stopped", EVIL, str(folder.event_log)]
     assert (environ["OMR_TITLE"], environ["OMR_TEXT"]) == ("7b round1 stopped", EVIL)
-    assert "NOTIFY" not in environ and "HF_TOKEN" not in environ
+    assert not {"NOTIFY", "HF_TOKEN", "PIP_INDEX_URL", "SOME_API_KEY"} & set(environ)
 
 
 def test_a_relative_command_lies_beside_env(folder, tmp_path, monkeypatch):
