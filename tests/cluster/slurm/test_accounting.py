@@ -109,6 +109,32 @@ def forgotten(site, ids):
     return not set(ids) & set(known)
 
 
+def test_the_doctor_knows_accounts_and_qualities_of_service(site):
+    """As sacctmgr really writes them."""
+
+    def rows(**environ):
+        words = {"FOR": "data", "DATASET": "tiny", "JSON": "1", "ACCOUNT": "team", "QOS": "normal"}
+        done = site.run("bin/doctor.py", check=False, **{**words, **environ})
+        return {each["name"]: (each["state"], each["found"]) for each in json.loads(done.stdout)}
+
+    def add(*words):
+        site.slurm.call("sacctmgr", "--immediate", "--quiet", "add", *words)
+
+    add("account", "team")
+    add("qos", "short", "MaxWall=0:10:00", "MaxTRESPerJob=node=1", "MaxSubmitJobsPerUser=1")
+    add("user", "root", "account=team", "qos=normal,short")
+    found = rows()
+    assert found["account"] == ("ok", "team") and found["qos"] == ("ok", "normal")
+    assert found["limits"] == ("ok", "account team and QOS normal allows 1 jobs of this size")
+    assert rows(ACCOUNT="taem")["account"][1].startswith("ACCOUNT=taem is none of yours (")
+    assert rows(QOS="shrot")["qos"] == ("fix", "there is no QOS=shrot (did you mean short?)")
+    assert rows(QOS="short", TIME="30")["limits"] == ("fix", "QOS short allows 0:10:00")
+    assert rows(QOS="short", SHARDS="4")["limits"] == (
+        "fix",
+        "QOS short allows 1 jobs at a time, these are 6",
+    )
+
+
 def test_what_the_controller_forgot_is_told_by_accounting(site):
     good = submit(site, "train-1", "true")
     bad = submit(site, "train-2", "exit 3", f"--dependency=afterany:{good['id']}")
@@ -145,29 +171,3 @@ def test_what_the_controller_forgot_is_told_by_accounting(site):
     # Without its answer what the run left behind is all that is known, which is nothing here.
     site.slurm.kill("slurmdbd")
     assert set(shown(site).values()) == {("ENDED", "")}
-
-
-def test_the_doctor_knows_accounts_and_qualities_of_service(site):
-    """As sacctmgr really writes them."""
-
-    def rows(**environ):
-        words = {"FOR": "data", "DATASET": "tiny", "JSON": "1", "ACCOUNT": "team", "QOS": "normal"}
-        done = site.run("bin/doctor.py", check=False, **{**words, **environ})
-        return {each["name"]: (each["state"], each["found"]) for each in json.loads(done.stdout)}
-
-    def add(*words):
-        site.slurm.call("sacctmgr", "--immediate", "--quiet", "add", *words)
-
-    add("account", "team")
-    add("qos", "short", "MaxWall=0:10:00", "MaxTRESPerJob=node=1", "MaxSubmitJobsPerUser=1")
-    add("user", "root", "account=team", "qos=normal,short")
-    found = rows()
-    assert found["account"] == ("ok", "team") and found["qos"] == ("ok", "normal")
-    assert found["limits"] == ("ok", "account team and QOS normal allows 1 jobs of this size")
-    assert rows(ACCOUNT="taem")["account"][1].startswith("ACCOUNT=taem is none of yours (")
-    assert rows(QOS="shrot")["qos"] == ("fix", "there is no QOS=shrot (did you mean short?)")
-    assert rows(QOS="short", TIME="30")["limits"] == ("fix", "QOS short allows 0:10:00")
-    assert rows(QOS="short", SHARDS="4")["limits"] == (
-        "fix",
-        "QOS short allows 1 jobs at a time, these are 6",
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from omr.cluster import job_environment, slurm
 from omr.cluster.jobs import Job
 from omr.errors import OmrError
+from omr.settings import ROOT
 
 # States (sinfo's short words) of nodes that no job starts on until somebody has mended them.
 BROKEN = ("down", "drain", "drng", "fail", "failg", "err", "unk", "inval", "maint")
@@ -162,7 +163,9 @@ def enforced() -> str:
 
 def try_submission(job: Job) -> str:
     """Slurm's word on a job that is not submitted: when it might start; an OmrError with why it cannot."""
-    command = replace(job, after=()).sbatch_command({})
+    # The run's own copy of the code is made when it is submitted; the checkout's scripts are the same.
+    job = replace(job, after=(), env={**job.env, "OMR_ROOT": str(ROOT)})
+    command = job.sbatch_command({})
     command.insert(1, "--test-only")
     said = slurm.call(command, env=job_environment.environment(job), stderr=True)
     return (said.strip().splitlines() or [""])[-1].removeprefix("sbatch: ")
