@@ -153,7 +153,9 @@ def test_what_the_controller_forgot_is_told_by_accounting(site):
     site.slurm.call("scancel", ended["id"])
     # A limit is counted in minutes; its end may be moved.
     site.slurm.call("scontrol", "update", f"jobid={late['id']}", "endtime=now+1")
-    wait(lambda: shown(site)["average"][0] == "PENDING", 60, "the average job did not wait")
+    reason = ("squeue", "-h", "-j", never["id"], "-o", "%r")
+    unmet = "DependencyNeverSatisfied"  # Slurm finds that out in its own time
+    wait(lambda: site.slurm.call(*reason).strip() == unmet, 60, "the average job did not wait in vain")
     site.slurm.call("scancel", never["id"], waiting["id"])
     ids = [job["id"] for job in jobs]
     wait(lambda: forgotten(site, ids), 150, "the controller did not forget", 1)
