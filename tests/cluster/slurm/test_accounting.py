@@ -67,9 +67,13 @@ class Accounted(Cluster):
         own = ["--skip-networking", f"--socket={self.socket}", f"--pid-file={self.root}/db.pid"]
         self._spawn("mariadbd", "mariadbd", *words, *own)
         wait(self.socket.exists, 30, f"MariaDB did not start; see {self.root}/mariadbd.out")
+        self.start_slurmdbd()
+        self.call("sacctmgr", "--immediate", "--quiet", "add", "cluster", "test")
+
+    def start_slurmdbd(self) -> None:
         self._spawn("slurmdbd", "slurmdbd", "-D")
-        add = ("sacctmgr", "--immediate", "--quiet", "add", "cluster", "test")
-        wait(lambda: self._answers(*add), 60, f"slurmdbd did not start; see {self.root}/slurmdbd.log", 0.5)
+        asked = ("sacctmgr", "--noheader", "list", "cluster")
+        wait(lambda: self._answers(*asked), 60, f"slurmdbd did not start; see {self.root}/slurmdbd.log", 0.5)
 
     def _answers(self, *command: str) -> bool:
         return subprocess.run(command, env=self.env, capture_output=True, timeout=60).returncode == 0
@@ -109,32 +113,6 @@ def forgotten(site, ids):
     return not set(ids) & set(known)
 
 
-def test_the_doctor_knows_accounts_and_qualities_of_service(site):
-    """As sacctmgr really writes them."""
-
-    def rows(**environ):
-        words = {"FOR": "data", "DATASET": "tiny", "JSON": "1", "ACCOUNT": "team", "QOS": "normal"}
-        done = site.run("bin/doctor.py", check=False, **{**words, **environ})
-        return {each["name"]: (each["state"], each["found"]) for each in json.loads(done.stdout)}
-
-    def add(*words):
-        site.slurm.call("sacctmgr", "--immediate", "--quiet", "add", *words)
-
-    add("account", "team")
-    add("qos", "short", "MaxWall=0:10:00", "MaxTRESPerJob=node=1", "MaxSubmitJobsPerUser=1")
-    add("user", "root", "account=team", "qos=normal,short")
-    found = rows()
-    assert found["account"] == ("ok", "team") and found["qos"] == ("ok", "normal")
-    assert found["limits"] == ("ok", "account team and QOS normal allows 1 jobs of this size")
-    assert rows(ACCOUNT="taem")["account"][1].startswith("ACCOUNT=taem is none of yours (")
-    assert rows(QOS="shrot")["qos"] == ("fix", "there is no QOS=shrot (did you mean short?)")
-    assert rows(QOS="short", TIME="30")["limits"] == ("fix", "QOS short allows 0:10:00")
-    assert rows(QOS="short", SHARDS="4")["limits"] == (
-        "fix",
-        "QOS short allows 1 jobs at a time, these are 6",
-    )
-
-
 def test_what_the_controller_forgot_is_told_by_accounting(site):
     good = submit(site, "train-1", "true")
     bad = submit(site, "train-2", "exit 3", f"--dependency=afterany:{good['id']}")
@@ -166,10 +144,41 @@ def test_what_the_controller_forgot_is_told_by_accounting(site):
         "train-3": ("TIMEOUT", ""),
         "train-4": ("CANCELLED", ""),
         "convert": ("FAILED", "exit code 1"),
-        "average": ("CANCELLED", "DependencyNeverSatisfied"),
         "eval": ("CANCELLED", "Dependency"),
     }
-    assert shown(site) == told
+    found = shown(site)
+    # The database may have heard of the reason before Slurm found out that it never ends.
+    assert found.pop("average") in [("CANCELLED", "Dependency"), ("CANCELLED", "DependencyNeverSatisfied")]
+    assert found == told
     # Without its answer what the run left behind is all that is known, which is nothing here.
     site.slurm.kill("slurmdbd")
-    assert set(shown(site).values()) == {("ENDED", "")}
+    try:
+        assert set(shown(site).values()) == {("ENDED", "")}
+    finally:
+        site.slurm.start_slurmdbd()
+
+
+def test_the_doctor_knows_accounts_and_qualities_of_service(site):
+    """As sacctmgr really writes them."""
+
+    def rows(**environ):
+        words = {"FOR": "data", "DATASET": "tiny", "JSON": "1", "ACCOUNT": "team", "QOS": "normal"}
+        done = site.run("bin/doctor.py", check=False, **{**words, **environ})
+        return {each["name"]: (each["state"], each["found"]) for each in json.loads(done.stdout)}
+
+    def add(*words):
+        site.slurm.call("sacctmgr", "--immediate", "--quiet", "add", *words)
+
+    add("account", "team")
+    add("qos", "short", "MaxWall=0:10:00", "MaxTRESPerJob=node=1", "MaxSubmitJobsPerUser=1")
+    add("user", "root", "account=team", "qos=normal,short")
+    found = rows()
+    assert found["account"] == ("ok", "team") and found["qos"] == ("ok", "normal")
+    assert found["limits"] == ("ok", "account team and QOS normal allows 1 jobs of this size")
+    assert rows(ACCOUNT="taem")["account"][1].startswith("ACCOUNT=taem is none of yours (")
+    assert rows(QOS="shrot")["qos"] == ("fix", "there is no QOS=shrot (did you mean short?)")
+    assert rows(QOS="short", TIME="30")["limits"] == ("fix", "QOS short allows 0:10:00")
+    assert rows(QOS="short", SHARDS="4")["limits"] == (
+        "fix",
+        "QOS short allows 1 jobs at a time, these are 6",
+    )
