@@ -124,7 +124,7 @@ REFUSED = {
     ),
     "a link to nothing": (
         lambda folder: ((folder / GENERATION).unlink(), (folder / GENERATION).symlink_to("gone")),
-        "generation_config.json: is a link to nothing; put the file itself there, or make model",
+        "generation_config.json: is a link to nothing, or no file; put the file itself there, or make model",
     ),
     "quantised": (
         edit(CONFIG, quantization_config={"quant_method": "awq", "bits": 4}),

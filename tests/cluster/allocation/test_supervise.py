@@ -78,15 +78,12 @@ def test_an_engine_gets_its_deadline_and_a_token_of_its_own(attempt):
 
 
 @pytest.mark.slow
-def test_a_save_is_measured_and_what_it_made_superfluous_goes(attempt):
+def test_a_save_is_measured(attempt):
     place = attempt.folder.checkpoints
-    for step in (2, 3, 6):
-        (place / f"step_{step}").mkdir()
     code, longest, _ = engine(
         attempt, f"mkdir {place}/tmp_step_8; sleep 1.5; mv {place}/tmp_step_8 {place}/step_8; sleep 1"
     )
     assert code == 0 and 1 < longest < 5
-    assert sorted(p.name for p in place.iterdir()) == ["step_6", "step_8"]
 
 
 @pytest.mark.slow
