@@ -16,9 +16,11 @@ from omr.cluster import slurm, status
 def main(run: recipe.Run | None, json: bool) -> None:
     """Show one run, or every run of the workspace that has a chain."""
     workspace = cli.workspace()
-    wanted = [(run, workspace.run(run))] if run else status.runs(workspace.root)
     limit = slurm.limit(settings.get("TIME"))
-    found = [status.of(*one, limit) for one in wanted]
+    if run:
+        found = [status.of(run, workspace.run(run), limit)]
+    else:
+        found = status.of_all(workspace.root, limit, lambda line: click.echo(line, err=True))
     if json:
         click.echo(dumps([asdict(one) for one in found], indent=2, default=str))
         return

@@ -13,6 +13,7 @@ from omr import recipe
 from omr.cluster import slurm, submit
 from omr.cluster.allocation.deadline import learned_margin
 from omr.cluster.slurm import Queued
+from omr.cluster.submit import Say
 from omr.errors import OmrError, printable
 from omr.run import checkpoints, frozen, metrics
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
@@ -195,13 +196,30 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest % 60:02}" if hours else f"{minutes}:{rest % 60:02}"
 
 
-def runs(root: Path) -> list[tuple[recipe.Run, RunFolder]]:
-    """Every run of the workspace that has a chain, also one that no link has begun yet."""
+def runs(root: Path, say: Say = print) -> list[tuple[recipe.Run, RunFolder]]:
+    """Every run of the workspace that has a chain, also one that no link has begun yet.
+
+    A damaged record is a line of its own; the other runs are none the worse for it.
+    """
     found = []
     for folder in map(RunFolder, sorted({*_submitted(root), *_held(root)})):
-        named = [run for record in submit.run_records(folder) if (run := Submitted.load(record).run)]
-        if run := frozen.run_of(folder) or next(iter(named), None):
-            found.append((run, folder))
+        try:
+            named = [run for record in submit.run_records(folder) if (run := Submitted.load(record).run)]
+            if run := frozen.run_of(folder) or next(iter(named), None):
+                found.append((run, folder))
+        except OmrError as error:
+            say(f"note: {error}")
+    return found
+
+
+def of_all(root: Path, limit_seconds: float | None, say: Say) -> list[Status]:
+    """The status of every run that has a chain; a damaged one is a line."""
+    found = []
+    for run, folder in runs(root, say):
+        try:
+            found.append(of(run, folder, limit_seconds))
+        except OmrError as error:
+            say(f"note: {error}")
     return found
 
 

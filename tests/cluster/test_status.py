@@ -125,3 +125,19 @@ def test_plain_stages_are_shown_until_they_are_done(tmp_path, monkeypatch):
         ("data-7b-round1", "FAILED", "NonZeroExitCode"),
         ("data", "RUNNING", ""),
     ]
+
+
+def test_a_damaged_run_is_a_line_and_the_others_are_shown(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "jobs", lambda ids: {})
+    values = json.loads(folder.jobs_json.read_text())
+    folder.jobs_json.write_text(json.dumps({**values, "recipe": RUN.as_dict()}))
+    for name, record in (("a", "jobs.json"), ("b", "links.json")):
+        other = tmp_path / "runs" / "tiny" / f"round1-{name}"
+        other.mkdir()
+        (other / "jobs.json").write_text(folder.jobs_json.read_text())
+        (other / record).write_text("[")
+    lines = []
+    [found] = status.of_all(tmp_path, None, lines.append)
+    assert found.folder == folder.root
+    assert ["jobs.json" in lines[0], "links.json" in lines[1]] == [True, True], lines
+    assert all(line.startswith("note: ") and "\n" not in line for line in lines)
