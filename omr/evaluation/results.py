@@ -1,5 +1,6 @@
 """What an evaluation found: each model's numbers by subset, in eval.json and as a table for the terminal."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,13 +111,13 @@ class EvalResult:
 
 
 def read(path: Path) -> dict[str, EvalResult]:
-    """What eval.json says, by mode; empty where there is none, or none of this form."""
-    if not path.exists():
-        return {}
-    try:
-        return {mode: EvalResult.from_json(values) for mode, values in read_json(path).items()}
-    except (ValueError, OmrError):
-        return {}
+    """What eval.json says, by mode; without a mode that is damaged, and empty where the file is."""
+    found = {}
+    with contextlib.suppress(OmrError):
+        for mode, values in read_json(path).items() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                found[mode] = EvalResult.from_json(values)
+    return found
 
 
 def write(path: Path, result: EvalResult) -> None:

@@ -94,3 +94,14 @@ def test_a_file_of_another_form_is_no_result(tmp_path, text):
     assert results.read(path) == {}
     results.write(path, found())
     assert json.loads(path.read_text())["cot"]["benchmark"] == "comp-math-24-25"
+
+
+def test_a_damaged_mode_takes_no_other_with_it(tmp_path):
+    path = tmp_path / "eval.json"
+    results.write(path, found())
+    results.write(path, found(mode="tir"))
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "cot": {"benchmark": 7}}))
+    assert results.read(path) == {"tir": found(mode="tir")}
+    results.write(path, found(mode="genselect"))
+    assert set(results.read(path)) == {"tir", "genselect"}
