@@ -133,7 +133,7 @@ nemo: ## [NEMO_SKILLS=folder]: install nemo-skills for the real corpus's prompts
 test: ## every test that this machine can run
 	@docker/venv dev; failed=0; \
 	.venv/bin/python -m pytest -m 'slurm or docker' || failed=1; \
-	.venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slurm and not docker' || failed=1; \
+	.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slurm and not docker' || failed=1; \
 	exit "$$failed"
 
 test-fast: ## the tests that take about a minute together
