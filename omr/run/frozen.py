@@ -3,16 +3,17 @@
 import hashlib
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from omr import manifest, recipe, records
 from omr.errors import RequestError
 from omr.files import Json, read_json, write_json
 from omr.request import TrainRequest
-from omr.run import checkpoints, snapshot
+from omr.run import checkpoints, snapshot, validation
 from omr.run.checkpoints import ANEW
 from omr.run.events import log_event
+from omr.run.validation import ValidationFile
 from omr.workspace import RunFolder, Workspace
 
 
@@ -32,6 +33,7 @@ class TrainingData:
     sha256: str
     size: int  # bytes
     rows: int
+    validation: tuple[ValidationFile, ...] = ()  # rows of held-out problems, by split
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class FrozenRun:
 
     def request_json(self) -> Json:
         """What decides the result, as plain JSON values: the `request` of run.json."""
+        held_out = self.data.validation
         values = {
             "recipe": self.run.as_dict(),
             "engine": self.engine,
@@ -60,12 +63,13 @@ class FrozenRun:
                 "sha256": self.data.sha256,
                 "size": self.data.size,
                 "rows": self.data.rows,
+                **({"validation": [asdict(each) for each in held_out]} if held_out else {}),
             },
             "limit": self.limit,
             "overrides": self.overrides,
             **({"recipe_file": self.recipe_file} if self.recipe_file else {}),
         }
-        return json.loads(json.dumps(values))  # tuples are lists, as they are when read back
+        return json.loads(json.dumps(values, default=str))  # tuples are lists, as they are when read back
 
     @property
     def run_identity(self) -> str:
@@ -121,7 +125,7 @@ def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
         run,
         request.engine,
         BaseModel(base, identity(base)),
-        TrainingData(data, origin["sha256"], origin["size"], origin["rows"]),
+        TrainingData(data, origin["sha256"], origin["size"], origin["rows"], validation.files_of(data)),
         request.limit,
         request.overrides,
         recipe_file=recipe.of_model(run.model).values if run.model.corpus not in recipe.SHIPPED else None,
