@@ -4,7 +4,7 @@
 import click
 
 from omr import cli
-from omr.data import request, stage
+from omr.data import request, rows, stage
 from omr.data.by_recipe import bring
 from omr.models import hub
 
@@ -13,7 +13,7 @@ from omr.models import hub
 @cli.options(
     "RECIPE", "DATASET", "ROUND", "VARIANT", "MODES", "RAW", "SEED", "NAME", "LIMIT", "WORKERS", "MEMORY"
 )
-@cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "ALLOW", "DROP", "DRY_RUN", "FORCE")
+@cli.options("TOKENIZER", "LENGTH_TOKENIZER", "BAD_ROWS", "ALLOW", "DROP", "VALIDATION", "DRY_RUN", "FORCE")
 @click.option("--part", help="For a job of SHARDS: `plan`, or format part `2/8` of the shards (from 0).")
 def main(part: str | None, dry_run: bool, force: bool, **words: str | int | None) -> None:
     """Format, filter and mix the corpus for one SFT round."""
@@ -27,7 +27,7 @@ def main(part: str | None, dry_run: bool, force: bool, **words: str | int | None
         return
     there = request.finished(asked, force)
     made = there or stage.make(asked, hub.download, force)
-    click.echo(f"{request.summary(asked.output, made)}{' (finished already)' if there else ''}")
+    click.echo(f"{rows.summary(asked.output, made)}{' (finished already)' if there else ''}")
 
 
 if __name__ == "__main__":

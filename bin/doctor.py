@@ -17,7 +17,7 @@ from omr.workspace import Workspace
 
 DATA = (
     *("DATASET", "RAW", "SEED", "WORKERS", "MEMORY", "TOKENIZER", "LENGTH_TOKENIZER"),
-    *("BAD_ROWS", "ALLOW", "DROP"),
+    *("BAD_ROWS", "ALLOW", "DROP", "VALIDATION"),
 )
 
 

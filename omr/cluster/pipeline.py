@@ -69,7 +69,8 @@ def _evaluated(run: recipe.Run, folder: RunFolder) -> bool:
 
 def make(requests: Sequence[TrainRequest], workspace: Workspace, how: Submission, say: Say) -> None:
     """Submit the graph, whole or not at all. A run is frozen by its first link, once its inputs stand."""
-    for name, value in (("SEED", settings.number("SEED")), ("DROP", settings.get("DROP"))):
+    others = {"SEED": settings.number("SEED"), **{n: settings.get(n) for n in ("DROP", "VALIDATION")}}
+    for name, value in others.items():
         if not value:
             continue
         raise RequestError(

@@ -33,8 +33,9 @@ def paths(environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: environ.get(name) for name in (*OUTPUTS, *INPUTS)}
     given["WORKSPACE"] = given["WORKSPACE"] or settings.SETTINGS["WORKSPACE"].default
     given["HF_HOME"] = given["HF_HOME"] or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    if not (given["RECIPE"] or "").endswith(".toml"):
-        del given["RECIPE"]  # a name in omr/recipes
+    for name, suffix in (("RECIPE", ".toml"), ("VALIDATION", ".jsonl")):
+        if not (given[name] or "").endswith(suffix):
+            del given[name]  # the name of a shipped recipe, a share of the problems
     return {name: str(Path(path).expanduser().absolute()) for name, path in given.items() if path}
 
 

@@ -13,6 +13,7 @@ from omr import files, recipe
 from omr.data import corpus, json_lines, lengths, prompts, rows, scratch
 from omr.data.by_recipe import filters, formulas
 from omr.data.corpus import Shard
+from omr.data.held_out.choice import Rule
 from omr.data.prompts import Compiled
 from omr.data.quality.lists import Rows
 from omr.data.rows import Reject, Result
@@ -46,6 +47,7 @@ class Job:
     bearable: int = 10  # malformed rows that BAD_ROWS=skip leaves out, at most
     remedy: str = corpus.ANEW  # what brings a whole copy of a shard
     drop: Rows | None = None  # rows that DROP leaves out
+    held_out: Rule | None = None  # which rows VALIDATION holds out
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,18 @@ def run(job: Job, shard: Shard, take: int, digest: str | None = None) -> Result:
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    writer = scratch.Writer(job.work, shard.name, job.buckets, job.room)
+    # Rows that are held out have a bucket of their own, behind those that are mixed.
+    writer = scratch.Writer(job.work, shard.name, job.buckets + bool(job.held_out), job.room)
     try:
         shard.check()
         formatter = Formatter(job, shard)
         for chunk in formatter.chunks(take):
-            kept = formatter.select(chunk)
+            kept, held_out = formatter.hold_out(formatter.select(chunk))
             lines = formatter.lines(kept)
-            writer.add(lines, scratch.choose(job.seed, shard.name, kept.numbers, job.buckets))
-            formatter.result.kept += len(lines)
+            buckets = scratch.choose(job.seed, shard.name, kept.numbers, job.buckets)
+            buckets[held_out] = job.buckets
+            writer.add(lines, buckets)
+            formatter.result.kept += len(lines) - int(held_out.sum())
         result = formatter.result
         result.sha256 = digest or files.sha256(shard.path)  # it was just read, so this reads the page cache
         shard.check()
@@ -187,6 +192,18 @@ class Formatter:
             chunk = chunk.only(long)
         batch, bad = formulas.computed(self.job.corpus, self.shard.split, chunk.batch, self.result)
         return self.without(replace(chunk, batch=batch), bad)
+
+    def hold_out(self, chunk: Chunk) -> "tuple[Chunk, np.ndarray]":
+        """The chunk, and which of its rows VALIDATION holds out, as a mask."""
+        import numpy as np
+
+        if self.job.held_out is None:
+            return chunk, np.zeros(len(chunk.batch), bool)
+        texts = chunk.batch[self.columns.problem].to_pylist()
+        found = self.job.held_out.rows(self.shard.split, texts)
+        self.result.held_out += int(found.held_out.sum())
+        self.result.problems = sorted({*self.result.problems, *found.hashes})
+        return self.without(chunk, [rows.Bad(*entry) for entry in found.without.items()]), found.held_out
 
     def lines(self, chunk: Chunk) -> "list[bytes | memoryview]":
         """The line of each row that is kept; where the loop writes them, the first ones are proved."""

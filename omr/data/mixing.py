@@ -88,13 +88,14 @@ def least_memory(workers: int) -> int:
     return BASE + workers * (WORKER + ROOM[0])
 
 
-def mix(work: Path, names: list[str], seed: int, memory: int) -> Mixed:
+def mix(work: Path, names: list[str], seed: int, memory: int, buckets: int) -> Mixed:
     """Mix the lines of the shards `names` into the work folder's output.part, in at most `memory` bytes.
 
+    `buckets`: so many are mixed; one behind them has the rows that are held out, and stays.
     `scratch.Torn` names a shard whose lines a crash has torn.
     """
     reader = scratch.Reader(work, names)
-    sizes, total = reader.sizes.tolist(), reader.starts[-1]
+    sizes, total = reader.sizes[:buckets].tolist(), reader.starts[buckets]
     ahead = _ahead(max(sizes), memory)
     output = _Output(work, {bucket for bucket, size in enumerate(sizes) if not size}, total)
     left = deque(bucket for bucket in range(len(sizes)) if bucket not in output.done)
@@ -129,7 +130,7 @@ def mix(work: Path, names: list[str], seed: int, memory: int) -> Mixed:
                 _hash(output.handle, start, size, digest)
             progress.add(size)
     progress.close()
-    return Mixed(digest.hexdigest(), total, int(reader.rows.sum()))
+    return Mixed(digest.hexdigest(), total, int(reader.rows[:buckets].sum()))
 
 
 def _need_space(work: Path, reader: scratch.Reader, left: list[int]) -> None:

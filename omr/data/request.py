@@ -10,6 +10,8 @@ from omr import files, manifest, recipe
 from omr.data import corpus, mixing, prompts
 from omr.data.by_recipe import local
 from omr.data.corpus import PlannedShard
+from omr.data.held_out import choice, lines
+from omr.data.held_out.choice import HeldOut
 from omr.data.prompts import TokenizerSource
 from omr.data.quality import lists
 from omr.errors import RequestError, choose, listing
@@ -40,6 +42,7 @@ class DataRequest:
     allow_rows: bool  # ALLOW=rows: other rows than the published ones are meant
     means: mixing.Means
     dropped: lists.Rows | None = None  # DROP: rows that are left out
+    held_out: HeldOut | None = None  # VALIDATION: problems whose rows are no part of it
 
     @property
     def output(self) -> Path:
@@ -173,6 +176,7 @@ def request(
     bad_rows: str = "stop",
     allow: str | None = None,
     drop: str | None = None,
+    validation: str | None = None,
     workers: int | None = None,
     memory: str | None = None,
 ) -> DataRequest:
@@ -183,8 +187,8 @@ def request(
     """
     row = recipe.corpus(dataset)
     round_ = recipe.round_(round, variant, row.name)
-    if (seed or limit or drop) and not name:
-        word = f"SEED={seed}" if seed else f"LIMIT={limit}" if limit else f"DROP={drop}"
+    changing = {"SEED": seed, "LIMIT": limit, "DROP": drop, "VALIDATION": validation}
+    if (word := next((f"{key}={value}" for key, value in changing.items() if value), None)) and not name:
         raise RequestError(f"{word} makes another file than the recipe's; add NAME=… to set it apart")
     skip = choose("BAD_ROWS", bad_rows, ("stop", "skip")) == "skip"
     allow_rows = allow is not None and choose("ALLOW", allow, ("rows",)) == "rows"
@@ -199,7 +203,8 @@ def request(
     mixing.need_shuf()
     words = {"skip": skip, "allow_rows": allow_rows, "means": means}
     dropped = lists.read(Path(drop).expanduser().absolute()) if drop else None
-    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, **words, dropped=dropped)
+    words |= {"dropped": dropped, "held_out": choice.of(row, validation) if validation else None}
+    return DataRequest(workspace, row, round_, splits, seed, limit, name, **folders, **words)
 
 
 def _folder(setting: str, value: str | None) -> Path | None:
@@ -231,6 +236,7 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
         "bad_rows": "skip" if request.skip else "stop",
         "format": FORMAT,
         **({"drop": request.dropped.sha256} if request.dropped else {}),
+        **({"validation": request.held_out.identity} if request.held_out else {}),
     }
     return json.loads(json.dumps(value))  # as the manifest will give it back: tuples are lists
 
@@ -270,6 +276,7 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
         if source.folder and source.folder.exists()
     }
     made = manifest.finished(request.output, inputs(request, known, identities))
+    lines.check(request.output)
     request.refuse_other_rows({split: facts["read"] for split, facts in made["splits"].items()})
     if any(known[name]["mtime_ns"] != facts["mtime_ns"] for name, facts in made["shards"].items()):
         # The same bytes at another time: not to be read again the next time.
@@ -277,18 +284,3 @@ def finished(request: DataRequest, force: bool = False) -> Json | None:
         files.write_json(manifest_of(request.output), made)
     shutil.rmtree(request.work, ignore_errors=True)  # a FORCE=1 that was killed
     return made
-
-
-def summary(path: Path, made: Json) -> str:
-    """A manifest in one line: rows, bytes, what each split gave."""
-    parts = [f"{split} {s['kept']:,} of {s['read']:,}" for split, s in made["splits"].items()]
-    rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())
-    if rejected:
-        parts.append(f"{rejected:,} malformed left out")
-    if dropped := sum(s["dropped"].get("DROP", 0) for s in made["splits"].values()):
-        parts.append(f"{dropped:,} left out by DROP")
-    parts += [f"column {name} left out" for name in made.get("columns_left_out", ())]
-    if other := made.get("unlike_published"):
-        parts += [f"published {split} {counts['published']:,}" for split, counts in other.items()]
-    size, digest = files.human(made["size"]), made["sha256"][:12]
-    return f"{path}: {made['rows']:,} rows, {size} ({', '.join(parts)}), sha256 {digest}…"

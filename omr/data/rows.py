@@ -4,8 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omr import files
 from omr.files import Json
 from omr.recipe import Columns
 
@@ -43,6 +45,8 @@ class Result(Tally):
     rejected: list[Reject] = field(default_factory=list)
     lost: int = 0  # malformed rows, and all of what cannot be read, whatever the filter would have kept of it
     sha256: str = ""
+    held_out: int = 0  # rows that the round keeps and VALIDATION holds out
+    problems: list[int] = field(default_factory=list)  # theirs, by hash
 
     def facts(self) -> Json:
         """As JSON keeps it (see `of`)."""
@@ -64,6 +68,8 @@ def by_split(results: Iterable[tuple[str, Result]]) -> dict[str, Json]:
         split = splits.setdefault(name, fresh)
         for key in ("read", "kept", "two_digits"):
             split[key] += getattr(result, key)
+        if result.held_out:
+            split["held_out"] = split.get("held_out", 0) + result.held_out
         split["dropped"].update(result.dropped)
         for reject in result.rejected:
             split["rejected"][reject.reason] += reject.rows
@@ -71,6 +77,24 @@ def by_split(results: Iterable[tuple[str, Result]]) -> dict[str, Json]:
         for key in ("dropped", "rejected"):
             split[key] = {reason: count for reason, count in sorted(split[key].items()) if count}
     return splits
+
+
+def summary(path: Path, made: Json) -> str:
+    """A manifest in one line: rows, bytes, what each split gave."""
+    parts = [f"{split} {s['kept']:,} of {s['read']:,}" for split, s in made["splits"].items()]
+    rejected = sum(sum(s["rejected"].values()) for s in made["splits"].values())
+    if rejected:
+        parts.append(f"{rejected:,} malformed left out")
+    if dropped := sum(s["dropped"].get("DROP", 0) for s in made["splits"].values()):
+        parts.append(f"{dropped:,} left out by DROP")
+    if held_out := made.get("validation"):
+        count = sum(facts["rows"] for facts in held_out["splits"].values())
+        parts.append(f"{count:,} rows of {held_out['problems']:,} problems held out")
+    parts += [f"column {name} left out" for name in made.get("columns_left_out", ())]
+    if other := made.get("unlike_published"):
+        parts += [f"published {split} {counts['published']:,}" for split, counts in other.items()]
+    size, digest = files.human(made["size"]), made["sha256"][:12]
+    return f"{path}: {made['rows']:,} rows, {size} ({', '.join(parts)}), sha256 {digest}…"
 
 
 @dataclass(frozen=True)

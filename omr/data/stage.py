@@ -13,6 +13,7 @@ from omr import files, manifest
 from omr.data import corpus, formatting, lengths, mixing, process_pool, prompts, rows, scratch
 from omr.data.by_recipe import bring, formulas
 from omr.data.corpus import PlannedShard, Shard
+from omr.data.held_out import choice, lines
 from omr.data.request import BEARABLE, PLAN, DataRequest, Plan, finished, inputs
 from omr.errors import OmrError, RequestError
 from omr.progress import Progress
@@ -78,9 +79,10 @@ def _one_plans(request: DataRequest) -> Iterator[None]:
 
 
 def _need_prompts(request: DataRequest) -> None:
-    """Said before the first byte is downloaded."""
+    """What is wrong with the prompts, before the first byte is downloaded."""
     if request.corpus.prompt_folder is None:
         nemo_skills.folder()
+    _held_out(request)
 
 
 def prepare(request: DataRequest) -> tuple[Plan, dict[str, str]]:
@@ -179,6 +181,10 @@ def format_part(
     progress.close()
 
 
+def _held_out(request: DataRequest) -> choice.Rule | None:
+    return choice.rule(request.corpus, request.held_out, request.modes) if request.held_out else None
+
+
 def _job(request: DataRequest, plan: Plan) -> formatting.Job:
     return formatting.Job(
         corpus=request.corpus,
@@ -194,6 +200,7 @@ def _job(request: DataRequest, plan: Plan) -> formatting.Job:
         bearable=plan.bearable,
         remedy=request.remedy,
         drop=request.dropped,
+        held_out=_held_out(request),
     )
 
 
@@ -226,10 +233,16 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
     if not any(result.kept for result in results.values()):
         advice = "give a larger LIMIT" if request.limit else request.remedy
         raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
+    if request.held_out and not any(result.held_out for result in results.values()):
+        raise OmrError(
+            f"VALIDATION={request.held_out.said} holds out no row of {request.output.name}; give a larger"
+            " share, or problems that it has"
+        )
     torn = Counter()
     while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:
-            facts = mixing.mix(request.work, plan.names, request.seed, request.means.memory)
+            facts = mixing.mix(request.work, plan.names, request.seed, request.means.memory, plan.buckets)
+            held_out = lines.write(request.work, plan.buckets, plan.shards) if request.held_out else {}
         except scratch.Torn as error:
             name = str(error)
             if torn[name]:
@@ -241,7 +254,10 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
                 format_part(request, plan, workers, {})
             continue
         manifest_of(request.output).unlink(missing_ok=True)  # of an older output that is replaced now
-        files.write_json(made, asdict(facts))
+        problems = {hashed for result in results.values() for hashed in result.problems}
+        told = {"validation": {"problems": len(problems), "splits": held_out}} if held_out else {}
+        files.write_json(made, asdict(facts) | told)
+    lines.give_name(request.work, request.output, bool(request.held_out))
     if mixed.exists():
         mixed.replace(request.output)
         files.sync(request.output.parent)

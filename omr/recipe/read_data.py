@@ -11,7 +11,10 @@ from omr.recipe.types import Columns, Corpus, Filter, Pin, Prompt
 
 HUB = (r"[\w.-]+/[\w.-]+", "owner/name, as the hub spells it")
 REVISION = (r"[0-9a-f]{40}", "the commit, 40 hexadecimal digits: a branch moves")
-CORPUS = ("hub", "revision", "files", "made_by", "prompts", "prompt_tokenizer", "length_tokenizer")
+CORPUS = (
+    *("hub", "revision", "files", "made_by", "prompts", "prompt_tokenizer", "length_tokenizer"),
+    "same_problem",
+)
 
 
 def corpus(name: str, folder: Path, file: Table) -> Corpus:
@@ -57,6 +60,7 @@ def corpus(name: str, folder: Path, file: Table) -> Corpus:
         prompt_folder=prompt_folder,
         files=files,
         chat=_chat(file.table("chat", ("template", "message_end", "pad"), {}), folder),
+        same_problem=table.choice("same_problem", [f"{name}()" for name in formulas.SAME], None),
     )
 
 

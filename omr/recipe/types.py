@@ -85,6 +85,7 @@ class Corpus:
     prompt_folder: Path | None  # of YAML prompts; None: those of nemo-skills
     files: dict[str, Path] = field(default_factory=dict)  # split -> JSON lines, or a folder of parquet
     chat: Chat = field(default_factory=Chat)
+    same_problem: str | None = None  # `name()`: what is the same of a problem, however a row words it
 
     @property
     def splits(self) -> tuple[str, ...]:

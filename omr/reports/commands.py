@@ -30,16 +30,24 @@ def of_data(path: Path, origin: Json) -> str | None:
     words += [f"{name.upper()}={inputs[name]}" for name in ("seed", "limit") if inputs.get(name)]
     words += ["BAD_ROWS=skip"] if inputs.get("bad_rows") == "skip" else []
     words += ["ALLOW=rows"] if origin.get("unlike_published") else []
-    words += [_drop(origin)] if inputs.get("drop") else []
+    words += [_as_typed("DROP", origin)] if inputs.get("drop") else []
+    words += [_validation(origin)] if inputs.get("validation") else []
     words += [f"NAME={path.stem.removeprefix(f'{beside}-')}"] if path.stem.startswith(f"{beside}-") else []
     return " ".join(filter(None, [recipe.data_words(corpus, number, variant), shlex.join(words)]))
 
 
-def _drop(origin: Json) -> str:
-    """DROP as the command had it; its list is known by its hash alone where that was another form."""
+def _as_typed(name: str, origin: Json) -> str:
+    """The file that a setting named in the command; its hash alone is known of another form."""
     command = origin.get("command")
     words = command.split() if isinstance(command, str) else []
-    return next((word for word in words if re.fullmatch(r"DROP=[\w./+-]+", word)), "DROP=…")
+    return next((word for word in words if re.fullmatch(rf"{name}=[\w./+-]+", word)), f"{name}=…")
+
+
+def _validation(origin: Json) -> str:
+    """The share of problems, or the file of some, that were held out."""
+    facts = origin["inputs"]["validation"]
+    share = facts.get("share") if isinstance(facts, dict) else None
+    return f"VALIDATION={share}" if isinstance(share, float) else _as_typed("VALIDATION", origin)
 
 
 def repeat(began: FrozenRun, origin: Json, found: Mapping[str, EvalResult]) -> Iterator[str]:

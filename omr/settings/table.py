@@ -109,6 +109,11 @@ SETTINGS = {
             "data-report: wrong, repeated and contaminated rows; of a sample, with STATS=full of all",
         ),
         _request("DROP", "data: a list of rows, as QUALITY=1 writes them, that are left out", path="input"),
+        _request(
+            "VALIDATION",
+            "data: a share of the problems (0.002), or a .jsonl file of some, that are held out of training",
+            path="input",
+        ),
         _request("STATS", "rows looked at: full (default), sample (QUALITY's)", choices=("full", "sample")),
         _switch("EVAL", "evaluate at the end of a chain", for_jobs=False),
         _request("MODE", "how a model is asked: cot (the default), tir, genselect, or several with commas"),

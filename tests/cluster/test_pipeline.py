@@ -196,7 +196,7 @@ def test_a_finished_run_is_evaluated_in_the_graph(space, cluster, monkeypatch):
         make(space, evaluate=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("SEED", "3"), ("DROP", "wrong.txt")])
+@pytest.mark.parametrize(("name", "value"), [("SEED", "3"), ("DROP", "wrong.txt"), ("VALIDATION", "0.002")])
 def test_other_data_is_not_silently_the_recipe_s(space, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(RequestError, match=f"{name}={value} makes other data"):

@@ -29,6 +29,7 @@ OURS = (
     "BAD_ROWS",
     "ALLOW",
     "DROP",
+    "VALIDATION",
     "FORCE",
 )
 

@@ -66,6 +66,10 @@ def test_a_data_file_in_words(inputs, words):
         ("tiny-round1-clean", {"drop": "ab", "said": "data.py --drop x"}, "DROP=… NAME=clean"),
         ("tiny-round1-clean", {"drop": "ab", "said": 5}, "DROP=… NAME=clean"),
         ("tiny-round1", {"unlike": {"cot": {}}}, "ALLOW=rows"),
+        ("tiny-round1-held", {"validation": {"share": 0.002}}, "VALIDATION=0.002 NAME=held"),
+        ("tiny-round1-held", {"validation": {"problems": "ab"}, "said": "VALIDATION=a/b.jsonl NAME=held"},
+         "VALIDATION=a/b.jsonl NAME=held"),
+        ("tiny-round1-held", {"validation": 5}, "VALIDATION=… NAME=held"),
     ],
 )  # fmt: skip
 def test_a_data_file_that_is_not_the_recipes(file, more, words):

@@ -95,6 +95,7 @@ def _facts(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str])
     corpus_line = f"{corpus.source.repo} at {corpus.source.revision}" if corpus.source else own
     trained = ", ".join(f"{key} {new:,.0f}" for key, (_, new) in recipe.context(model).items())
     left_out = sum(counts.get("dropped", {}).get("DROP", 0) for counts in data.get("splits", {}).values())
+    held_out = data.get("validation")
     title = "OpenMathReasoning" if corpus.name in recipe.SHIPPED else corpus.name
     return {
         "Recipe": f"{title} SFT, {run.title}",
@@ -104,6 +105,7 @@ def _facts(began: FrozenRun, data: Json, steps: list[int], known: Sequence[str])
         "Data": f"{corpus_line}; {began.data.rows:,} rows, sha256 `{began.data.sha256[:16]}`",
         "Splits": ", ".join(data.get("inputs", {}).get("modes") or ()),
         **({"Rows left out": f"{left_out:,}, by a list (DROP)"} if left_out else {}),
+        **({"Held out": f"{held_out['problems']:,} problems, to measure a loss on"} if held_out else {}),
         "Steps": f"{run.schedule.steps:,} of {model.batch:,} rows, warmup {run.schedule.warmup:,}",
         "Learning rate": f"{model.lr:g} to {model.min_lr:g}, cosine",
         "Engine": began.engine,

@@ -135,10 +135,11 @@ def measure(
         whole.grade()
         whole.compare()
     for split, facts in origin["splits"].items():
-        if whole.splits[split].rows != facts["kept"]:
+        rows = facts["kept"] + facts.get("held_out", 0)
+        if whole.splits[split].rows != rows:
             raise RequestError(
                 f"{request.folder}: gives {whole.splits[split].rows:,} rows of {split},"
-                f" {request.output.name} has {facts['kept']:,}; give the words that it was made with,"
+                f" {request.output.name} has {rows:,}; give the words that it was made with,"
                 " DROP too, or make data FORCE=1"
             )
     whole.write(request.output)

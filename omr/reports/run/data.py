@@ -28,6 +28,9 @@ def funnel(began: FrozenRun, origin: Json) -> Section:
     for split, counts in splits.items():
         for why, rows in [*counts["dropped"].items(), *counts["rejected"].items()]:
             reasons.setdefault(why, {})[split] = reasons.get(why, {}).get(split, 0) + rows
+    for split, counts in splits.items():
+        if counts.get("held_out"):
+            reasons.setdefault("VALIDATION", {})[split] = counts["held_out"]
     left, lines = most, [_line(raw, {s: c["read"] for s, c in splits.items()}, splits, 0, most, "quiet")]
     for why, of_split in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
         left -= sum(of_split.values())

@@ -80,6 +80,7 @@ def _origin(data: Path) -> Json:
         for split, counts in records.of(dict[str, Json], origin.get("splits", {}), "splits").items():
             for key, kind in SPLIT.items():
                 records.of(kind, counts[key], f"{split}.{key}")
+            records.of(int, counts.get("held_out", 0), f"{split}.held_out")
     return origin
 
 

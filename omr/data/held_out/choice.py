@@ -1,0 +1,118 @@
+"""VALIDATION=0.002, or a file of problems: which problems are held out.
+
+A problem is known by a hash of its words (omr/data/held_out/problem.py). A share takes the problems whose
+hash is small: the same ones in every round and for every SEED, and those of a smaller share are among those
+of a larger one.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omr import files
+from omr.data.held_out import problem
+from omr.errors import RequestError, shown
+from omr.files import Json
+from omr.recipe import Corpus
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST = 0.5  # of the problems; more is no validation set
+HASHES = 2**64  # of a problem
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What VALIDATION names."""
+
+    said: str
+    share: float = 0.0  # of all problems
+    problems: frozenset[int] = frozenset()  # hashes of a file's
+    sha256: str | None = None  # of that file
+
+    def holds(self, hashed: int) -> bool:
+        """Whether the problem with this hash is held out."""
+        return hashed < self.share * HASHES or hashed in self.problems
+
+    @property
+    def identity(self) -> Json:
+        """What decides the rows, for a manifest."""
+        return {"problems": self.sha256} if self.sha256 else {"share": self.share}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rows of a batch, by their problem."""
+
+    held_out: "np.ndarray"  # mask of the rows that have one
+    hashes: set[int]  # of the problems that are held out
+    without: dict[int, str]  # rows whose problem is not where it should be -> what is wrong
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Tells which rows of a corpus are held out."""
+
+    corpus: Corpus
+    held_out: HeldOut
+    places: dict[str, problem.Place]  # of each split
+
+    def rows(self, split: str, texts: Sequence[str]) -> Found:
+        """The rows of a split with these texts in their problem's column."""
+        import numpy as np
+
+        place = self.places[split]
+        found = [place.find(text) for text in texts]
+        hashes = [problem.hashed(self.corpus, text) for text in found if text is not None]
+        mask = np.array([self.held_out.holds(one) for one in hashes], bool)
+        odd = f"its problem is not where {place.prompt} has it"
+        without = {row: odd for row, text in enumerate(found) if text is None}
+        return Found(mask, {one for one, held in zip(hashes, mask, strict=True) if held}, without)
+
+
+def rule(corpus: Corpus, held_out: HeldOut, splits: Iterable[str]) -> Rule:
+    """The rule for some splits; a RequestError where a split's prompt does not tell the problem."""
+    return Rule(corpus, held_out, {split: problem.place(corpus, split) for split in splits})
+
+
+def of(corpus: Corpus, said: str) -> HeldOut:
+    """What a user's VALIDATION means; a RequestError for what is neither a share nor a file of problems."""
+    if said.endswith(".jsonl"):
+        return _of_file(corpus, said)
+    try:
+        share = float(said)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= MOST:
+        raise RequestError(
+            f"VALIDATION={shown(said)} is neither a share of the problems up to {MOST}, like 0.002, nor a"
+            " .jsonl file of problems"
+        )
+    return HeldOut(said, share)
+
+
+def _of_file(corpus: Corpus, said: str) -> HeldOut:
+    """The problems of a file of JSON lines with `problem`, as evaluations read it."""
+    path, found = Path(said).expanduser().absolute(), set()
+    if not path.is_file():
+        raise RequestError(f"VALIDATION={said}: no such file; name JSON lines with problem, or a share")
+    files.refuse_lfs_pointer(path, "name another file of problems")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line.decode("utf-8-sig"))["problem"]
+                if not isinstance(text, str):
+                    raise TypeError
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise RequestError(
+                    f'{path}:{number}: is no line of JSON with a problem; write {{"problem": "…"}}'
+                ) from None
+            found.add(problem.hashed(corpus, text))
+    if not found:
+        raise RequestError(f"{path}: has no problems; give it a line of JSON for each")
+    return HeldOut(said, problems=frozenset(found), sha256=files.sha256(path))
