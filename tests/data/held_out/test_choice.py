@@ -26,7 +26,9 @@ def test_a_share_of_the_problems():
     "said", ["0", "-0.1", "0.51", "1", "nan", "inf", "1e-400", "two", "10%", "", "a.txt"]
 )
 def test_what_is_no_share(said):
-    with pytest.raises(RequestError, match="is neither a share of the problems up to 0.5, like 0.002, nor a"):
+    with pytest.raises(
+        RequestError, match=r"is neither a share of the problems up to 0\.5, like 0\.002, nor"
+    ):
         choice.of(TINY, said)
 
 
