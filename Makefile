@@ -33,7 +33,7 @@ endif
 RUN := @docker/run
 
 .PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report publish \
-	status watch logs cancel pipeline sqsh prune nemo test test-fast test-nemo fuzz faults bench engine-check lint docs picture lock clean
+	status watch logs cancel pipeline sqsh prune nemo test test-cluster test-fast test-nemo fuzz faults bench engine-check lint docs picture lock clean
 
 ##@ Start
 help: ## this page
@@ -130,11 +130,11 @@ shell: ## [STAGE=]: a shell in an image, with the workspace where the stages see
 nemo: ## [NEMO_SKILLS=folder]: install nemo-skills for the real corpus's prompts
 	@docker/venv nemo
 
-test: ## every test that this machine can run
-	@docker/venv dev; failed=0; \
-	.venv/bin/python -m pytest -m 'slurm or docker' || failed=1; \
-	.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slurm and not docker' || failed=1; \
-	exit "$$failed"
+test: ## every test but those of test-cluster
+	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slurm and not docker'
+
+test-cluster: ## the tests on a real Slurm and a real Docker engine, which they start themselves (as root)
+	@docker/venv dev && exec .venv/bin/python -m pytest -m 'slurm or docker'
 
 test-fast: ## the tests that take about a minute together
 	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slow and not slurm and not docker'
