@@ -1,10 +1,11 @@
 """A run -> the chain of Slurm jobs that trains it, converts, averages and evaluates. Values in, values out.
 
-    prepare ─ok─> train 1 ─any─> train 2 … ─any─> convert (array) ─ok─> average ─ok─> eval
+    prepare ─ok─> train 1 ─any─> train 2 … ─any─> convert (array) ─ok─> average ─ok─> validate, eval
 
 A training job is a link of the chain. Links follow each other whatever happened to the one before (afterany):
 each checks for itself whether it can go on. The link that finishes the training cancels the surplus ones, and
-convert starts by checking that the training is complete.
+convert starts by checking that the training is complete. `validate` is there where rows of the data are held
+out.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Chain:
     engine: str
     links: int  # NUM_TRAINING_JOBS
     evaluation: Evaluation | None = None  # of final/, at the end
+    validate: bool = False  # rows of its data are held out
     prepare: bool = False  # the data has to be brought into NeMo-RL's form first
     trained: bool = False  # complete already: no link, which would queue for all its nodes to find that out
     after: tuple[Dependency, ...] = ()  # what the first job waits for
@@ -41,6 +43,7 @@ class Chain:
             listed += self._link_jobs((Dependency("afterok", "prepare"),) if listed else self.after)
         listed.append(self._convert_job((Dependency("afterany", listed[-1].key),) if listed else self.after))
         listed.append(self._average_job())
+        listed += [self._validate_job()] if self.validate else []
         if self.evaluation:
             site = replace(self.site, settings=self._common)
             listed += self.evaluation.jobs(self.run, self.folder, site, (Dependency("afterok", "average"),))
@@ -85,6 +88,13 @@ class Chain:
         options = [*self.site.placement(gpu=False), "--nodes=1", "--requeue"]
         env = {"STAGE_TIER": "data", "STAGE_SCRIPT": "bin/average.py"}
         return self._job("average", STAGE_SCRIPT, options, (Dependency("afterok", "convert"),), **env)
+
+    def _validate_job(self) -> Job:
+        """The loss of final/ and of its parts on the held-out rows, on a node's GPUs where the model has some."""
+        gpus = self.site.gpus if self.run.model.gpus else 0
+        env = {"STAGE_TIER": "train", "STAGE_SCRIPT": "bin/validate.py", "GPUS": str(gpus)}
+        after = (Dependency("afterok", "average"),)
+        return self._job("validate", STAGE_SCRIPT, self.site.on_one_node(gpus), after, **env)
 
     @property
     def _common(self) -> Mapping[str, str]:

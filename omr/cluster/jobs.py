@@ -5,6 +5,7 @@ Values only: nothing here asks Slurm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,16 @@ class Site:
         And its memory too, which --exclusive alone does not ask for. None where the site has no GPUs.
         """
         return [f"--gpus-per-node={self.gpus}", "--exclusive", "--mem=0"] if self.gpus else []
+
+    def on_one_node(self, gpus: int, tasks: int = 0) -> list[str]:
+        """sbatch's options for a job on so many GPUs of a node; with `tasks` for an array of so many."""
+        options = [*self.placement(gpu=gpus > 0), "--nodes=1", "--requeue"]
+        if gpus and gpus == self.gpus:
+            options += self.whole_node()
+        else:
+            options += [f"--gpus-per-node={gpus}"] if gpus else []
+            options += self.cores()
+        return options + ([f"--array=0-{tasks - 1}"] if tasks else [])
 
 
 class Dependency(NamedTuple):
@@ -112,10 +123,10 @@ def picture(jobs: Sequence[Job]) -> str:
     """The graph as text: one line of arrows, then what each job waits for and asks for."""
     arrows = {"afterok": "─ok→", "afterany": "─any→"}
     line = jobs[0].key
-    for job in jobs[1:]:
+    for before, job in pairwise(jobs):
         # Of several dependencies the last within this graph is the one that the arrow shows.
-        kind = next((need.kind for need in reversed(job.after) if not need.key.isdigit()), "afterok")
-        line += f" {arrows[kind]} {job.key}"
+        need = next((n for n in reversed(job.after) if not n.key.isdigit()), Dependency("afterok", ""))
+        line += f", {job.key}" if need in before.after else f" {arrows[need.kind]} {job.key}"
     width = max(len(job.key) for job in jobs)
     rows = []
     for job in jobs:

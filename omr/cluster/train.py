@@ -13,7 +13,7 @@ from omr.cluster.jobs import Dependency
 from omr.cluster.submit import JobGraph, Say, Submission
 from omr.errors import RequestError, choose
 from omr.request import TrainRequest
-from omr.run import frozen, snapshot
+from omr.run import frozen, snapshot, validation
 from omr.run.chain_state import ChainState
 from omr.run.checkpoints import Checkpoints
 from omr.training import preflight, stage
@@ -99,6 +99,7 @@ def job_graph(
         engine=engine,
         links=how.links,
         evaluation=Evaluation.of_settings(run) if how.evaluate else None,
+        validate=bool(validation.files_of(frozen.data_of(run, workspace, request.modes))),
         prepare=engine == "nemo-rl" and not trained and not _prepared(request, workspace),
         trained=trained,
         after=future.after,

@@ -74,6 +74,24 @@ def test_the_one_box_engine_needs_no_gpu_and_no_preparation():
     assert {job.env["GPUS"] for job in listed} == {"0"}
 
 
+@pytest.mark.parametrize(
+    ("model", "place", "asks"),
+    [
+        ("7b", {}, ["--gpus-per-node=8", "--exclusive", "--mem=0"]),
+        ("tiny", {"nodes": 1, "gpus": 0}, []),
+    ],
+)
+def test_held_out_rows_are_looked_at_beside_the_evaluation(model, place, asks):
+    listed = jobs(model, place=site(**place), evaluation=Evaluation(), validate=True)
+    assert [job.key for job in listed][-3:] == ["average", "validate", "eval"]
+    validate, evaluate = listed[-2:]
+    assert validate.after == evaluate.after == (("afterok", "average"),)
+    assert list(validate.options) == ["--nodes=1", "--requeue", *asks] == list(evaluate.options)
+    assert (validate.env["STAGE_TIER"], validate.env["STAGE_SCRIPT"]) == ("train", "bin/validate.py")
+    assert validate.env["GPUS"] == str(place.get("gpus", 8))
+    assert picture(listed).split("\n")[0].endswith("convert ─ok→ average ─ok→ validate, eval")
+
+
 def test_what_a_pipeline_waits_for_holds_for_every_link():
     listed = jobs(links=2, after=(Dependency("afterok", "7"), Dependency("afterok", "8")))
     assert listed[0].after == (("afterok", "7"), ("afterok", "8"))

@@ -49,7 +49,7 @@ class Evaluation:
                 key,
                 job_name(run, key),
                 STAGE_SCRIPT,
-                tuple(_options(site, gpus, tasks)),
+                tuple(site.on_one_node(gpus, tasks)),
                 {**site.settings, **self.words, **needs, **stage, **parts},
                 after,
                 log_pattern(folder.logs, array=tasks > 0),
@@ -69,14 +69,3 @@ class Evaluation:
         # Which server answered is part of an evaluation's name, and is told by what a node has: one without a
         # GPU would look for the answers of another server.
         return [*listed, job("eval", self.modes, gpus=min(gpus, 1))]
-
-
-def _options(site: Site, gpus: int, tasks: int) -> list[str]:
-    """sbatch's options for one job, or an array of so many tasks."""
-    options = [*site.placement(gpu=gpus > 0), "--nodes=1", "--requeue"]
-    if gpus and gpus == site.gpus:
-        options += site.whole_node()
-    else:
-        options += [f"--gpus-per-node={gpus}"] if gpus else []
-        options += site.cores()
-    return options + ([f"--array=0-{tasks - 1}"] if tasks else [])
