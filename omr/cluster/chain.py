@@ -90,7 +90,7 @@ class Chain:
         return self._job("average", STAGE_SCRIPT, options, (Dependency("afterok", "convert"),), **env)
 
     def _validate_job(self) -> Job:
-        """The loss of final/ and of its parts on the held-out rows, on a node's GPUs where the model has some."""
+        """The loss of final/ and its parts on the held-out rows, on a node's GPUs if the model has some."""
         gpus = self.site.gpus if self.run.model.gpus else 0
         env = {"STAGE_TIER": "train", "STAGE_SCRIPT": "bin/validate.py", "GPUS": str(gpus)}
         after = (Dependency("afterok", "average"),)

@@ -68,9 +68,9 @@ def _curves(rows: Sequence[dict], steps: Scale, rules: Sequence[Rule], story: St
     """A panel for each number that the engine wrote at two steps or more."""
     speed, seconds = _speed(rows, story)
     for name, points in (
-        (LOSS, _numbers(rows, "loss")),
-        ("Learning rate", _numbers(rows, "lr")),
-        ("Gradient norm", _numbers(rows, "grad_norm")),
+        (LOSS, numbers(rows, "loss")),
+        ("Learning rate", numbers(rows, "lr")),
+        ("Gradient norm", numbers(rows, "grad_norm")),
         ("Tokens per second", speed),
         ("Seconds per step", seconds),
     ):
@@ -80,7 +80,7 @@ def _curves(rows: Sequence[dict], steps: Scale, rules: Sequence[Rule], story: St
             yield curve_panel(name, points, steps, rules, log)
 
 
-def _numbers(rows: Sequence[dict], key: str) -> list[Point]:
+def numbers(rows: Sequence[dict], key: str) -> list[Point]:
     """A number of each step that has it, where it is finite."""
     found = [(row["step"], row.get(key)) for row in rows]
     return [(step, y) for step, y in found if isinstance(y, int | float) and math.isfinite(y)]
