@@ -8,7 +8,7 @@ from omr.cluster.allocation.deadline import learned_margin
 from omr.data import statistics
 from omr.files import human
 from omr.request import TrainRequest
-from omr.run import frozen, metrics
+from omr.run import frozen, metrics, validation
 from omr.training import editions
 from omr.training.preflight import CHECKPOINT_BYTES
 from omr.workspace import Workspace
@@ -38,6 +38,7 @@ class Numbers:
     checkpoint: int  # bytes of one
     disk: int  # bytes of the run's folder at its fullest
     links: int | None  # jobs of the time limit
+    held_out: int = 0  # rows whose loss is measured at each save
 
 
 def numbers(
@@ -69,9 +70,11 @@ def numbers(
         gpu_hours=hours * nodes * gpus if hours and gpus else None,
         hours=hours,
         checkpoint=checkpoint,
-        # Averaged checkpoints and the newest two; the averaged ones converted to bf16, and their mean.
-        disk=(averaged + 2) * checkpoint + (averaged + 1) * int(2 * model.parameters),
+        # Averaged checkpoints, the newest two and RECOVERY's; the averaged ones converted to bf16, their mean.
+        disk=(averaged + 2 + 2 * bool(request.recovery)) * checkpoint
+        + (averaged + 1) * int(2 * model.parameters),
         links=_links(hours, limit_seconds, START if gpus else 0),
+        held_out=data.held_out,
     )
 
 
@@ -82,6 +85,7 @@ class _Data:
     rows: int | None
     tokens_per_row: float
     too_long: int | None  # rows over the training length; None: not counted
+    held_out: int = 0  # rows of held-out problems
 
 
 def _data(request: TrainRequest, workspace: Workspace) -> _Data:
@@ -91,11 +95,11 @@ def _data(request: TrainRequest, workspace: Workspace) -> _Data:
     if origin is None or not origin["rows"]:
         return _Data(None, ROW_BYTES / TOKEN_BYTES, None)
     rows = min(origin["rows"], request.limit or origin["rows"])
-    measured = statistics.read(path)
+    measured, held_out = statistics.read(path), sum(file.rows for file in validation.files_of(path))
     if measured is None or measured.data != origin["sha256"]:
-        return _Data(rows, origin["size"] / origin["rows"] / TOKEN_BYTES, None)
+        return _Data(rows, origin["size"] / origin["rows"] / TOKEN_BYTES, None, held_out)
     same_length = measured.longest == request.run.model.sequence_length
-    return _Data(rows, measured.mean, measured.too_long if same_length else None)
+    return _Data(rows, measured.mean, measured.too_long if same_length else None, held_out)
 
 
 def _speed(request: TrainRequest, workspace: Workspace, step_tokens: float) -> tuple[float | None, str]:
@@ -134,6 +138,7 @@ def lines(found: Numbers, request: TrainRequest) -> list[str]:
             f"every {schedule.save_period:,}; averaged {', '.join(f'{s:,}' for s in schedule.averaged)}",
         ),
         ("data", rows),
+        *([("held out", _held_out(found, run))] if found.held_out else []),
         ("tokens", f"about {found.tokens / 1e9:,.1f} billion in all"),
         ("too long", f"over {run.model.sequence_length:,} tokens, cut and not learned from: {long}"),
         ("size", f"{nodes} nodes of {gpus} GPUs" if gpus else f"{nodes} nodes without GPUs"),
@@ -154,6 +159,13 @@ def lines(found: Numbers, request: TrainRequest) -> list[str]:
             ("jobs", f"NUM_TRAINING_JOBS={found.links} for this time limit; surplus ones are cancelled")
         )
     return [f"  {name:<9} {text}" for name, text in shown]
+
+
+def _held_out(found: Numbers, run: recipe.Run) -> str:
+    """Rows whose loss is measured, how often, and the cost: a forward pass is a third of a row's training."""
+    saves = ceil(found.steps / run.schedule.save_period)
+    share = saves * found.held_out / 3 / (found.steps * run.model.batch)
+    return f"{found.held_out:,} rows, their loss at {saves} saves: about {share:.2%} more to compute"
 
 
 def at_risk(found: Numbers, request: TrainRequest) -> str | None:

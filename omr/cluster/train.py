@@ -59,6 +59,8 @@ def _submit(request: TrainRequest, workspace: Workspace, how: Submission, say: S
     graph = job_graph(request, workspace, how)
     check_request(run, how.evaluate, say)
     wanted = frozen.inputs(request, workspace)
+    if told := frozen.knows_held_out(wanted):
+        say(f"note: {told}")
     if graph.engine_file:
         engine_file.check(graph.engine_file, wanted)
     with submission_lock(run, folder):

@@ -187,6 +187,23 @@ def base_path(folder: RunFolder) -> Path:
         return records.of(Path, read_json(folder.run_json)["request"]["base"]["path"], "base.path")
 
 
+def knows_held_out(began: FrozenRun) -> str | None:
+    """Says that a second round's base was trained on problems that its data holds out; None where it was not.
+
+    What is gone since tells nothing.
+    """
+    first = read(RunFolder(began.base.path.parent)) if began.run.round.number == 2 else None
+    if not began.data.validation or first is None:
+        return None
+    here, there = (manifest.read(each.data.path) for each in (began, first))
+    if not here or not there or validation.covers(there["inputs"], here["inputs"]):
+        return None
+    return (
+        f"{first.run.title} was trained on problems that {began.data.path.name} holds out: their loss says"
+        " nothing; make its data with the same VALIDATION"
+    )
+
+
 def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:
     """What the run was trained with; a RequestError where it was not trained."""
     frozen = read(folder)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import manifest, records
+from omr.files import Json
 from omr.workspace import manifest_of
 
 LOSS = "val_loss"  # of all splits' tokens together, in metrics.jsonl; of one split val_loss_<split>
@@ -42,6 +43,16 @@ def files_of(data: Path) -> tuple[ValidationFile, ...]:
             records.of(ValidationFile, {**facts, "split": split, "path": folder_of(data) / f"{split}.jsonl"})
             for split, facts in made["validation"]["splits"].items()
         )
+
+
+def covers(one: Json, other: Json) -> bool:
+    """Whether an SFT file holds out all that another does, by the `inputs` of their manifests."""
+    mine, theirs = one.get("validation"), other.get("validation")
+    if mine == theirs or not theirs:
+        return True
+    # A share's problems are among those of a larger one (omr/data/held_out/choice.py).
+    mine, theirs = (each.get("share") if isinstance(each, dict) else None for each in (mine, theirs))
+    return isinstance(mine, float) and isinstance(theirs, float) and mine >= theirs
 
 
 def loss_of(split: str) -> str:

@@ -156,6 +156,8 @@ def train_locally(
     wanted = frozen.inputs(request, workspace)
     if request.engine == "trl":
         memory.check(engine_config(wanted, request.gpus), max(1, request.gpus))
+    if told := frozen.knows_held_out(wanted):
+        say(f"note: {told}")
     if force:
         clear(folder)
     try:

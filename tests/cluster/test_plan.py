@@ -41,6 +41,28 @@ def test_plan_counts(tmp_path):
     assert " VARIANT=paper EDITION=published STEPS=20 " in plan.smoke(other)
 
 
+def test_plan_says_what_held_out_rows_cost(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1, name="held")
+    data = space.data("openmathreasoning", "round1", name="held")
+    data.parent.mkdir()
+    data.write_text("x")
+    facts = {"sha256": "0", "size": 9}
+    splits = {"cot": {"rows": 6_000, **facts}, "tir": {"rows": 3_216, **facts}}
+    held_out = {"problems": 600, "splits": splits}
+    manifest.write(data, {}, rows=500_000, size=500_000 * 20_000, sha256="0", validation=held_out)
+    (line,) = (text for text in plan.lines(numbers(run, space), TrainRequest.of(run)) if "held out" in text)
+    # 4 times 9,216 rows at a third of the price, of 30,000 steps of 1,024 rows
+    assert (
+        line.split("held out")[1].strip() == "9,216 rows, their loss at 4 saves: about 0.04% more to compute"
+    )
+
+
+def test_the_disk_has_room_for_saves_for_recovery(tmp_path):
+    space, run = Workspace(tmp_path), recipe.run("7b", 1)
+    with_, without = numbers(run, space, recovery=500), numbers(run, space)
+    assert with_.disk - without.disk == 2 * without.checkpoint
+
+
 @pytest.mark.parametrize(("model", "nodes"), [("1.5b", 2), ("7b", 2), ("14b", 2), ("32b", 4)])
 def test_the_smoke_run_is_one_that_can_be_submitted(model, nodes):
     run = recipe.run(model, 1)
