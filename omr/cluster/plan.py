@@ -70,7 +70,7 @@ def numbers(
         gpu_hours=hours * nodes * gpus if hours and gpus else None,
         hours=hours,
         checkpoint=checkpoint,
-        # Averaged checkpoints, the newest two and RECOVERY's; the averaged ones converted to bf16, their mean.
+        # Averaged checkpoints, the newest two, RECOVERY's; the averaged ones converted to bf16, their mean.
         disk=(averaged + 2 + 2 * bool(request.recovery)) * checkpoint
         + (averaged + 1) * int(2 * model.parameters),
         links=_links(hours, limit_seconds, START if gpus else 0),
