@@ -154,7 +154,17 @@ def test_every_row_of_the_table_is_sound():
 
 def test_what_the_table_says_of_paths_and_jobs():
     assert set(settings.paths("input")) == {
-        *("RECIPE", "RAW", "BASE", "DROP", "PROBLEMS", "TOKENIZER", "LENGTH_TOKENIZER", "CA_BUNDLE")
+        *(
+            "RECIPE",
+            "RAW",
+            "BASE",
+            "DROP",
+            "VALIDATION",
+            "PROBLEMS",
+            "TOKENIZER",
+            "LENGTH_TOKENIZER",
+            "CA_BUNDLE",
+        )
     }
     assert settings.paths("output") == ["WORKSPACE", "HF_HOME"]
     assert {s.name for s in settings.SETTINGS.values() if not s.for_jobs} == {

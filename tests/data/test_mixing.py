@@ -75,7 +75,7 @@ def mixed(corpus, job, memory=10**9, executor=None, todo=None):
     """Format and mix; the facts, with the output's bytes."""
     found = shards.shards(corpus, recipe.SPLITS)
     format_all(job, todo or found, executor)
-    facts = mixing.mix(job.work, [shard.name for shard in found], job.seed, memory)
+    facts = mixing.mix(job.work, [shard.name for shard in found], job.seed, memory, job.buckets)
     return {**asdict(facts), "bytes": (job.work / mixing.PART).read_bytes()}
 
 
@@ -426,9 +426,9 @@ def test_memory_for_no_bucket_names_the_least(corpus, usual, tmp_path, monkeypat
     ) as said:
         mixed(corpus, job)
     least = mixing.parse_memory(str(said.value).split("MEMORY=")[2].split()[0])
-    assert mixing.mix(job.work, names, job.seed, least).sha256 == usual["sha256"]
+    assert mixing.mix(job.work, names, job.seed, least, job.buckets).sha256 == usual["sha256"]
     with pytest.raises(OmrError, match=r"holds no bucket"):
-        mixing.mix(job.work, names, job.seed, least - 10**6)
+        mixing.mix(job.work, names, job.seed, least - 10**6, job.buckets)
 
 
 def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
@@ -436,4 +436,4 @@ def test_a_full_disk_is_said_before_mixing(corpus, tmp_path, monkeypatch):
     found = formatted(corpus, job)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(OmrError, match=r"the mixed file needs .* 10 B is free"):
-        mixing.mix(job.work, [shard.name for shard in found], job.seed, 10**9)
+        mixing.mix(job.work, [shard.name for shard in found], job.seed, 10**9, job.buckets)

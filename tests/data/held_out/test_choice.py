@@ -6,7 +6,7 @@ import pytest
 
 from omr import recipe
 from omr.data.held_out import choice, problem
-from omr.errors import RequestError
+from omr.errors import OmrError, RequestError
 
 TINY = recipe.CORPORA["tiny"]
 SUMS = [f"What is {a}+{b}?" for a in range(10, 100) for b in range(10, 100)]
@@ -59,7 +59,7 @@ def test_the_problems_of_a_file(tmp_path):
 def test_a_file_that_is_none_of_problems(tmp_path, text, said):
     path = tmp_path / "mine.jsonl"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(OmrError, match=said):
         choice.of(TINY, str(path))
 
 
