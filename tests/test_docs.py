@@ -14,6 +14,7 @@ import docs
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", docs.BLOCKS)
 def test_generated_blocks_are_fresh(name):
     assert (ROOT / name).read_text() == docs.fresh(ROOT / name), "run make docs"

@@ -69,6 +69,7 @@ shown.close()
 """
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_that_is_redrawn(tmp_path):
     ours, theirs = pty.openpty()
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}

@@ -42,6 +42,7 @@ def test_operations_of_a_token_are_those_of_its_parameters_and_its_row():
     assert 6 * 1.5e9 < short < long < 1.8 * short
 
 
+@pytest.mark.slow
 def test_a_gpus_step_runs_on_any_device():
     """The code of the GPU rows, on a CPU and a tiny shape."""
     shape = replace(

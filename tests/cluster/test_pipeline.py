@@ -53,6 +53,7 @@ def test_parts(space, monkeypatch):
     assert left() == []
 
 
+@pytest.mark.slow
 def test_what_waits_for_what(space, cluster):
     make(space)
     waits = {}
@@ -79,6 +80,7 @@ def test_what_waits_for_what(space, cluster):
     assert [run.title for run, _ in status.runs(space.root)] == ["7b round1", "7b round2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "smoke"])
 @pytest.mark.parametrize("plain_is_finished", [False, True])
 def test_round_2_of_a_graph_starts_from_its_own_round_1(space, cluster, name, plain_is_finished):

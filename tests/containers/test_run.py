@@ -318,6 +318,7 @@ def test_a_dry_run_prints_the_line_and_writes_nothing(engine, tmp_path):
     assert not (tmp_path / "ws").exists() and not (engine / "ran").exists()
 
 
+@pytest.mark.slow
 def test_tiny_runs_on_the_host_unless_the_command_line_says_otherwise(engine, tmp_path):
     file = tmp_path / ".env"
     file.write_text("RUNNER=docker\n")

@@ -221,6 +221,7 @@ NAMES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(
     st.dictionaries(st.sampled_from(COLUMNS.names), KINDS, max_size=3),
@@ -359,6 +360,7 @@ def test_other_counts_of_rows_are_refused_before_a_row_is_formatted(whole, tmp_p
     one_line(run(tmp_path, "--allow", "all"), 2, "ALLOW=all is unknown; choose rows")
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_allowed_is_refused_to_others(whole, tmp_path):
     """Also where a run with ALLOW=rows was killed after it had planned."""
     path = whole / "data" / THREE[1]

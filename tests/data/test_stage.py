@@ -385,6 +385,7 @@ def test_a_damaged_page(tmp_path):
     refused(said, 1, "100 of 2,000 rows are malformed so far")
 
 
+@pytest.mark.slow
 def test_a_shard_that_changed_since_it_was_made(tmp_path):
     """Parquet that reads well, with another text in it: nothing but its hash tells."""
     words = ("--dataset", "tiny", "--modes", "tir", "--limit", "40", "--name")

@@ -69,6 +69,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_checkpoint_is_whole_or_not(name, tmp_path):
     attack(READERS[name], tmp_path / "run" / "checkpoints")
@@ -148,6 +149,7 @@ def test_a_model_that_would_run_code_is_refused(name, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 def test_a_state_of_random_numbers_is_read_without_its_code(tmp_path):
     """The one-box engine resumes from optimizer.pt and rng_state.pth, which are pickles."""
     torch = pytest.importorskip("torch")

@@ -132,6 +132,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_record_is_read_or_refused_in_a_line(name, tmp_path):
     attack(READERS[name], tmp_path / "run")

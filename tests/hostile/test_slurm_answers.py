@@ -77,6 +77,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_an_answer_is_taken_or_refused_in_a_line(name, answers):
     attack(READERS[name], answers / "x")

@@ -104,6 +104,7 @@ def test_the_tiny_model_is_of_its_own_architecture():
     assert set(recipe.ARCHITECTURES) == {*recipe.MODELS, "micro"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_what_is_published_is_accepted(name, tmp_path):
     """As published, patched or not, and as both versions of transformers save it again."""

@@ -65,6 +65,7 @@ def no_download(*_, **__):
     raise AssertionError("nothing is downloaded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family, more", [("qwen2", ""), ("qwen3", ", head = 32"), ("llama", ""), ("llama", ", head = 8")]
 )

@@ -239,6 +239,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.integers(0, len(LINES) - 1), st.one_of(st.none(), st.sampled_from(VALUES), st.integers(0, 200)))
 def test_any_line_changed_is_read_or_refused_in_one_line(tmp_path_factory, at, change):

@@ -69,6 +69,7 @@ def test_what_new_recipe_refuses(mine, words, said):
     assert mine.read_text() == before and [path.name for path in mine.parent.iterdir()] == ["mine.toml"]
 
 
+@pytest.mark.slow
 def test_a_broken_recipe_is_one_line_of_every_script_and_nothing_is_written(mine):
     mine.write_text(mine.read_text().replace("min_lr = 2e-7", "minlr = 2e-7"))
     for name, *args in (

@@ -118,6 +118,7 @@ def test_a_relative_command_lies_beside_env(folder, tmp_path, monkeypatch):
     assert len(told(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_two_links_that_end_at_once_tell_once(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("NOTIFY", command(tmp_path, ""))
     code = (
@@ -166,6 +167,7 @@ def test_a_server_that_hangs(folder, server, monkeypatch):
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "fault"),
     [

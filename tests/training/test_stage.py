@@ -339,6 +339,7 @@ def test_who_is_told_of_which_end(tmp_path, monkeypatch, end, told):
 
     said = []
     monkeypatch.setattr(stage.frozen, "inputs", lambda *request: None)
+    monkeypatch.setattr(stage.frozen, "knows_held_out", lambda wanted: None)
     monkeypatch.setattr(stage, "engine_config", lambda *request: None)
     monkeypatch.setattr(stage.memory, "check", lambda *request: None)
     monkeypatch.setattr(stage, "_one_box", engine)

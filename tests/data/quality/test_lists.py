@@ -59,6 +59,7 @@ def words(raw, *more):
     return ("--dataset", "tiny", "--raw", raw, "--allow", "rows", *more)
 
 
+@pytest.mark.slow
 def test_listed_rows_are_left_out_and_said(tmp_path, raw):
     import pyarrow.parquet as pq
 

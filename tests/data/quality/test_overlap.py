@@ -16,6 +16,7 @@ OTHER = (
 BENCHMARK = Benchmark([OTHER, PROBLEM, "What is 12+34?", "1+1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "known", "of_known", "of_row"),
     [

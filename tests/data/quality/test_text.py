@@ -16,6 +16,7 @@ def hashes(words):
     return [int(text.words(word)[0]) for word in words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "words"),
     [

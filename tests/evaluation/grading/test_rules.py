@@ -45,6 +45,7 @@ def test_both_verdicts(expected, answer, as_published, by_value):
     assert bool(strict(expected, answer)) is by_value
 
 
+@pytest.mark.slow
 @pytest.mark.nemo
 def test_the_real_grader_says_the_same():
     real = pytest.importorskip("nemo_skills.evaluation.math_grader")

@@ -62,6 +62,7 @@ def solve(server, max_tokens=1000):
     return asyncio.run(ask())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_end", [True, False])  # vLLM leaves the text that stopped it out
 def test_code_is_run_and_its_output_read(sandbox, with_end):
     pieces = iter(["I try.\n<tool_call>\nprint(1)\n</tool_call>\n", "So \\boxed{1}."])

@@ -64,6 +64,7 @@ def test_the_server_of_nemo_skills_shows_the_same():
     assert len(codes) >= 25
 
 
+@pytest.mark.slow
 def test_state_is_kept_and_a_limit_of_time_tells_and_restores():
     require("none")
     codes = [
@@ -118,6 +119,7 @@ def test_the_same_set_is_in_the_same_order_each_time():
     assert outputs([code], "none") == outputs([code], "none")
 
 
+@pytest.mark.slow
 def test_an_execution_that_is_cancelled_leaves_nothing_behind():
     require("none")
 
@@ -132,6 +134,7 @@ def test_an_execution_that_is_cancelled_leaves_nothing_behind():
     assert asyncio.run(run()) == Output("1\n", Status.COMPLETED)
 
 
+@pytest.mark.slow
 def test_a_closed_sandbox_ends_what_runs():
     require("none")
 

@@ -57,6 +57,7 @@ def test_an_answer_at_the_limit_has_not_ended():
     assert server.requests[0]["max_tokens"] == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults", [[500], [503, 429], ["cut"], ["stall"], ["cut", 502]], ids=lambda faults: str(faults)
 )
@@ -66,6 +67,7 @@ def test_what_may_pass_is_asked_again(faults):
     assert len(server.requests) == len(faults) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "told"),
     [
@@ -85,6 +87,7 @@ def test_what_does_not_pass_is_one_line(faults, told):
     assert len(server.requests) == (3 if len(faults) > 1 else 1)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_told():
     address = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(OmrError, match=f"^{address}: does not answer; see whether the server runs"):

@@ -318,6 +318,7 @@ def by_ns(trained):
     return workspace, run, folder
 
 
+@pytest.mark.slow
 def test_a_run_of_ns_is_finished(trained, by_ns, trained_once):
     workspace, run, folder = by_ns
     # Names that hold the number of an averaged step, and are none.

@@ -147,6 +147,7 @@ def test_a_data_stage_without_shuf(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_list_without_a_name_of_its_own(tmp_path):
     done = doctor(tmp_path, FOR="data", DATASET="tiny", DROP="wrong.txt", PATH=os.environ["PATH"])
     assert "fix       data" in done.stdout and "DROP=wrong.txt makes another file" in done.stdout

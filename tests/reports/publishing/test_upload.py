@@ -52,6 +52,7 @@ def there(server):
     return {name: data for name, data in server.files(REPO).items() if name != ".gitattributes"}
 
 
+@pytest.mark.slow
 def test_one_commit_private_and_whole(server, made):
     done = upload.publish(made)
     assert there(server) == bytes_of(made)
@@ -59,6 +60,7 @@ def test_one_commit_private_and_whole(server, made):
     assert (done.url, done.sent, done.private) == (f"{server.endpoint}/{REPO}", len(made.items), True)
 
 
+@pytest.mark.slow
 def test_a_second_run_sends_nothing(server, made):
     upload.publish(made)
     server.received.clear()
@@ -66,6 +68,7 @@ def test_a_second_run_sends_nothing(server, made):
     assert not server.received and len(server.commits) == 1
 
 
+@pytest.mark.slow
 def test_public_opens_it_when_all_is_there(server, made):
     upload.publish(made)
     assert not server.open(REPO)
@@ -73,6 +76,7 @@ def test_public_opens_it_when_all_is_there(server, made):
     assert server.open(REPO) and len(server.commits) == 1
 
 
+@pytest.mark.slow
 def test_an_open_repository_is_not_published_to_by_accident(server, made):
     server.make(REPO, private=False)
     with pytest.raises(RequestError, match="is open to everybody; add PUBLIC=1"):
@@ -89,6 +93,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: next(iter(other)))
 def test_another_model_stays_unless_force_says_so(server, made, other):
     server.make(REPO, files={"README.md": b"mine", "LICENSE": b"mine", **other})
@@ -113,6 +118,7 @@ def test_a_token_that_may_not_write(server, made, monkeypatch):
         upload.publish(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
@@ -144,6 +150,7 @@ def test_a_commit_of_another_process_between_is_not_undone(server, made, monkeyp
     assert there(server) == {"model.safetensors": b"another's" * 100}
 
 
+@pytest.mark.slow
 def test_a_hub_that_keeps_other_bytes_is_noticed(server, made):
     server.spoilt = True
     with pytest.raises(OmrError, match="lists other bytes than were sent"):

@@ -159,6 +159,7 @@ def test_damaged_figures_are_one_line(tmp_path, part):
         found.read(data)
 
 
+@pytest.mark.slow
 def test_without_a_benchmark_the_rest_is_found(planted, measured):
     made = measured(benchmark="not looked for (there is none)")
     wanted = {**planted[2], "benchmark": set()}
@@ -166,6 +167,7 @@ def test_without_a_benchmark_the_rest_is_found(planted, measured):
     assert "not looked for (there is none)" in next(section.sections(made)).text
 
 
+@pytest.mark.slow
 def test_a_sample_has_all_rows_of_a_problem(planted, measured, monkeypatch):
     monkeypatch.setattr(measure, "SAMPLE", 30)
     made = measured("sample")
@@ -179,6 +181,7 @@ def test_a_sample_has_all_rows_of_a_problem(planted, measured, monkeypatch):
     assert low <= cot["wrong"].rows / cot["wrong"].of <= high
 
 
+@pytest.mark.slow
 def test_other_raw_rows_than_the_files_are_refused(planted, measured, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(f"cot {SHARD['cot']} 1\n")

@@ -140,6 +140,7 @@ def test_everything_that_files_say_is_escaped(tmp_path):
     assert "&lt;script&gt;alert(1)" in text and "link &lt;b&gt;1 of 2" in text
 
 
+@pytest.mark.slow
 def test_a_long_run_is_drawn_in_seconds_and_is_a_small_page(tmp_path):
     _, folder = kit.begin(tmp_path, steps=30_000)
     kit.long_chain(folder)
