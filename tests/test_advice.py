@@ -43,10 +43,12 @@ def texts():
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", text
 
 
+@pytest.mark.slow
 def test_the_lines_are_found():
     assert len(list(texts())) > 250
 
 
+@pytest.mark.slow
 def test_what_a_line_names_is_there():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))

@@ -84,6 +84,7 @@ def test_a_run_of_the_other_launcher_is_left_to_who_refuses_it(folder, monkeypat
     assert said_by(frozen_code.become, folder, False) == []
 
 
+@pytest.mark.slow
 def test_recode_takes_the_code_of_now(folder, monkeypatch, tmp_path):
     moved_on(folder, monkeypatch, tmp_path)
     before = json.loads(folder.run_json.read_text())

@@ -97,6 +97,7 @@ def test_round_2_of_a_graph_starts_from_its_own_round_1(space, cluster, name, pl
     assert str(frozen.base_of(rounds(**more)[1], space)) == base
 
 
+@pytest.mark.slow
 def test_one_refused_job_takes_back_all(space, cluster):
     cluster.refuse = "round2-average"
     with pytest.raises(OmrError, match="submitting average: sbatch failed: QOS limit"):
@@ -104,6 +105,7 @@ def test_one_refused_job_takes_back_all(space, cluster):
     assert {str(100 + n) for n in range(1, len(cluster.jobs) + 1)} == set(cluster.cancelled)
 
 
+@pytest.mark.slow
 def test_a_graph_is_let_go_at_once_when_all_of_it_is_written_down(space, cluster, monkeypatch):
     records = []
     monkeypatch.setattr(slurm, "release", lambda ids: records.append((list(ids), sorted(written()))))
@@ -115,6 +117,7 @@ def test_a_graph_is_let_go_at_once_when_all_of_it_is_written_down(space, cluster
     assert records == [([str(number) for number in range(101, 114)], ["round1", "round2"])]
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_pipeline_left_of_a_stage_is_cancelled(space, cluster, monkeypatch):
     logs = space.root / "logs"
     rows = [
@@ -144,6 +147,7 @@ def test_a_run_of_nemo_skills_jobs_refuses_the_graph(space, cluster):
     assert not cluster.jobs
 
 
+@pytest.mark.slow
 def test_both_rounds_are_evaluated(space, cluster, monkeypatch):
     """The recipe's benchmark comes out of nemo-skills, and no PROBLEMS are needed."""
     monkeypatch.setattr(checks, "nemo_skills", Mock())

@@ -52,6 +52,7 @@ def test_a_job_that_slurm_does_not_release_cancels_all(ready, cluster, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_a_job_whose_id_is_not_said_is_found_and_cancelled(ready, cluster, monkeypatch):
     """A site's wrapper around sbatch says something else: the job stands in the queue all the same."""
     comment = str(ready.folder.root)

@@ -14,6 +14,7 @@ from omr.run.chain_state import ChainState
 from omr.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_the_same_run_with_other_values_is_refused(ready, cluster):
     """Edited by hand, or written by another version of this toolkit: half a run of each is no run."""
     ready()
@@ -30,6 +31,7 @@ def test_the_same_run_with_other_values_is_refused(ready, cluster):
     assert file.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_complete_training_asks_for_no_nodes_again(ready, cluster, space):
     ready()
     cluster.jobs.clear()
@@ -62,6 +64,7 @@ def test_data_touched_after_its_manifest_is_hashed_by_a_job(ready, space):
     assert ChainState.load(ready.folder).data is None
 
 
+@pytest.mark.slow
 def test_force_takes_back_what_the_run_has(ready, space, cluster, monkeypatch):
     ready()
     file = ready.folder.engine_yaml("nemo-rl")

@@ -73,6 +73,7 @@ def ran(engine):
     return json.loads((engine / "ran").read_text())
 
 
+@pytest.mark.slow
 def test_the_whole_command_line(engine, tmp_path):
     space = tmp_path / 'my work, "here"'
     raw = tmp_path / "raw"
@@ -134,6 +135,7 @@ def test_what_bubblewrap_needs_of_a_container(apparmor, tmp_path, monkeypatch):
     assert "no-new-privileges" in opened
 
 
+@pytest.mark.slow
 def test_a_folder_of_our_name_where_the_caller_stands_is_not_ours(engine, tmp_path):
     (tmp_path / "omr").mkdir()
     (tmp_path / "omr" / "__init__.py").write_text("raise SystemExit('not ours')")

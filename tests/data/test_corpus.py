@@ -369,6 +369,7 @@ def test_a_plan_that_was_allowed_is_refused_to_others(whole, tmp_path):
     one_line(run(tmp_path), 2, "cot has 5,999 rows, not the published 6,000")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", ["raw", None])
 def test_a_lost_shard_is_no_accident(whole, tmp_path, raw):
     """A pointer in place of a shard: 2,000 of 10,000 rows, whatever BAD_ROWS says."""
@@ -455,6 +456,7 @@ def test_the_same_rows_however_they_are_stored(usual, tmp_path, name):
     assert sum(map(len, left_out.values())) == (6 if left_out else 0)
 
 
+@pytest.mark.slow
 def test_a_column_of_nulls(tmp_path):
     """Of type null, as pandas writes what has no value: nulls, like those of a text column."""
     nulls = ("expected_answer", "problem_type", "used_in_kaggle")

@@ -151,6 +151,7 @@ def test_the_boundary(counter, reference, unit, tokens):
         assert counter.at_least(texts, least).tolist() == (counts >= least).tolist()
 
 
+@pytest.mark.slow
 def test_long_rows(counter, reference):
     maker = corpus.Maker(3)
     texts = [maker.row(split)["generated_solution"] for split in ("cot", "tir") for _ in range(15)]

@@ -131,6 +131,7 @@ def copied(done, tmp_path):
     return Path(shutil.copytree(done, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_changed_inputs_are_named(small, done, tmp_path):
     workspace = copied(done, tmp_path)
     refused(

@@ -173,6 +173,7 @@ def damaged(draw):
     )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100,
     derandomize=True,

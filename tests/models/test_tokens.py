@@ -117,6 +117,7 @@ ADDED = st.lists(st.one_of(ANY, st.fixed_dictionaries({}, optional={"content": A
 MODEL = st.one_of(ANY, st.fixed_dictionaries({}, optional={"vocab": ANY, "merges": ANY}))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     value=st.fixed_dictionaries({}, optional={"model": MODEL, "added_tokens": st.one_of(ANY, ADDED)}),

@@ -185,6 +185,7 @@ HEADERS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(header=HEADERS, data=st.binary(max_size=24))
 def test_any_header_is_read_or_refused_in_one_line(tmp_path_factory, header, data):
@@ -203,6 +204,7 @@ ANY = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(value=st.one_of(ANY, st.builds(lambda v: {"weight_map": v}, ANY)))
 def test_any_index_is_read_or_refused_in_one_line(tmp_path_factory, value):

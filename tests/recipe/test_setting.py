@@ -42,6 +42,7 @@ def in_force(mine, monkeypatch):
     recipe.forget()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipe.SHIPPED)
 def test_a_copy_says_the_same_and_begins_with_what_it_is(tmp_path, name):
     assert script(tmp_path, "new_recipe.py", "--name", "mine", "--from", name).returncode == 0

@@ -159,6 +159,7 @@ def test_a_server_that_refuses_or_leads_elsewhere(folder, server, monkeypatch):
     assert [path for path, _, _ in server.got] == ["/hook/s3cret?x=1"] * 2
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs(folder, server, monkeypatch):
     monkeypatch.setattr(notify, "PATIENCE", 0.5)
     server.delay = 5

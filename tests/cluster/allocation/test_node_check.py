@@ -37,6 +37,7 @@ def test_some_nodes_or_all(said, count, error, names, line):
     assert names is None or found.value.names == names
 
 
+@pytest.mark.slow
 def test_nodes_that_do_not_answer(tmp_path, monkeypatch):
     tool = tmp_path / "srun"
     tool.write_text("#!/bin/sh\nexec sleep 30\n")

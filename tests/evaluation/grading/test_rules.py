@@ -39,6 +39,7 @@ def test_the_table_has_enough_pairs_and_both_verdicts():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("expected", "answer", "as_published", "by_value"), PAIRS)
 def test_both_verdicts(expected, answer, as_published, by_value):
     assert bool(published(expected, answer)) is as_published
@@ -81,6 +82,7 @@ PIECES = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @pytest.mark.nemo
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(PIECES, PIECES)

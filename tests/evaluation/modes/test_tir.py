@@ -87,6 +87,7 @@ def test_code_is_run_and_its_output_read(sandbox, with_end):
     assert answer.tokens == written + len("So \\boxed{1}.")
 
 
+@pytest.mark.slow
 def test_after_the_last_execution_the_model_has_one_more_word(sandbox):
     with DummyServer(lambda body: "<tool_call>\nx\n</tool_call>\n") as server:
         answer = solve(server)
@@ -97,6 +98,7 @@ def test_after_the_last_execution_the_model_has_one_more_word(sandbox):
     assert answer.given is None
 
 
+@pytest.mark.slow
 def test_the_limit_of_tokens_is_that_of_all_pieces(sandbox):
     text = "<tool_call>\nx\n</tool_call>\n"
     with DummyServer(lambda body: text) as server:
@@ -107,12 +109,14 @@ def test_the_limit_of_tokens_is_that_of_all_pieces(sandbox):
     assert answer.text.endswith("```\n" + text)
 
 
+@pytest.mark.slow
 def test_code_that_the_limit_cuts_is_not_run(sandbox):
     with DummyServer(lambda body: "<tool_call>\nprint(1…") as server:
         answer = solve(server, max_tokens=20)
     assert (answer.ended, answer.executions, sandbox.ran) == (False, 0, [])
 
 
+@pytest.mark.slow
 def test_an_answer_without_code_is_one_request(sandbox):
     with DummyServer(lambda body: "It goes on…") as server:
         answer = solve(server)

@@ -92,6 +92,7 @@ def test_state_is_kept_and_a_limit_of_time_tells_and_restores():
     assert processes() == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_run_again_is_told_and_forgotten(tmp_path):
     require("none")
     once = tmp_path / "once"
@@ -113,6 +114,7 @@ def test_no_process_is_started_before_the_first_execution():
     assert asyncio.run(run()) == []
 
 
+@pytest.mark.slow
 def test_the_same_set_is_in_the_same_order_each_time():
     require("none")
     code = "print({'a', 'b', 'c', 'd', 'e', 'f'})"

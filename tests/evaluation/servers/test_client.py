@@ -33,6 +33,7 @@ def complete(endpoint, prompt="1+1?", **more):
     return asyncio.run(ask())
 
 
+@pytest.mark.slow
 def test_a_request_carries_the_text_as_it_stands_and_all_that_decides_its_sampling():
     with DummyServer(lambda body: "2") as server:
         endpoint = dataclasses.replace(server.endpoint(), body={"generation_config": "{}"})
@@ -51,6 +52,7 @@ def test_a_request_carries_the_text_as_it_stands_and_all_that_decides_its_sampli
     }
 
 
+@pytest.mark.slow
 def test_an_answer_at_the_limit_has_not_ended():
     with DummyServer(lambda body: "and so on…") as server:
         assert not complete(server.endpoint()).ended
@@ -94,12 +96,14 @@ def test_a_server_that_is_away_is_told():
         complete(Endpoint(address, "m", 1))
 
 
+@pytest.mark.slow
 def test_a_key_goes_along_and_into_no_message():
     with DummyServer(lambda body: "2", faults=[401]) as server, pytest.raises(OmrError) as failure:
         complete(dataclasses.replace(server.endpoint(), key="sk-secret"))
     assert "sk-secret" not in str(failure.value)
 
 
+@pytest.mark.slow
 def test_a_proxy_of_the_site_is_not_asked_about_this_machine(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)

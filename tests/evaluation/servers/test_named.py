@@ -17,6 +17,7 @@ from omr.evaluation.servers.vllm import VllmServer
 from tests.evaluation.kit import DummyServer
 
 
+@pytest.mark.slow
 def test_it_is_the_model_by_its_path_or_by_where_it_says_that_it_lies(tmp_path):
     with DummyServer(lambda body: "") as server:
         server.name = str(tmp_path)
@@ -29,6 +30,7 @@ def test_it_is_the_model_by_its_path_or_by_where_it_says_that_it_lies(tmp_path):
         assert named.serve(link)[0].model == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_unless_its_word_is_taken(tmp_path):
     with DummyServer(lambda body: "") as server:
         with pytest.raises(RequestError, match=r"serves dummy, and not .*; start it on that folder, or add"):
@@ -51,6 +53,7 @@ def test_a_server_of_transformers_is_asked_for_the_folder_one_request_at_a_time(
     assert json.loads(endpoint.body["generation_config"])["do_sample"] is True
 
 
+@pytest.mark.slow
 def test_one_that_is_away_or_something_else_is_told(tmp_path, monkeypatch):
     away = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(
@@ -65,6 +68,7 @@ def test_one_that_is_away_or_something_else_is_told(tmp_path, monkeypatch):
                 named.serve(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_key_is_sent(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with DummyServer(lambda body: "") as server:
@@ -91,6 +95,7 @@ def test_which_server_answers(tmp_path, monkeypatch, name, gpus, has_vllm, kind)
         assert server.engine == Engine("vllm", "0.17.1", "cuda", "bfloat16")
 
 
+@pytest.mark.slow
 def test_the_named_one_goes_first(tmp_path):
     with DummyServer(lambda body: "") as server:
         assert type(server_for(recipe.MODELS["7b"], Means(server.address), 1, tmp_path)) is NamedServer

@@ -331,6 +331,7 @@ def test_two_at_once_where_the_lock_shuts_out_nobody(tmp_path):
         assert server.log == [], "nothing is left to fetch"
 
 
+@pytest.mark.slow
 def test_a_second_one_is_told_to_wait_where_locks_work(tmp_path):
     with Hub() as server:
         server.add("dataset", PIN.repo, FILES, PIN.revision)

@@ -116,6 +116,7 @@ def test_a_real_training_has_to_be_told_where(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_code_that_nothing_isolates(tmp_path, monkeypatch):
     monkeypatch.setenv("MODE", "tir")
     monkeypatch.setenv("RUNNER", "host")
@@ -153,6 +154,7 @@ def test_a_list_without_a_name_of_its_own(tmp_path):
     assert "fix       data" in done.stdout and "DROP=wrong.txt makes another file" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_secret_that_jobs_would_not_have(tmp_path, monkeypatch):
     monkeypatch.setenv("OMR_ENV_FILE", str(tmp_path / "env"))
     monkeypatch.setenv("RUNNER", "slurm")
@@ -177,6 +179,7 @@ def doctor(tmp_path, **environ):
     return subprocess.run(command, capture_output=True, text=True, env={**env, **environ})
 
 
+@pytest.mark.slow
 def test_what_is_to_be_fixed_ends_with_one_line_and_code_1(tmp_path):
     done = doctor(tmp_path)
     assert done.returncode == 1
@@ -184,6 +187,7 @@ def test_what_is_to_be_fixed_ends_with_one_line_and_code_1(tmp_path):
     assert done.stderr == "error: to fix: shuf, sed, make, flock; the advice stands beside each\n"
 
 
+@pytest.mark.slow
 def test_a_request_is_judged_by_the_script(tmp_path):
     done = doctor(tmp_path, FOR="train", MODEL="tiny", JSON="1")
     rows = {each["name"]: each for each in json.loads(done.stdout)}
@@ -191,6 +195,7 @@ def test_a_request_is_judged_by_the_script(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "to fix:" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

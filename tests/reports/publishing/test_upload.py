@@ -106,6 +106,7 @@ def test_another_model_stays_unless_force_says_so(server, made, other):
     assert len(server.commits) == 1
 
 
+@pytest.mark.slow
 def test_what_a_new_repository_has_is_no_other_model(server, made):
     server.make(REPO, files={"README.md": b"# to come", "LICENSE": b"mine"})
     upload.publish(made)
@@ -137,6 +138,7 @@ def test_a_refusal_is_one_line_and_leaves_nothing_half(server, made, path, statu
     assert there(server) == bytes_of(made)
 
 
+@pytest.mark.slow
 def test_a_commit_of_another_process_between_is_not_undone(server, made, monkeypatch):
     send = upload._commit
 

@@ -127,6 +127,7 @@ def listed(output):
     return {finding: {(split, int(row)) for split, _, row in each} for finding, each in parts.items()}
 
 
+@pytest.mark.slow
 def test_every_fault_is_found_and_nothing_else(planted, measured):
     made = measured()
     assert listed(measured.output) == planted[2]

@@ -102,6 +102,7 @@ def test_the_row_is_the_only_home_of_what_depends_on_the_version():
     assert [path.name for path in homes] == ["nemo_rl_version.py"]
 
 
+@pytest.mark.slow
 def test_the_command(source, tmp_path):
     def check(folder):
         command = [sys.executable, str(ROOT / "bin/engine_check.py"), "--nemo_rl_source", str(folder)]

@@ -30,6 +30,7 @@ def messages(row):
     return [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", [1 << 30, 20_000])
 def test_datasets_reads_it_as_its_own(workspace, monkeypatch, shard):
     datasets = pytest.importorskip("datasets")

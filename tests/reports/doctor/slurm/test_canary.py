@@ -63,12 +63,14 @@ def test_a_node_that_is_not(ask, before, name, state, said, advice):
     held(row(ask(before), name), state, said, advice)
 
 
+@pytest.mark.slow
 def test_what_a_node_writes_is_not_seen_here(ask, monkeypatch):
     monkeypatch.setattr(canary, "SEEN", 0.5)
     before = 'cp -r "$2" "$2.copy"; set -- "$1" "$2.copy" "$3"'
     held(row(ask(before), "shared workspace"), "fix", "what n1 writes is not seen", "set WORKSPACE")
 
 
+@pytest.mark.slow
 def test_no_node_comes_free(ask, monkeypatch):
     monkeypatch.setattr(canary, "PATIENCE", 0.5)
     held(row(ask("exec /usr/bin/sleep 60"), "compute node"), "warn", "no node came free", "squeue --start")
