@@ -43,7 +43,9 @@ def files_of(data: Path) -> tuple[ValidationFile, ...]:
         return ()
     with records.checked(manifest_of(data), "make data FORCE=1"):
         return tuple(
-            records.of(ValidationFile, {**facts, "split": split, "path": folder_of(data) / f"{split}.jsonl"})
+            records.of(
+                ValidationFile, {**facts, "split": split, "path": str(folder_of(data) / f"{split}.jsonl")}
+            )
             for split, facts in made["validation"]["splits"].items()
         )
 

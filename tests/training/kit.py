@@ -14,8 +14,8 @@ from omr.workspace import Workspace, manifest_of
 
 
 def sft_rows(count, split="cot"):
-    """Rows of an SFT file, of written-out solutions."""
-    prompt = prompts.load(recipe.CORPORA["tiny"], split, tiny_tokenizer())
+    """Rows of an SFT file, of written-out solutions; those of another split are asked by cot's prompt."""
+    prompt = prompts.load(recipe.CORPORA["tiny"], "cot", tiny_tokenizer())
     for row in corpus.split_rows(split, count):
         given = prompt.fill({"problem": row["problem"]})
         yield {"input": given, "output": prompt.format_assistant_response(row["generated_solution"])}

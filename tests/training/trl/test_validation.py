@@ -19,7 +19,7 @@ from omr.errors import OmrError
 from omr.run.validation import ValidationFile
 from omr.tiny.model import write_base
 from omr.tiny.tokenizer import tiny_tokenizer
-from omr.training.trl.batches import padded_groups
+from omr.training.trl.batches import packed_groups, padded_groups
 from omr.training.trl.feed import encode, trained_tokens
 from omr.training.trl.process_group import ProcessGroup
 from omr.training.trl.validation import loss, rows
@@ -34,12 +34,13 @@ def held_out_file(path, found, split="cot"):
     return ValidationFile(split, path, **kit.write_rows(path, found))
 
 
-def read(*found, longest=1000, processes=ALONE, group_rows=partial(padded_groups, tokens=400)):
+def read(*found, longest=10_000, processes=ALONE, group_rows=partial(padded_groups, tokens=400)):
     return rows.read(found, tiny_tokenizer(), longest, group_rows, processes)
 
 
 def texts(path):
-    return [(row["input"], row["output"]) for row in map(json.loads, path.read_text().splitlines())]
+    lines = path.read_text().rstrip("\n").split("\n")  # a row may have other ends of a line
+    return [(row["input"], row["output"]) for row in map(json.loads, lines)]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_rows_that_changed_are_refused_in_a_line(cot, damage, told):
 @pytest.mark.parametrize("line", ['{"input": "x"}\n', '{"input": "x", "output": "7", "prob', "[]\n"])
 def test_a_row_that_is_none_is_named(cot, line):
     path = cot.path
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]) + line)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]) + line.encode())
     with pytest.raises(OmrError, match="row 3 has no text for input and output"):
         read(replace(cot, size=path.stat().st_size, sha256=files.sha256(path)))
 
@@ -143,13 +144,15 @@ def summed(model, encoded):
     return float(torch.nn.functional.cross_entropy(logits[:-1], labels[1:], reduction="sum"))
 
 
+def short_rows(count, split):
+    """Rows of a split without those that are longer than a training sequence."""
+    return [row for row in kit.sft_rows(count, split) if len(row["output"]) < 2000]
+
+
 @pytest.mark.slow
 def test_packed_padded_and_single_rows_have_the_same_loss(model, tmp_path):
-    pytest.importorskip("torch")
-    from omr.training.trl.batches import packed_groups
-
     found = [
-        held_out_file(tmp_path / f"{split}.jsonl", list(kit.sft_rows(12, split)), split)
+        held_out_file(tmp_path / f"{split}.jsonl", short_rows(12, split), split)
         for split in ("cot", "tir", "genselect")
     ]
     encoded = {file.split: encode(texts(file.path), tiny_tokenizer()) for file in found}
@@ -158,7 +161,7 @@ def test_packed_padded_and_single_rows_have_the_same_loss(model, tmp_path):
     wanted = {f"val_loss_{split}": single[split] / tokens[split] for split in tokens}
     wanted["val_loss"] = sum(single.values()) / sum(tokens.values())
     # What it would be if a row saw those before it.
-    assert summed(model, encoded["cot"]) / tokens["cot"] != pytest.approx(wanted["val_loss_cot"], rel=0.01)
+    assert summed(model, encoded["cot"]) / tokens["cot"] != pytest.approx(wanted["val_loss_cot"], rel=1e-3)
 
     padded = read(*found, group_rows=partial(padded_groups, tokens=2000))
     packed = read(*found, group_rows=partial(packed_groups, tokens=2000))
