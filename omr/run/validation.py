@@ -43,9 +43,7 @@ def files_of(data: Path) -> tuple[ValidationFile, ...]:
         return ()
     with records.checked(manifest_of(data), "make data FORCE=1"):
         return tuple(
-            records.of(
-                ValidationFile, {**facts, "split": split, "path": str(folder_of(data) / f"{split}.jsonl")}
-            )
+            records.of(ValidationFile, {**facts, "split": split, "path": f"{folder_of(data)}/{split}.jsonl"})
             for split, facts in made["validation"]["splits"].items()
         )
 

@@ -1,6 +1,5 @@
 """`make train` on this machine: where a run trains, whether it is finished, and the way to its final/."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -188,14 +187,13 @@ def train_locally(
 
 def _validate(run: recipe.Run, workspace: Workspace, say: Say) -> None:
     """Measure the final model and its parts on held-out rows; the run is finished whatever comes of it."""
-    later = f"make validate {recipe.run_words(run)} measures the final model on held-out rows"
-    if importlib.util.find_spec("trl") is None:  # NeMo-RL's image has no one-box engine
-        say(later)
-        return
     try:
         say(f"{run.title}: {validate.summary(validate.make(validate.wanted_of(run, workspace), say))}")
     except OmrError as error:
-        print(f"note: {error}\n{later}", file=sys.stderr)
+        words = recipe.run_words(run)
+        print(
+            f"note: {error}; make validate {words} measures the final model on held-out rows", file=sys.stderr
+        )
 
 
 def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:

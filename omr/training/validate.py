@@ -1,12 +1,11 @@
 """`make validate`: the loss of a run's final model, and of each of its parts, on held-out rows.
 
-Its parts are the averaged steps, hf/step_<n>. With the one-box engine's environment and by its function,
+Its parts are the averaged steps, hf/step_<n>. By the function that the one-box engine has while it trains,
 whichever engine trained the run: on the GPUs of this machine in bf16, where there are any, else on the CPU in
 fp32. Each model's losses are written to <run>/validation.json when they are known; killed, it goes on with
 the models that are left.
 """
 
-import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +14,15 @@ from pathlib import Path
 from omr import files, manifest, recipe
 from omr.errors import OmrError, RequestError, listing
 from omr.models.final import average
-from omr.processes import let_threads_sleep, quiet
-from omr.progress import Progress
 from omr.recipe import Run
 from omr.run import frozen, validation
 from omr.run.validation import LOSS, ModelLosses, loss_of
-from omr.training.trl.batches import grouping
 from omr.training.trl.config import EngineConfig, engine_config
-from omr.training.trl.process_group import ProcessGroup
+from omr.training.trl.validation import models
+from omr.training.trl.validation.models import Losses, Order
 from omr.workspace import RunFolder, Workspace
 
 FINAL = "final"
-ALONE = ProcessGroup(0, 1)
-Losses = dict[str, float]
 Say = Callable[[str], None]
 
 
@@ -77,8 +72,8 @@ def wanted_of(run: Run, workspace: Workspace) -> Wanted:
     if made is None:
         raise RequestError(f"{folder.final}: is not there; run make train {recipe.run_words(run)} first")
     steps = {f"step_{step}": identity for step, identity in made["inputs"]["steps"].items()}
-    models = {FINAL: folder.final, **{name: folder.hf / name for name in steps}}
-    return Wanted(run, folder, engine_config(began), models, {FINAL: frozen.identity(folder.final), **steps})
+    paths = {FINAL: folder.final, **{name: folder.hf / name for name in steps}}
+    return Wanted(run, folder, engine_config(began), paths, {FINAL: frozen.identity(folder.final), **steps})
 
 
 def finished(wanted: Wanted) -> ModelLosses | None:
@@ -99,7 +94,8 @@ def make(wanted: Wanted, say: Say, force: bool = False) -> ModelLosses:
     with files.lock(folder.root / ".validate.lock", str(folder.validation_json)):
         if not force and (there := finished(wanted)):
             return there
-        gpu, precision = _device()
+        gpu = models.sees_gpu()
+        precision = "bfloat16" if gpu else "float32"
         known = wanted.known(precision)
         if force:
             known = {name: losses for name, losses in known.items() if not wanted.models[name].is_dir()}
@@ -107,60 +103,20 @@ def make(wanted: Wanted, say: Say, force: bool = False) -> ModelLosses:
             say("no GPU is visible here: on the CPU this takes long")
         if gone := wanted.gone(known):
             say(f"{listing(gone, 'and')} {'were' if len(gone) > 1 else 'was'} pruned, and cannot be measured")
-        return _measure(wanted, gpu, precision, known)
+        for name, losses in models.measured(_order(wanted, wanted.left(known), gpu)):
+            known[name] = _checked(losses, wanted.models[name])
+            _result(wanted, precision, known).save(folder)
+        return _result(wanted, precision, known)
 
 
-def _device() -> tuple[bool, str]:
-    """Whether a GPU is there, and the precision of the arithmetic."""
-    let_threads_sleep()
-    quiet()
-    import torch
-
-    gpu = torch.cuda.is_available()
-    return gpu, "bfloat16" if gpu else "float32"
-
-
-def _measure(wanted: Wanted, gpu: bool, precision: str, known: dict[str, Losses]) -> ModelLosses:
-    """Measure the models that are not `known`, and write down each."""
-    import torch
-    from trl.trainer.utils import add_fused_lm_head
-
-    from omr.training.trl.engine import load_model
-    from omr.training.trl.validation import loss, rows
-
-    config, held_out = wanted.config, None
-    device = torch.device("cuda" if gpu else "cpu")
-    for name in wanted.left(known):
+def _order(wanted: Wanted, names: list[str], gpu: bool) -> Order:
+    """These models, which are first seen to be those that were made."""
+    for name in names:
         path = wanted.models[name]
         if file := manifest.changed_file(path, manifest.read(path)):
             raise OmrError(f"{file}: changed since {path.name} was made; {_again(wanted, name)}")
-        _free_memory(gpu)
-        model, tokenizer = load_model(path, gpu, precision, device_map="auto" if gpu else None)
-        add_fused_lm_head(model)
-        if held_out is None:  # the models' vocabulary is one
-            group_rows = grouping(gpu, config.sequence_length)
-            held_out = rows.read(config.validation, tokenizer, config.longest, group_rows, ALONE)
-        progress = Progress(f"{config.title}, {name}", sum(split.tokens for split in held_out), "tokens")
-        try:
-            collate = loss.collator(tokenizer, packed=gpu)
-            losses = loss.measure(model, held_out, collate, device, ALONE, progress.add)
-        except torch.OutOfMemoryError:
-            raise OmrError(f"{path}: the GPU's memory ran out; run it where GPUs have more") from None
-        finally:
-            progress.close()
-        known[name] = _checked(losses, path)
-        _result(wanted, precision, known).save(wanted.folder)
-        del model
-    return _result(wanted, precision, known)
-
-
-def _free_memory(gpu: bool) -> None:
-    """Give back what the model before, or a training in this process, has left."""
-    import torch
-
-    gc.collect()
-    if gpu:
-        torch.cuda.empty_cache()
+    config, paths = wanted.config, {name: wanted.models[name] for name in names}
+    return Order(config.title, paths, config.validation, config.longest, config.sequence_length, gpu)
 
 
 def _again(wanted: Wanted, name: str) -> str:

@@ -4,7 +4,9 @@ The run is one of the micro recipe that was trained with held-out rows: final/ i
 """
 
 import json
+import os
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from omr.errors import OmrError, RequestError
 from omr.run import frozen, prune, validation
 from omr.run.validation import ModelLosses, losses_of
 from omr.training import stage, validate
+from omr.training.trl.validation import models
 from omr.workspace import Workspace
 from tests.training import kit
 from tests.training.test_stage import bin_
@@ -191,6 +194,53 @@ def test_a_run_of_the_other_engine_is_measured_as_well(copy):
     began["request"]["engine"] = "nemo-rl"
     files.write_json(folder.run_json, began)
     assert same(make(copy, force=True), before)
+
+
+@pytest.fixture
+def by_nemo_rl(copy, tmp_path, monkeypatch):
+    """An environment without torch, and NeMo-RL's Python: torch, and next to nothing else that ours has."""
+    absent = ("click", "dotenv", "trl", "datasets", "pyarrow", "psutil", "ml_dtypes")
+    program = tmp_path / "bin" / "uv"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!{sys.executable}
+import os, runpy, sys
+assert sys.argv[1:5] == ["run", "--no-sync", "python", "-m"] and os.getcwd() == {str(tmp_path)!r}
+sys.modules.update(dict.fromkeys({absent!r}))
+print("a library says this")
+runpy.run_module(sys.argv[5], run_name="__main__", alter_sys=True)
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("NEMO_RL", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(models, "has_torch", lambda: False)
+    return copy
+
+
+@pytest.mark.slow
+def test_an_environment_without_torch_has_nemo_rls_measure(by_nemo_rl, measured, capfd):
+    folder = by_nemo_rl.run(RUN)
+    before = losses_of(folder)
+    assert same(make(by_nemo_rl, force=True), before)
+    assert measured == []  # not in this process
+    assert "a library says this" in capfd.readouterr().err
+    other_rows(by_nemo_rl)
+    with pytest.raises(OmrError, match=r"cot.jsonl: has .* bytes, this run was begun with"):
+        make(by_nemo_rl, force=True)
+
+
+@pytest.mark.slow
+def test_where_neither_can_measure_that_is_a_line(by_nemo_rl, monkeypatch, tmp_path):
+    (tmp_path / "bin" / "uv").write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(OmrError, match=r"micro round1: NeMo-RL's Python could not measure \(exit code 3"):
+        make(by_nemo_rl, force=True)
+    monkeypatch.setenv("NEMO_RL", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        OmrError, match=r"has no torch, and there is no NeMo-RL in .*; run it with RUNNER=host"
+    ):
+        make(by_nemo_rl, force=True)
 
 
 def other_weights(copy):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import distributed
 from transformers import PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from omr.errors import OmrError
 from omr.files import need_space, read_json, write_json
@@ -26,7 +27,7 @@ from omr.training.trl.config import recomputes
 from omr.training.trl.feed import NO_LOSS, BatchFeed, EncodedRow, StepBatch
 from omr.training.trl.reporter import Reporter
 from omr.training.trl.session import Session
-from omr.training.trl.validation.loss import collator, measure
+from omr.training.trl.validation.loss import measure
 from omr.training.trl.validation.rows import HeldOutSplit
 
 SAVED = 12  # bytes a parameter in a checkpoint: fp32 weights and Adam's two moments
@@ -70,8 +71,8 @@ class Trainer(SFTTrainer):
         self.feed, self.held_out, self.session = feed, held_out, session
         config, tokenizer = session.config, feed.tokenizer
         parameters = sum(p.numel() for p in model.parameters())
-        self.collate = collator(tokenizer, config.packed)
-        pad = self.collate.pad_token_id
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.collate = DataCollatorForLanguageModeling(pad, padding_free=config.packed)
         # What a process trains that has fewer micro-batches than another one: no token of it has a loss.
         self.filler = [EncodedRow(input_ids=[pad, pad], labels=[NO_LOSS, NO_LOSS])]
         self.step_began = time.monotonic()
@@ -200,7 +201,8 @@ class Trainer(SFTTrainer):
     def _held_out_losses(self) -> dict[str, float]:
         """The losses on held-out rows by name."""
         # Not by the wrapper that shares gradients: processes need not have the same number of micro-batches.
-        return measure(self.model, self.held_out, self.collate, self.args.device, self.session.processes)
+        packed, processes = self.session.config.packed, self.session.processes
+        return measure(self.model, self.held_out, packed, self.args.device, processes)
 
     # Checkpoints.
 

@@ -10,7 +10,7 @@ from omr.errors import OmrError
 from omr.files import sha256
 from omr.run.validation import ValidationFile
 from omr.training.trl.batches import GroupRows
-from omr.training.trl.feed import NO_LOSS, EncodedRow, encode, fits
+from omr.training.trl.feed import NO_LOSS, encode, fits
 from omr.training.trl.process_group import ProcessGroup
 from omr.training.trl.sft_file import texts_of
 
@@ -26,11 +26,6 @@ class HeldOutRow:
 
     ids: array
     prompt: int  # so many of its first tokens have no loss
-
-    def encoded(self) -> EncodedRow:
-        """The row as a model takes it."""
-        ids = self.ids.tolist()
-        return {"input_ids": ids, "labels": [NO_LOSS] * self.prompt + ids[self.prompt :]}
 
 
 @dataclass(frozen=True)
