@@ -32,7 +32,7 @@ endif
 
 RUN := @docker/run
 
-.PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average eval serve ask report publish \
+.PHONY: image image-check shell help recipes new-recipe check-recipe demo doctor completion data data-report model passport plan train average validate eval serve ask report publish \
 	status watch logs cancel pipeline sqsh prune nemo test test-cluster test-fast test-nemo fuzz faults bench engine-check lint docs picture lock clean
 
 ##@ Start
@@ -78,6 +78,9 @@ train: ## MODEL= ROUND= [EDITION= RECOVERY= NUM_TRAINING_JOBS=]: train, average,
 
 average: ## MODEL= ROUND=: the averaged steps into final/ (train does it at its end)
 	$(RUN) data bin/average.py
+
+validate: ## MODEL= ROUND=: the loss of final/ and of its averaged parts on held-out rows
+	$(RUN) train bin/validate.py
 
 prune: ## MODEL= ROUND= [YES=1]: what is no longer needed in a run's folder
 	$(RUN) data bin/prune.py

@@ -69,6 +69,11 @@ class RunFolder:
         return self.root / "metrics.jsonl"
 
     @property
+    def validation_json(self) -> Path:
+        """The losses of the final model, and of each part that it is the mean of, on held-out rows."""
+        return self.root / "validation.json"
+
+    @property
     def eval_json(self) -> Path:
         """Accuracy before and after this run."""
         return self.root / "eval.json"

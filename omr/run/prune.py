@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omr import files, manifest
 from omr.recipe import Run
-from omr.run import frozen
+from omr.run import frozen, validation
 from omr.run.checkpoints import Checkpoints, step_of, steps
 from omr.workspace import RunFolder, Workspace
 
@@ -28,14 +28,18 @@ def surplus(run: Run, workspace: Workspace, proven: bool = True) -> list[Surplus
 
     While final/ is not there: checkpoints for a deadline or recovery older than the newest whole one. An
     averaged step's checkpoint, its converted form, and whatever is at or after the newest whole checkpoint
-    stay. With final/ finished, all that it was made from may go.
+    stay. With final/ finished, all that it was made from may go, and it is said which of it make validate has
+    yet to measure.
     """
     folder = workspace.run(run)
     done = manifest.read(folder.final) is not None
     newest = None if done else newest_whole(run, folder) if proven else _newest_name(folder)
+    unmeasured = _unmeasured(run, folder) if done else set()
     found = []
     for path, step, kind in _there(folder):
         why = _why(step, kind, step in run.schedule.averaged, newest, done)
+        if why and kind == "hf" and step in unmeasured:
+            why = f"{why}; make validate has not measured it"
         if why:
             found.append(Surplus(path, _size(path), why))
     return found
@@ -65,6 +69,15 @@ def _why(step: int, kind: str, averaged: bool, newest: int | None, done: bool) -
     if kind in ("damaged", "redo", "old"):
         return f"set aside, step_{newest} is newer and whole"
     return None
+
+
+def _unmeasured(run: Run, folder: RunFolder) -> set[int]:
+    """The averaged steps without a loss on held-out rows, of a run that has such rows."""
+    began = frozen.read(folder)
+    if began is None or not began.data.validation:
+        return set()
+    found = validation.losses_of(folder)
+    return {step for step in run.schedule.averaged if found is None or f"step_{step}" not in found.models}
 
 
 def newest_whole(run: Run, folder: RunFolder) -> int | None:

@@ -1,15 +1,18 @@
 """The rows of the problems that VALIDATION holds out of an SFT file: <name>.validation/<split>.jsonl.
 
 `make data` writes them, a line as the SFT file has it; the training measures its loss on them, which never
-were trained on.
+were trained on. At its end `make validate` measures the final model and its parts: <run>/validation.json.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import manifest, records
-from omr.files import Json
-from omr.workspace import manifest_of
+from omr.files import Json, read_json, write_json
+from omr.workspace import RunFolder, manifest_of
 
 LOSS = "val_loss"  # of all splits' tokens together, in metrics.jsonl; of one split val_loss_<split>
 
@@ -53,6 +56,38 @@ def covers(one: Json, other: Json) -> bool:
     # A share's problems are among those of a larger one (omr/data/held_out/choice.py).
     mine, theirs = (each.get("share") if isinstance(each, dict) else None for each in (mine, theirs))
     return isinstance(mine, float) and isinstance(theirs, float) and mine >= theirs
+
+
+def digest_of(held_out: Sequence[ValidationFile]) -> str:
+    """Hex digest of the held-out rows: of each split's name and its file's hash."""
+    named = [[each.split, each.sha256] for each in held_out]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelLosses:
+    """validation.json: the losses of a run's final model and of its parts on the held-out rows.
+
+    A model is `final`, or `step_<n>` that was averaged into it; one that was pruned before is not there.
+    """
+
+    data: str  # `digest_of` the rows
+    precision: str  # of the arithmetic: float32, bfloat16
+    identities: dict[str, str]  # model -> frozen.identity of its folder
+    models: dict[str, dict[str, float]]  # model -> LOSS and `loss_of` each split -> nats a trained token
+
+    def save(self, folder: RunFolder) -> None:
+        """Write it, whole or not at all."""
+        write_json(folder.validation_json, asdict(self))
+
+
+def losses_of(folder: RunFolder) -> ModelLosses | None:
+    """What `make validate` has found so far, None before it was asked; an OmrError for a damaged file."""
+    path = folder.validation_json
+    if not path.exists():
+        return None
+    with records.checked(path, "remove it and run make validate again"):
+        return records.of(ModelLosses, read_json(path))
 
 
 def loss_of(split: str) -> str:

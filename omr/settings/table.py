@@ -21,8 +21,8 @@ from omr.settings.setting import (
 )
 
 STAGES = (  # targets that `make doctor FOR=` judges
-    *("data", "data-report", "model", "passport", "plan", "train", "average", "prune", "eval", "serve"),
-    *("ask", "report", "publish", "demo", "pipeline"),
+    *("data", "data-report", "model", "passport", "plan", "train", "average", "validate", "prune", "eval"),
+    *("serve", "ask", "report", "publish", "demo", "pipeline"),
 )
 
 

@@ -20,7 +20,7 @@ from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.runner import RUNNERS
 from omr.settings import ROOT
-from omr.training import preflight
+from omr.training import preflight, validate
 from omr.training.nemo_rl import one_machine
 from omr.training.trl import memory
 from omr.training.trl.config import engine_config, to_yaml, write_config
@@ -89,7 +89,8 @@ def clear(folder: RunFolder) -> None:
         else:
             path.unlink(missing_ok=True)
     files = [folder.engine_yaml(engine) for engine in ENGINES]
-    for path in (*files, folder.links_json, folder.metrics, folder.eval_json, folder.report):
+    found = (folder.metrics, folder.validation_json, folder.eval_json, folder.report)
+    for path in (*files, folder.links_json, *found):
         path.unlink(missing_ok=True)
     if folder.event_log.exists():
         events.log_event(folder, events.ANEW)
@@ -125,7 +126,7 @@ def is_training_process() -> bool:
 def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
     """What training here would do, as far as that is known; nothing is written."""
     run, folder, plan = request.run, workspace.run(request.run), request.run.schedule
-    file = folder.engine_yaml(request.engine)
+    file, held_out = folder.engine_yaml(request.engine), []
     lines = [f"{run.title}: {request.engine} on this machine, in {folder.root}"]
     try:
         if request.engine == "nemo-rl":
@@ -135,6 +136,8 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
             to_yaml(engine_config(wanted, request.gpus, request.recovery)) if request.engine == "trl" else ""
         )
         lines += [f"write  {file}", *text.splitlines()]
+        if wanted.data.validation:
+            held_out = [f"write  {folder.validation_json}  (the losses of these on held-out rows)"]
     except RequestError as error:
         lines.append(f"lacks  {error}")
     return [
@@ -142,6 +145,7 @@ def describe(request: TrainRequest, workspace: Workspace) -> list[str]:
         f"train  {plan.steps:,} steps of {run.model.batch:,} rows, a checkpoint every {plan.save_period:,}",
         f"write  steps {', '.join(f'{step:,}' for step in plan.averaged)} to {folder.hf}",
         f"write  {folder.final}  (their mean)",
+        *held_out,
     ]
 
 
@@ -179,6 +183,19 @@ def train_locally(
         how, where = "finished", folder.final
     say(line)
     notify.tell(folder, f"{run.title} {how}", line, where)
+    if reached >= steps and wanted.data.validation:
+        _validate(run, workspace, say)
+
+
+def _validate(run: recipe.Run, workspace: Workspace, say: Say) -> None:
+    """Measure the final model and its parts on held-out rows; the run is finished whatever comes of it."""
+    try:
+        say(f"{run.title}: {validate.summary(validate.make(validate.wanted_of(run, workspace), say))}")
+    except OmrError as error:
+        words = recipe.run_words(run)
+        print(
+            f"note: {error}; make validate {words} measures the final model on held-out rows", file=sys.stderr
+        )
 
 
 def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:

@@ -21,7 +21,7 @@ def test_which_image(tier, script, args, environ, expected):
     assert choose.stage_of(tier, script, args, environ) == expected
 
 
-@pytest.mark.parametrize("script", ["bin/eval.py", "bin/serve.py", "bin/ask.py"])
+@pytest.mark.parametrize("script", ["bin/eval.py", "bin/serve.py", "bin/ask.py", "bin/validate.py"])
 @pytest.mark.parametrize(
     ("args", "environ", "gpus", "expected"),
     [
@@ -35,6 +35,6 @@ def test_which_image(tier, script, args, environ, expected):
         ([], {}, True, "tools"),
     ],
 )
-def test_a_real_model_is_served_where_vllm_is(script, args, environ, gpus, expected, monkeypatch):
+def test_a_real_model_is_run_where_vllm_and_torch_are(script, args, environ, gpus, expected, monkeypatch):
     monkeypatch.setattr(choose, "machine_has_gpus", lambda: gpus)
     assert choose.stage_of("train", script, args, environ) == expected

@@ -7,7 +7,7 @@ import pytest
 from omr import manifest, recipe
 from omr.cluster import status
 from omr.models import convert
-from omr.run import frozen, lease, prune
+from omr.run import frozen, lease, prune, validation
 from omr.run.chain_state import ChainState, LinkAttempt, Submitted, SubmittedJob
 from omr.run.checkpoints import Checkpoints
 from omr.training.trl import config as trl_config
@@ -56,6 +56,12 @@ def _trl(folder):
     return folder.engine_yaml("trl")
 
 
+def _validation(folder):
+    found = validation.ModelLosses("0f", "float32", {"final": "1f"}, {"final": {"val_loss": 0.5}})
+    found.save(folder)
+    return folder.validation_json
+
+
 RUN_FROZEN = frozen_run()
 RUN_JSON = dump({"request": RUN_FROZEN.request_json(), "code": "abc", "command": "make train"})
 
@@ -93,6 +99,9 @@ READERS = {
         lambda path: trl_config.read_config(run_of(path)),
         "yaml",
         (BOMB, b"a: 2001-99-99"),
+    ),
+    "validation.json": Reader(
+        "validation.json", saved(_validation), lambda path: validation.losses_of(run_of(path)), "json"
     ),
     "metrics": Reader(
         "metrics.jsonl",

@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -338,8 +339,8 @@ def test_who_is_told_of_which_end(tmp_path, monkeypatch, end, told):
         return end
 
     said = []
-    monkeypatch.setattr(stage.frozen, "inputs", lambda *request: None)
     monkeypatch.setattr(stage.frozen, "knows_held_out", lambda wanted: None)
+    monkeypatch.setattr(stage.frozen, "inputs", lambda *request: SimpleNamespace(data=DATA))
     monkeypatch.setattr(stage, "engine_config", lambda *request: None)
     monkeypatch.setattr(stage.memory, "check", lambda *request: None)
     monkeypatch.setattr(stage, "_one_box", engine)

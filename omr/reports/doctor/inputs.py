@@ -10,7 +10,7 @@ from omr.reports.doctor.request import StageRequest
 from omr.run import frozen
 from omr.training import preflight
 
-OF_FINAL = ("eval", "serve", "ask", "publish")  # targets that take a run's final model
+OF_FINAL = ("validate", "eval", "serve", "ask", "publish")  # targets that take a run's final model
 OF_RUN = ("average", "passport", "prune", "report")  # targets that take a run's folder
 
 

@@ -1,6 +1,7 @@
 """Which rows train at which step, and how a step's rows are grouped into micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
 SEED = 42  # of the order of rows: NeMo-Skills' sft.seed
 PADDED_TOKENS = 8192  # of a padded micro-batch on a CPU: small enough to stay in its caches
 LONGEST_TO_SHORTEST = 1.3  # of the rows of a padded micro-batch, so that little of it is padding
+GroupRows = Callable[[Sequence[int]], list[list[int]]]  # lengths in tokens -> micro-batches of indices
 
 
 class EpochOrder:
@@ -36,6 +38,13 @@ class EpochOrder:
             keys = np.random.PCG64([self.seed, epoch]).random_raw(self.rows)
             self._epoch, self._permutation = epoch, np.argsort(keys, kind="stable")
         return self._permutation
+
+
+def grouping(packed: bool, sequence_length: int) -> GroupRows:
+    """How rows become micro-batches: set end to end, at most `sequence_length` tokens, or padded."""
+    if packed:
+        return partial(packed_groups, tokens=sequence_length)
+    return partial(padded_groups, tokens=max(PADDED_TOKENS, sequence_length))
 
 
 def padded_groups(lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 import yaml
 
 from omr import records
-from omr.files import write_text
+from omr.files import Json, write_text
 from omr.run.frozen import FrozenRun
+from omr.run.validation import ValidationFile
 from omr.workspace import RunFolder
 
 RECOMPUTE_FROM = 1e8  # parameters
@@ -50,6 +51,7 @@ class EngineConfig:
     seed: int = 42
     recovery: int | None = None  # steps from one save for recovery to the next; None: there are none
     threads: int = 2  # on a CPU; another number adds up in another order, and the last bits differ
+    validation: tuple[ValidationFile, ...] = ()  # rows of held-out problems, by split
 
     def saves(self, step: int) -> bool:
         """Whether the schedule has a checkpoint after this step."""
@@ -58,6 +60,13 @@ class EngineConfig:
     def saves_for_recovery(self, step: int) -> bool:
         """Whether a checkpoint is made after this step that goes when two newer ones are there."""
         return self.recovery is not None and step % self.recovery == 0
+
+    def as_json(self) -> Json:
+        """Its form on disk. A run without held-out rows has the keys that it had before there were any."""
+        values = json.loads(json.dumps(asdict(self), default=str))  # YAML has no tuples, and no paths
+        if not self.validation:
+            del values["validation"]
+        return values
 
 
 def engine_config(frozen: FrozenRun, gpus: int | None = None, recovery: int | None = None) -> EngineConfig:
@@ -87,13 +96,13 @@ def engine_config(frozen: FrozenRun, gpus: int | None = None, recovery: int | No
         packed=gpu,
         clip=run.text.clip,
         recovery=recovery,
+        validation=data.validation,
     )
 
 
 def to_yaml(config: EngineConfig) -> str:
     """The text of trl.yaml."""
-    values = json.loads(json.dumps(asdict(config)))  # YAML has no tuples
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True)
 
 
 def write_config(folder: RunFolder, config: EngineConfig) -> None:

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +24,13 @@ from omr.files import lock
 from omr.processes import let_threads_sleep, quiet
 from omr.run import events, lease, stopping
 from omr.run.checkpoints import Checkpoints
-from omr.training.trl.batches import PADDED_TOKENS, EpochOrder, packed_groups, padded_groups
+from omr.training.trl.batches import EpochOrder, grouping
 from omr.training.trl.config import read_config
 from omr.training.trl.feed import BatchFeed
 from omr.training.trl.process_group import ProcessGroup
 from omr.training.trl.session import Session, StopRule
 from omr.training.trl.sft_file import SftFile
+from omr.training.trl.validation import rows
 from omr.workspace import RunFolder
 
 if TYPE_CHECKING:
@@ -116,11 +116,12 @@ def _train(session: Session, say: Say) -> Outcome:
     config = session.config
     if not session.gpu:
         torch.set_num_threads(config.threads)
-    model, tokenizer = _load_model(Path(config.model), session.gpu)
+    model, tokenizer = load_model(Path(config.model), session.gpu)
     feed = _feed(session, _open_data(session), tokenizer)
     if session.processes.is_first:
         _report_over_length(feed, say)
-    trainer = Trainer(model, feed, session)
+    held_out = rows.read(config.validation, tokenizer, config.longest, feed.group_rows, session.processes)
+    trainer = Trainer(model, feed, held_out, session)
     try:
         newest = str(session.folder.checkpoint(session.start)) if session.start else None
         trainer.train(resume_from_checkpoint=newest)
@@ -133,16 +134,21 @@ def _train(session: Session, say: Say) -> Outcome:
     return Outcome(trainer.state.global_step, config.steps)
 
 
-def _load_model(base: Path, gpu: bool) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model, with fp32 weights also where a GPU computes in bf16, and its tokenizer."""
-    import torch
+def load_model(
+    folder: Path, gpu: bool, dtype: str = "float32", device_map: str | None = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A model and its tokenizer. To be trained it has fp32 weights also where a GPU computes in bf16.
+
+    `device_map`: transformers' word for how it is spread over the GPUs; None leaves it on the CPU.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import is_flash_attn_2_available
 
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=torch.float32,
+        folder,
+        dtype=dtype,
+        device_map=device_map,
         attn_implementation="flash_attention_2" if gpu and is_flash_attn_2_available() else "sdpa",
         use_safetensors=True,
         trust_remote_code=False,
@@ -174,11 +180,8 @@ def _open_data(session: Session) -> SftFile:
 def _feed(session: Session, file: SftFile, tokenizer: "PreTrainedTokenizerBase") -> BatchFeed:
     """The batches of the steps that are left."""
     config = session.config
-    if config.packed:
-        group_rows = partial(packed_groups, tokens=config.sequence_length)
-    else:
-        group_rows = partial(padded_groups, tokens=max(PADDED_TOKENS, config.sequence_length))
     order = EpochOrder(len(file), config.batch, config.seed)
+    group_rows = grouping(config.packed, config.sequence_length)
     steps = range(session.start, config.steps)
     return BatchFeed(file, order, tokenizer, config.longest, group_rows, steps, session.processes)
 

@@ -1,13 +1,13 @@
 """The batches of a training as token ids, tokenised in a thread while the step before them trains."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from omr.training.trl.batches import EpochOrder
+from omr.training.trl.batches import EpochOrder, GroupRows
 from omr.training.trl.process_group import ProcessGroup
 from omr.training.trl.sft_file import SftFile
 
@@ -23,6 +23,28 @@ class EncodedRow(TypedDict):
 
     input_ids: list[int]
     labels: list[int]  # the token itself, or NO_LOSS
+
+
+def encode(texts: Sequence[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase") -> list[EncodedRow]:
+    """Rows' `input` and `output`, tokenised apart, with no token added. The loss is on the output alone."""
+    encoded = [
+        tokenizer(list(part), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        for part in zip(*texts, strict=True)
+    ]
+    return [
+        {"input_ids": [*prompt, *response], "labels": [NO_LOSS] * len(prompt) + response}
+        for prompt, response in zip(*encoded, strict=True)
+    ]
+
+
+def fits(row: EncodedRow, longest: int) -> bool:
+    """Whether a row is trained on: it has at most `longest` tokens, and one to predict from another."""
+    return 1 < len(row["input_ids"]) <= longest
+
+
+def trained_tokens(row: EncodedRow) -> int:
+    """Tokens with a loss. A row's first token has none: nothing stands before it to predict it from."""
+    return sum(label != NO_LOSS for label in row["labels"][1:])
 
 
 @dataclass
@@ -44,24 +66,13 @@ class BatchFeed:
     order: EpochOrder
     tokenizer: "PreTrainedTokenizerBase"
     longest: int  # tokens; a longer row is left out
-    group_rows: Callable[[Sequence[int]], list[list[int]]]  # lengths in tokens -> micro-batches of indices
+    group_rows: GroupRows
     steps: range
     processes: ProcessGroup
 
     def encode(self, numbers: Sequence[int]) -> list[EncodedRow]:
-        """Rows of the file by number: input and output are tokenised apart, with no token added.
-
-        The loss is on the output alone.
-        """
-        texts = [self.file[n] for n in numbers]
-        encoded = [
-            self.tokenizer(list(part), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-            for part in zip(*texts, strict=True)
-        ]
-        return [
-            {"input_ids": [*prompt, *response], "labels": [NO_LOSS] * len(prompt) + response}
-            for prompt, response in zip(*encoded, strict=True)
-        ]
+        """Rows of the file by number."""
+        return encode([self.file[n] for n in numbers], self.tokenizer)
 
     def count_over_length(self, count: int) -> tuple[int, int]:
         """How many of the file's first rows (at most `count`) were looked at, and how many are too long."""
@@ -73,13 +84,12 @@ class BatchFeed:
         """This process's part of a step's batch, in micro-batches."""
         mine = self.order.rows_of(step)[self.processes.rank :: self.processes.size]
         encoded = self.encode(mine) if mine else []
-        fitting = [row for row in encoded if 1 < len(row["input_ids"]) <= self.longest]
+        fitting = [row for row in encoded if fits(row, self.longest)]
         lengths = [len(row["input_ids"]) for row in fitting]
         return StepBatch(
             step,
             micro_batches=[[fitting[n] for n in group] for group in self.group_rows(lengths)],
-            # A row's first token has no loss: nothing stands before it to predict it from.
-            trained_tokens=sum(label != NO_LOSS for row in fitting for label in row["labels"][1:]),
+            trained_tokens=sum(map(trained_tokens, fitting)),
             tokens=sum(lengths),
             rows_over_length=len(encoded) - len(fitting),
         )

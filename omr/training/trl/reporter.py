@@ -3,6 +3,7 @@
 from omr.progress import Progress
 from omr.run import metrics
 from omr.run.metrics import Metrics
+from omr.run.validation import LOSS
 from omr.training.trl.config import EngineConfig
 from omr.training.trl.wandb_log import WandbLog
 from omr.workspace import RunFolder
@@ -18,12 +19,15 @@ class Reporter:
         self.wandb = WandbLog(folder, config, start, metrics.read(folder.metrics))
         self.progress = Progress(config.title, config.steps, "steps")
         self.progress.start(start)
+        self.held_out = ""  # the newest loss on held-out rows, for the progress line
 
     def step(self, step: int, loss: float, **numbers: float) -> None:
         """Report a step that is done."""
         self.metrics.add(step, loss=loss, **numbers)
         self.wandb.add(step, loss=loss, **numbers)
-        self.progress.what = f"{self.title}, loss {loss:.3f}"
+        if LOSS in numbers:
+            self.held_out = f", held out {numbers[LOSS]:.3f}"
+        self.progress.what = f"{self.title}, loss {loss:.3f}{self.held_out}"
         self.progress.set(step)
 
     def flush(self) -> None:

@@ -17,7 +17,7 @@ class StopRule:
 
     signals: list[str]  # grows when a signal asks this process to stop (omr/run/stopping.py)
     step_seconds: float = 0.0  # of the slowest step so far
-    save_seconds: float = 0.0  # of the slowest save so far
+    save_seconds: float = 0.0  # of the slowest save so far, with the measuring on held-out rows before it
 
     def must_stop(self) -> bool:
         """Whether to save and stop now: asked to, or after the next step it would be too late.

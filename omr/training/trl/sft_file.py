@@ -48,16 +48,21 @@ class SftFile:
         """`input` and `output` of a row. An OmrError names a row that does not have both as text."""
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         self._file.seek(start)
-        try:
-            row = json.loads(self._file.read(max(0, end - start)))
-            prompt, response = row["input"], row["output"]
-            if not (isinstance(prompt, str) and isinstance(response, str)):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise OmrError(
-                f"{self.path}: row {number + 1} has no text for input and output; make data FORCE=1"
-            ) from None
-        return prompt, response
+        return texts_of(self._file.read(max(0, end - start)), self.path, number)
+
+
+def texts_of(line: bytes, path: Path, number: int) -> tuple[str, str]:
+    """`input` and `output` of a line of `path`; an OmrError names the row, counted from 0, that lacks one."""
+    try:
+        row = json.loads(line)
+        prompt, response = row["input"], row["output"]
+        if not (isinstance(prompt, str) and isinstance(response, str)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise OmrError(
+            f"{path}: row {number + 1} has no text for input and output; make data FORCE=1"
+        ) from None
+    return prompt, response
 
 
 def _line_offsets(path: Path) -> "numpy.ndarray":

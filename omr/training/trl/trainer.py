@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from omr.training.trl.config import recomputes
 from omr.training.trl.feed import NO_LOSS, BatchFeed, EncodedRow, StepBatch
 from omr.training.trl.reporter import Reporter
 from omr.training.trl.session import Session
+from omr.training.trl.validation.loss import measure
+from omr.training.trl.validation.rows import HeldOutSplit
 
 SAVED = 12  # bytes a parameter in a checkpoint: fp32 weights and Adam's two moments
 
@@ -63,8 +65,10 @@ class Trainer(SFTTrainer):
     saving and sampling are off.
     """
 
-    def __init__(self, model: PreTrainedModel, feed: BatchFeed, session: Session) -> None:
-        self.feed, self.session = feed, session
+    def __init__(
+        self, model: PreTrainedModel, feed: BatchFeed, held_out: Sequence[HeldOutSplit], session: Session
+    ) -> None:
+        self.feed, self.held_out, self.session = feed, held_out, session
         config, tokenizer = session.config, feed.tokenizer
         parameters = sum(p.numel() for p in model.parameters())
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -165,6 +169,9 @@ class Trainer(SFTTrainer):
             raise OmrError(f"{config.title}: the loss of step {step} is {loss.item()}; lower the rate")
         tr_loss.zero_()
         self._metrics["train"].clear()  # SFTTrainer's own, which would grow without end
+        rate = self.totals.tokens / (time.monotonic() - self.step_began)
+        saving_began = time.monotonic()
+        held_out = self._held_out_losses() if config.saves(step) else {}
         if self.reporter:
             self.reporter.step(
                 step,
@@ -172,11 +179,14 @@ class Trainer(SFTTrainer):
                 lr=learning_rate,
                 grad_norm=float(grad_norm),
                 tokens=self.totals.tokens,
-                tokens_per_second=self.totals.tokens / (time.monotonic() - self.step_began),
+                tokens_per_second=rate,
                 rows_over_length=self.totals.rows_over_length,
+                **held_out,
             )
         if config.saves(step) or config.saves_for_recovery(step) or stop:
             self._save_step(step)
+            # Measuring is a part of it: the last save has to end by the deadline with it.
+            self.session.stop_rule.save_took(time.monotonic() - saving_began)
         if stop or step >= config.steps:
             self.control.should_training_stop = True
 
@@ -188,16 +198,20 @@ class Trainer(SFTTrainer):
             distributed.all_reduce(sums)
         return sums[0] / self.session.processes.size, bool(sums[1])
 
+    def _held_out_losses(self) -> dict[str, float]:
+        """The losses on held-out rows by name."""
+        # Not by the wrapper that shares gradients: processes need not have the same number of micro-batches.
+        packed, processes = self.session.config.packed, self.session.processes
+        return measure(self.model, self.held_out, packed, self.args.device, processes)
+
     # Checkpoints.
 
     def _save_step(self, step: int) -> None:
         """Save by the first process; the others wait for it."""
-        began = time.monotonic()
         if self.session.processes.is_first:
             self._write_checkpoint(step)
         if not self.session.processes.is_alone:
             distributed.barrier()
-        self.session.stop_rule.save_took(time.monotonic() - began)
 
     def _write_checkpoint(self, step: int) -> None:
         """Write checkpoints/step_<n>, whole or not at all, and remove those that are no longer needed."""

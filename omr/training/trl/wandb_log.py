@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ class WandbLog:
             id=f"{name}-{config.identity[:8]}",
             resume="allow" if start else None,
             dir=self._logs,
-            config=asdict(config),
+            config=config.as_json(),
             settings=wandb.Settings(
                 silent=True,
                 console="off",

@@ -7,7 +7,8 @@ import pytest
 
 from omr import recipe
 from omr.run.frozen import BaseModel, FrozenRun, TrainingData
-from omr.training.trl.config import engine_config, read_config, write_config
+from omr.run.validation import ValidationFile
+from omr.training.trl.config import engine_config, read_config, to_yaml, write_config
 from omr.workspace import RunFolder
 
 
@@ -31,8 +32,19 @@ def test_an_edition_decides_the_clip_and_the_longest_row_alone(edition, clip, lo
     assert replace(found, **same) == pinned
 
 
+HELD_OUT = tuple(ValidationFile(s, Path(f"/d.validation/{s}.jsonl"), "2" * 64, 9, 3) for s in ("cot", "tir"))
+
+
+@pytest.mark.parametrize("held_out", [(), HELD_OUT])
 @pytest.mark.parametrize("edition", recipe.EDITIONS)
-def test_what_is_written_is_read_back(edition, tmp_path):
-    config = engine_config(began(recipe.run("tiny", edition=edition)))
+def test_what_is_written_is_read_back(edition, held_out, tmp_path):
+    found = began(recipe.run("tiny", edition=edition))
+    config = engine_config(replace(found, data=replace(found.data, validation=held_out)))
+    assert config.validation == held_out
     write_config(RunFolder(tmp_path), config)
     assert read_config(RunFolder(tmp_path)) == config
+
+
+def test_a_run_without_held_out_rows_has_the_file_that_it_had_before_there_were_any():
+    config = engine_config(began(recipe.run("micro")))
+    assert to_yaml(config) == (Path(__file__).parent / "golden" / "micro-round1.yaml").read_text()

@@ -6,7 +6,7 @@ The first tests have a W&B that fails as it is told, the others the real one, of
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +26,9 @@ class Config:
 
     identity: str = "0123456789abcdef"
     lr: float = 4e-3
+
+    def as_json(self):
+        return asdict(self)
 
 
 class Fake:
