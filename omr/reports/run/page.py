@@ -14,10 +14,10 @@ from omr.evaluation.results import EvalResult
 from omr.files import Json, human, read_json, write_text
 from omr.recipe import Run
 from omr.reports import commands, data_report, journey, pages
-from omr.reports.run import accuracy, chain, checkpoints, data, passports, provenance, training
+from omr.reports.run import accuracy, chain, checkpoints, data, held_out, passports, provenance, training
 from omr.reports.run.chain import Story
 from omr.reports.run.checkpoints import Standing
-from omr.run import events, frozen, metrics
+from omr.run import events, frozen, metrics, validation
 from omr.run.events import Event
 from omr.run.frozen import FrozenRun
 from omr.workspace import RunFolder, manifest_of
@@ -158,6 +158,8 @@ def _sections(found: Found) -> Iterator[pages.Section]:
     yield data.funnel(began, found.origin)
     yield data.token_lengths(began, found.origin)
     yield training.section(began, found.rows, found.story, found.saved)
+    if held := held_out.section(began, found.rows, validation.losses_of(folder), words):
+        yield held
     if befell := training.happenings(found.story, folder.event_log.name):
         yield befell
     yield checkpoints.section(found.saved)
@@ -178,6 +180,7 @@ def _sources(found: Found) -> list[Path]:
         folder.metrics,
         folder.event_log,
         folder.eval_json,
+        folder.validation_json,
         manifest_of(folder.final),
         *(manifest_of(path) for path in sorted(folder.hf.glob("step_*"))),
     ]
