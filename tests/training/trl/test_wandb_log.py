@@ -3,6 +3,7 @@
 The first tests have a W&B that fails as it is told, the others the real one, offline.
 """
 
+import json
 import os
 import signal
 import sys
@@ -163,7 +164,7 @@ def test_offline_two_resumptions_are_one_run(fork_server, tmp_path):
     """Stopped once, killed once; the weights are those of a training that nobody disturbed or logged."""
     plain = MicroRun(tmp_path / "plain", fork_server).prepare()
     assert plain.train() == 0, plain.said()
-    run = MicroRun(tmp_path / "logged", fork_server).prepare()
+    run = MicroRun(tmp_path / "logged", fork_server).prepare(held_out=4)
     offline = {"WANDB_MODE": "offline", "OMR_STEP_DELAY": "0.1"}
     first = run.start(**offline)
     run.wait_for("checkpoints/step_4")
@@ -179,6 +180,10 @@ def test_offline_two_resumptions_are_one_run(fork_server, tmp_path):
     assert told[0][0].startswith("micro-round1-")
     steps = [step for _, session in told for step in session]
     assert steps == list(range(1, 25)), "each once, those of the killed session too"
+    rows = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+    wanted = {row["step"]: row["val_loss_tir"] for row in rows if "val_loss_tir" in row}
+    assert list(wanted) == [4, 8, 12, 16, 20, 24]
+    assert wandb_file.numbers(run.folder / "logs", "val_loss_tir") == wanted
     assert run.weights() == plain.weights()
     assert (run.folder / "logs/tensorboard").is_dir()
 

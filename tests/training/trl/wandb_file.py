@@ -41,5 +41,16 @@ def sessions(logs: Path) -> list[tuple[str, list[int]]]:
 
 def step(history) -> int:
     """The step of a record of numbers."""
-    values = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in history.item}
-    return int(values["_step"])
+    return int(values(history)["_step"])
+
+
+def values(history) -> dict:
+    """The numbers of a record, by their names."""
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in history.item}
+
+
+def numbers(logs: Path, name: str) -> dict[int, float]:
+    """Step -> the number of this name, of all sessions."""
+    every = [record for path in sorted(logs.glob("wandb/offline-run-*/*.wandb")) for record in records(path)]
+    found = [values(record.history) for record in every if record.WhichOneof("record_type") == "history"]
+    return {int(one["_step"]): one[name] for one in found if name in one}
