@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from omr import files, settings
+from omr import files, recipe, settings
 from omr.cluster import job_environment, slurm, submit
 from omr.cluster.jobs import STAGE_SCRIPT, Dependency, Job, Site, log_pattern
 from omr.cluster.submit import JobGraph, Say
@@ -18,6 +18,7 @@ from omr.training import preflight
 from omr.workspace import Workspace
 
 TALKING = ("serve", "ask")  # stages whose user sits before them
+ON_GPUS = ("validate",)  # stages that compute with a model
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,13 @@ class Stage:
     args: tuple[str, ...] = ()
     after: tuple[Dependency, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)  # beside those that every job gets
+    gpus: int = 0  # of its node
 
 
 def stage_job(stage: Stage, site: Site, tasks: int = 0) -> Job:
     """The stage as one job; with `tasks` as an array of so many."""
-    options = [*site.placement(gpu=False), "--nodes=1", "--requeue", *site.cores()]
-    options += [f"--array=0-{tasks - 1}"] if tasks else []
     needs = {
-        "GPUS": "0",
+        "GPUS": str(stage.gpus),
         "RUNNER": "slurm",
         "STAGE_TIER": stage.tier,
         "STAGE_SCRIPT": stage.script,
@@ -48,7 +48,7 @@ def stage_job(stage: Stage, site: Site, tasks: int = 0) -> Job:
         stage.key,
         f"omr-{stage.key}",
         STAGE_SCRIPT,
-        tuple(options),
+        tuple(site.on_one_node(stage.gpus, tasks)),
         {**site.settings, **stage.settings, **needs},
         stage.after,
         log_pattern(stage.logs, array=tasks > 0),
@@ -92,6 +92,7 @@ def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
         *(name, tier, script, logs, str(record)),
         args=tuple(args),
         settings={**job_environment.settings_of_run(), **({"FORCE": "1"} if settings.on("FORCE") else {})},
+        gpus=_gpus() if name in ON_GPUS else 0,
     )
     job_environment.make_node_environments("")
     shards = settings.number("SHARDS") if name == "data" else 1
@@ -99,6 +100,12 @@ def submit_stage(tier: str, script: str, args: Sequence[str], say: Say) -> None:
     ids = _submit_alone(JobGraph(jobs, record), say)
     shown = ", ".join(f"{key} {number}" for key, number in ids.items())
     say(f"{name}: submitted as {shown}; squeue shows it, its log is in {logs}")
+
+
+def _gpus() -> int:
+    """GPUS, or as many as the recipe trains MODEL on in a node."""
+    given, model = settings.number("GPUS"), settings.get("MODEL")
+    return given if given is not None else recipe.model(model).gpus if model else 0
 
 
 def _submit_alone(graph: JobGraph, say: Say, refuse_second: bool = False) -> dict[str, str]:

@@ -59,6 +59,28 @@ def test_a_stage_as_jobs(space, cluster, monkeypatch):
         assert f"--comment={record}" in argv and "--hold" in argv and env["FORCE"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("script", "model", "gpus", "asked"),
+    [
+        ("validate", "7b", None, "8"),
+        ("validate", "7b", "2", "2"),
+        ("validate", "7b", "0", "0"),
+        ("validate", "tiny", None, "0"),
+        ("average", "7b", None, "0"),
+    ],
+)
+def test_a_stage_that_computes_with_a_model_is_given_gpus(
+    space, cluster, monkeypatch, script, model, gpus, asked
+):
+    monkeypatch.setenv("MODEL", model)
+    if gpus:
+        monkeypatch.setenv("GPUS", gpus)
+    stages.submit_stage("train", f"bin/{script}.py", ["--model", model], print)
+    ((_, argv, env),) = cluster.jobs
+    assert env["GPUS"] == asked
+    assert [word for word in argv if "gpus" in word] == ([f"--gpus-per-node={asked}"] if asked != "0" else [])
+
+
 def test_a_stage_whose_submission_was_interrupted(space, cluster, monkeypatch):
     """What it left is shown by `make status`, and goes when the stage is submitted again."""
     record = space.root / "logs" / "data.jobs.json"

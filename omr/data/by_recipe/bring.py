@@ -10,6 +10,7 @@ from omr.data import corpus, process_pool, prompts
 from omr.data.by_recipe import local
 from omr.data.request import DataRequest
 from omr.recipe import Corpus
+from omr.run import validation
 from omr.tiny import corpus as tiny
 
 MADE = "shards.json"  # in a folder of shards that were made here: the sha256 of each
@@ -85,6 +86,8 @@ def describe(request: DataRequest, command: Callable[..., str]) -> list[str]:
     lines.append(f"# {', '.join(request.modes)} of {request.folder} ({kept}) -> {request.output}")
     if request.dropped:
         lines.append(f"# without the rows of {request.dropped.path}")
+    if request.held_out:
+        lines.append(f"# VALIDATION={request.held_out.said} -> {validation.folder_of(request.output)}")
     means = request.means
     lines.append(f"# seed {request.seed}, {means.workers} workers, {files.human(means.memory)} of memory")
     return lines

@@ -188,6 +188,12 @@ def test_finished_changed_and_damaged(tmp_path, raw):
     assert not path.parent.exists() and validation.files_of(data(tmp_path)) == ()
 
 
+def test_a_dry_run_says_where_they_would_be(tmp_path, raw):
+    said = make(tmp_path, *words(raw, "--validation", "0.1", "--dry_run")).stdout
+    assert f"# VALIDATION=0.1 -> {tmp_path}/data/tiny-round1-held.validation" in said
+    assert not (tmp_path / "data").exists()
+
+
 def test_it_needs_a_name(tmp_path, raw):
     said = make(tmp_path, *words(raw, "--validation", "0.1", name=None), check=False)
     assert (
