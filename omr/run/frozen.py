@@ -121,6 +121,7 @@ def inputs(request: TrainRequest, workspace: Workspace) -> FrozenRun:
     if origin is None:
         target = recipe.data_words(run.model.corpus, run.round.number, run.round.variant)
         raise RequestError(f"{data}: the training data is not there; run make data {target} first")
+    validation.refuse_other(data, origin)
     return FrozenRun(
         run,
         request.engine,

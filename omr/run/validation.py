@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omr import manifest, records
-from omr.files import Json, read_json, write_json
+from omr.errors import RequestError, shown
+from omr.files import Json, read_json, sha256, write_json
+from omr.settings import get
 from omr.workspace import RunFolder, manifest_of
 
 LOSS = "val_loss"  # of all splits' tokens together, in metrics.jsonl; of one split val_loss_<split>
@@ -45,6 +47,27 @@ def files_of(data: Path) -> tuple[ValidationFile, ...]:
         return tuple(
             records.of(ValidationFile, {**facts, "split": split, "path": f"{folder_of(data)}/{split}.jsonl"})
             for split, facts in made["validation"]["splits"].items()
+        )
+
+
+def refuse_other(data: Path, made: Json) -> None:
+    """A RequestError where VALIDATION is set, and an SFT file, whose manifest is `made`, holds out otherwise.
+
+    It belongs to make data: set for a training alone it would change nothing, without a word.
+    """
+    said = get("VALIDATION")
+    if not said:
+        return
+    try:
+        file = Path(said).expanduser()
+        asked = {"problems": sha256(file)} if said.endswith(".jsonl") else {"share": float(said)}
+    except (OSError, ValueError):
+        asked = said
+    if made.get("inputs", {}).get("validation") != asked:
+        told = "holds out other problems" if "validation" in made else "holds out no problem"
+        raise RequestError(
+            f"VALIDATION={shown(said)}: {data} {told}; run make data VALIDATION={shown(said)} NAME=… first,"
+            " then this with that NAME"
         )
 
 

@@ -1,13 +1,14 @@
 """The rows that are held out of an SFT file, as its manifest tells them."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
 from omr import recipe
-from omr.errors import OmrError
-from omr.files import write_json
+from omr.errors import OmrError, RequestError
+from omr.files import sha256, write_json
 from omr.run import frozen, validation
 from omr.run.frozen import BaseModel, FrozenRun, TrainingData
 from omr.run.validation import ValidationFile
@@ -43,6 +44,32 @@ def test_a_damaged_manifest(tmp_path, splits):
     data = written(tmp_path / "x.jsonl", splits=splits)
     with pytest.raises(OmrError, match=r"x\.manifest\.json: .*make data FORCE=1"):
         validation.files_of(data)
+
+
+@pytest.mark.parametrize(
+    ("said", "holds", "told"),
+    [
+        (None, {"share": 0.01}, None),
+        ("0.01", {"share": 0.01}, None),
+        (".010", {"share": 0.01}, None),
+        ("0.01", None, "holds out no problem; run make data VALIDATION=0.01 NAME="),
+        ("0.01", {"share": 0.02}, "holds out other problems"),
+        ("mine.jsonl", {"problems": "the hash"}, None),
+        ("mine.jsonl", {"problems": "ab"}, "holds out other problems"),
+        ("gone.jsonl", {"problems": "ab"}, "holds out other problems"),
+        ("some", None, "holds out no problem"),
+    ],
+)
+def test_a_training_is_not_asked_for_other_held_out_problems(tmp_path, monkeypatch, said, holds, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text("{}")
+    if said:
+        monkeypatch.setenv("VALIDATION", said)
+    if holds == {"problems": "the hash"}:
+        holds = {"problems": sha256(tmp_path / "mine.jsonl")}
+    made = {"inputs": {"validation": holds}, "validation": {}} if holds else {"inputs": {}}
+    with pytest.raises(RequestError, match=told) if told else contextlib.nullcontext():
+        validation.refuse_other(Path("/data/x.jsonl"), made)
 
 
 A, B = {"share": 0.01}, {"share": 0.02}
