@@ -17,9 +17,7 @@ from pathlib import Path
 import pytest
 
 from omr import recipe
-from omr.run import metrics
 from omr.run.checkpoints import FORMATS, Checkpoints
-from omr.run.validation import LOSS, loss_of
 from omr.tiny.tokenizer import tiny_tokenizer
 from omr.training.nemo_rl import config, prepared_data
 from omr.training.trl import config as trl
@@ -105,24 +103,13 @@ class Training:
         return self.log.read_text()
 
 
-def held_out():
-    """Rows of two splits that nobody trains on, one of them too long; more than a batch of one."""
-    found = list(kit.sft_rows(130))[100:]
-    found[7]["output"] = found[7]["output"].replace("<|im_end|>", "~" * LENGTH + "<|im_end|>")
-    return {"cot": found[:21], "tir": found[21:]}
-
-
-def training(root, given=None, **splits):
+def training(root, given=None):
     """A run ready to be trained by NeMo-RL: base, data, the prepared form, nemo_rl.yaml."""
     source = upstream.checkout()
     space = kit.write_inputs(root, given or rows())
-    if splits:
-        kit.hold_out(space.data("tiny", "round1"), **splits)
     folder, began = kit.freeze(space, RUN, engine="nemo-rl", overrides=OVERRIDES)
     inputs = config.Inputs(
-        *(RUN, folder, began.base.path, began.data.path, 1, 1, OVERRIDES),
-        engine_root=str(source),
-        held_out=began.data.validation,
+        RUN, folder, began.base.path, began.data.path, 1, 1, OVERRIDES, engine_root=str(source)
     )
     folder.engine_yaml("nemo-rl").write_text(config.text(config.values(inputs), RUN, OVERRIDES))
     return Training(folder, prepared_data.make(space, began.data.path))
@@ -131,7 +118,7 @@ def training(root, given=None, **splits):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     upstream.python()
-    run = training(tmp_path_factory.mktemp("undisturbed"), **held_out())
+    run = training(tmp_path_factory.mktemp("undisturbed"))
     began = time.time()
     run.said = run.end(run.start())
     run.start_took = run.metrics[1]["time"] - began
@@ -150,9 +137,7 @@ def one_box(undisturbed, tmp_path_factory):
         for at, row in zip(order.rows_of(step), undisturbed.seen[step], strict=True):
             # One that is too long arrives cut; which of them it was, the one-box engine never sees.
             placed[at] = texts[by_tokens[tuple(row["ids"])] if row["counts"] else longer]
-    space = kit.write_inputs(tmp_path_factory.mktemp("one-box"), placed)
-    kit.hold_out(space.data("tiny", "round1"), **held_out())
-    folder, began = kit.freeze(space)
+    folder, began = kit.freeze(kit.write_inputs(tmp_path_factory.mktemp("one-box"), placed))
     trl.write_config(folder, trl.engine_config(began))
     command = [sys.executable, "-m", "omr.training.trl.engine", str(folder.root)]
     subprocess.run(command, check=True, timeout=START, capture_output=True)
@@ -200,18 +185,6 @@ def test_both_engines_have_the_same_loss_and_rate_at_every_step(undisturbed, one
         assert other["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-3)
         arrived = undisturbed.seen[ours["step"] - 1]
         assert ours["rows_over_length"] == sum(not row["counts"] for row in arrived)
-
-
-def test_both_engines_have_the_same_loss_of_each_split_at_every_save(undisturbed, one_box):
-    names = [LOSS, loss_of("cot"), loss_of("tir")]
-    theirs = {row["step"]: row for row in metrics.read(undisturbed.folder.metrics)}
-    measured = {row["step"]: row for row in one_box if LOSS in row}
-    assert [step for step, row in theirs.items() if LOSS in row] == [*measured] == [4, 8, 12, 16, 20, 24]
-    for step, row in measured.items():
-        for name in names:
-            assert theirs[step][name] == pytest.approx(row[name], rel=1e-4), (step, name)
-    assert len({round(theirs[24][name], 6) for name in names}) == 3
-    assert undisturbed.said.count("validation on tir") == 6
 
 
 def test_a_deadline_and_a_stop_request_save_and_the_run_ends_the_same(undisturbed, tmp_path):
