@@ -124,9 +124,8 @@ def engine_file_of(
 
 def _prepared(request: TrainRequest, workspace: Workspace) -> bool:
     """Whether NeMo-RL's form of the training data is there already."""
-    data = frozen.data_of(request.run, workspace, request.modes)
-    origin, held_out = manifest.read(data), validation.files_of(data)
-    return origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit, held_out)
+    origin = manifest.read(frozen.data_of(request.run, workspace, request.modes))
+    return origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)
 
 
 def check_request(run: recipe.Run, evaluate: bool, say: Say) -> None:

@@ -24,7 +24,7 @@ class NemoRlVersion:
     converter_extra: str  # of `uv run --extra`
     weights: str  # the folder that Megatron's weights have within a checkpoint
     parts: tuple[str, ...]  # files of a whole checkpoint
-    hooks: tuple[str, ...]  # names in nemo_rl/algorithms/sft.py that our driver uses, or has its own for
+    hooks: tuple[str, ...]  # names in nemo_rl/algorithms/sft.py that our driver puts its own in place of
 
 
 VERSIONS = {
@@ -45,10 +45,7 @@ VERSIONS = {
                 *("training_info.json", "config.yaml", "train_dataloader.pt"),
                 "policy/weights/iter_0000000/.metadata",
             ),
-            hooks=(
-                *("TimeoutChecker", "CheckpointManager", "Logger", "setup", "validate"),
-                *("StatefulDataLoader", "rl_collate_fn"),
-            ),
+            hooks=("TimeoutChecker", "CheckpointManager", "Logger", "setup"),
         ),
     )
 }

@@ -6,13 +6,7 @@ from omr.training.nemo_rl import keys
 from omr.training.nemo_rl.keys import Values
 
 DIVISOR = "policy.make_sequence_length_divisible_by"
-BATCH, MICRO_BATCH = "sft.val_global_batch_size", "sft.val_micro_batch_size"
-NO_VALIDATION = "no row of its data is held out (make data VALIDATION=… NAME=…)"
-# When, and in which batches, held-out rows are looked at: free in a run that has some.
-VALIDATION = (
-    *("sft.val_period", "sft.val_at_start", "sft.val_at_end", "sft.val_batches"),
-    *(BATCH, MICRO_BATCH),
-)
+NO_VALIDATION = "there is no validation set"
 MEGATRON_ALONE = "the conversion and the average read Megatron's checkpoints"
 OUR_ROWS = "make data writes the rows in this form"
 # What OVERRIDES may not change, because the links, the conversion or the average rely on it, or because
@@ -20,13 +14,18 @@ OUR_ROWS = "make data writes the rows in this form"
 FIXED = {
     "defaults": "set NEMO_RL=… instead",
     "sft.max_num_steps": "set STEPS=… NAME=… instead",
-    **dict.fromkeys(VALIDATION, NO_VALIDATION),
+    "sft.val_period": NO_VALIDATION,
+    "sft.val_at_start": NO_VALIDATION,
+    "sft.val_at_end": NO_VALIDATION,
+    "sft.val_batches": NO_VALIDATION,
+    "sft.val_global_batch_size": NO_VALIDATION,
+    "sft.val_micro_batch_size": NO_VALIDATION,
     "checkpointing.enabled": "the links go on from checkpoints",
     "checkpointing.save_optimizer": "the links go on from checkpoints",
     "checkpointing.checkpoint_dir": "set NAME=… instead",
     "checkpointing.keep_top_k": "it would delete steps that are averaged",
-    "checkpointing.metric_name": "every averaged step is kept, whatever its loss",
-    "checkpointing.higher_is_better": "every averaged step is kept, whatever its loss",
+    "checkpointing.metric_name": "there is no validation set to measure it on",
+    "checkpointing.higher_is_better": "there is no validation set to measure it on",
     "checkpointing.checkpoint_must_save_by": "the end of the allocation decides; set MARGIN=… instead",
     "policy.model_name": "make model takes BASE=… instead",
     "policy.tokenizer.name": "it is the base model's own; make model takes BASE=… instead",
@@ -42,9 +41,9 @@ FIXED = {
     "data.train.input_key": OUR_ROWS,
     "data.train.output_key": OUR_ROWS,
     "data.train.processor": OUR_ROWS,
-    "data.validation": "make data VALIDATION=… NAME=… holds rows out",
+    "data.validation": NO_VALIDATION,
     "data.default": "data.train has all that there is to say",
-    "logger.num_val_samples_to_print": "SFT prints none",
+    "logger.num_val_samples_to_print": NO_VALIDATION,
     "cluster.num_nodes": "set NODES=… instead",
     "cluster.gpus_per_node": "set GPUS=… instead",
 }
@@ -72,14 +71,11 @@ def parallel(values: Values) -> tuple[int, int, int]:
     )
 
 
-def overridden(before: Values, after: Values, schedule: recipe.Schedule, validates: bool = False) -> None:
-    """A RequestError where OVERRIDES made of `before` what the rest of the chain could not go on with.
-
-    `validates`: rows are held out of the run's data.
-    """
+def overridden(before: Values, after: Values, schedule: recipe.Schedule) -> None:
+    """A RequestError where OVERRIDES made of `before` what the rest of the chain could not go on with."""
     for key, why in FIXED.items():
         needed, value = keys.get(before, key), keys.get(after, key)
-        if value != needed and not (validates and key in VALIDATION):
+        if value != needed:
             raise RequestError(f"OVERRIDES: {key}={value} cannot be ({needed} is needed): {why}")
     for key in COUNTS:
         value = keys.get(after, key)
@@ -146,22 +142,6 @@ def sizes(values: Values, run: recipe.Run) -> None:
     if pad % least or length % pad:
         raise RequestError(
             f"{run.title}: {DIVISOR}={pad} must be a multiple of {least} and divide {length} tokens"
-        )
-
-
-def validation(values: Values) -> None:
-    """A RequestError for a period or for batches of held-out rows that NeMo-RL could not go on with."""
-    sft, (tensor, context, pipeline) = values["sft"], parallel(values)
-    for key in ("val_period", "val_batches", "val_global_batch_size", "val_micro_batch_size"):
-        least = 1 if key.endswith("size") else 0
-        if isinstance(sft[key], bool) or not isinstance(sft[key], int) or sft[key] < least:
-            raise RequestError(f"OVERRIDES: sft.{key}={sft[key]} is not a whole number from {least} up")
-    world = values["cluster"]["num_nodes"] * values["cluster"]["gpus_per_node"]
-    part = world // (tensor * context * pipeline) * sft["val_micro_batch_size"]
-    if sft["val_global_batch_size"] % part:
-        raise RequestError(
-            f"OVERRIDES: {BATCH}={sft['val_global_batch_size']} is no multiple of {part}, the data-parallel"
-            f" ranks times {MICRO_BATCH}; choose one"
         )
 
 

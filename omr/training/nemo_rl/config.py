@@ -7,7 +7,6 @@ from pathlib import Path
 from omr import recipe
 from omr.models import architecture
 from omr.run.nemo_rl_version import PINNED_VERSION
-from omr.run.validation import ValidationFile
 from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
@@ -34,7 +33,6 @@ class Inputs:
     wandb_project: str | None = None  # None: the one of sft.yaml
     wandb_entity: str | None = None
     engine_root: str = PINNED_VERSION.folder
-    held_out: tuple[ValidationFile, ...] = ()  # rows whose loss is measured at each save
 
 
 def values(inputs: Inputs) -> Values:
@@ -47,23 +45,20 @@ def values(inputs: Inputs) -> Values:
     found = yaml.safe_load(CONSTANT.read_text(encoding="utf-8"))
     for key, value in _derived(inputs).items():
         keys.put(found, key, value)
-    validates = bool(inputs.held_out)
-    ties.follow(found, (), inputs.run.text, validates)
+    ties.follow(found, (), inputs.run.text)
     before = copy.deepcopy(found)
     overrides = dict(keys.parse_overrides(inputs.overrides))
     for key, value in overrides.items():
         keys.put(found, key, value)
     keys.check(found)
-    checks.overridden(before, found, inputs.run.schedule, validates)
-    ties.follow(found, overrides, inputs.run.text, validates)
+    checks.overridden(before, found, inputs.run.schedule)
+    ties.follow(found, overrides, inputs.run.text)
     checks.together(found)
     checks.sizes(found, inputs.run)
-    if validates:
-        checks.validation(found)
     return found
 
 
-def _derived(inputs: Inputs) -> Values:
+def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
     """By key: what differs from run to run."""
     run, folder, model, schedule = inputs.run, inputs.folder, inputs.run.model, inputs.run.schedule
     title = f"{model.folder}-{run.key}"
@@ -94,31 +89,11 @@ def _derived(inputs: Inputs) -> Values:
         "cluster.gpus_per_node": inputs.gpus or model.gpus,
         "cluster.num_nodes": inputs.nodes or model.nodes,
     }
-    if inputs.held_out:
-        found |= {
-            "sft.val_period": schedule.save_period,
-            "sft.val_batches": 0,  # all of them
-            "sft.val_at_end": True,  # also where the last step is no multiple of the period
-            "data.validation": [_held_out(file) for file in inputs.held_out],
-        }
     if inputs.wandb_project:
         found["logger.wandb.project"] = inputs.wandb_project
     if inputs.wandb_entity:
         found["logger.wandb.entity"] = inputs.wandb_entity
     return found
-
-
-def _held_out(file: ValidationFile) -> Values:
-    """A split's held-out rows, in the words of data.train; the driver names their prepared form."""
-    return {
-        "dataset_name": "ResponseDataset",
-        "data_path": str(file.path),
-        "input_key": "input",
-        "output_key": "output",
-        "prompt_file": None,
-        "system_prompt_file": None,
-        "processor": "sft_processor",
-    }
 
 
 def text(found: Values, run: recipe.Run, overrides: str | None = None) -> str:

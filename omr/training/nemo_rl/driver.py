@@ -1,17 +1,16 @@
-"""NeMo-RL's own SFT script with five things added: deadline, seal, lease, saves for recovery, loss per split.
+"""NeMo-RL's own SFT script with four things added: our deadline, our seal, our lease, saves for recovery.
 
 Runs inside the engine's environment (Python 3.13, no click), from NeMo-RL's folder:
     uv run python omr/training/nemo_rl/driver.py --config <run>/nemo_rl.yaml
 Its `checkpoint_must_save_by` counts from inside training, after a start that may take half an hour; here
 the allocation's real end decides. What it renames is synced and listed first, and never by a job that was
 replaced. v0.6.0 has one save period: for RECOVERY it is made shorter, and after each save what is neither
-scheduled nor among the newest two is removed. Its validation has one loss for all rows: here it looks at the
-held-out rows of one split after the other (omr/training/nemo_rl/by_split.py).
+scheduled nor among the newest two is removed.
 
 Environment: OMR_DEADLINE (seconds since the epoch by which saving must begin), OMR_STOP (a file that asks
-for the same now), OMR_LEASE, OMR_METRICS (a file that gets JSON lines of each step), OMR_DATA (the prepared
-data set, held-out rows included), RECOVERY (steps between saves, a divisor of the save period),
-NRL_MEGATRON_CHECKPOINT_DIR (sealed once the converted base was loaded from it).
+for the same now), OMR_LEASE, OMR_METRICS (a file that gets one JSON line a step), OMR_DATA (the prepared
+data set), RECOVERY (steps between saves, a divisor of the save period), NRL_MEGATRON_CHECKPOINT_DIR (sealed
+once the converted base was loaded from it).
 """
 
 import json
@@ -24,17 +23,15 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
-PREFIXES = ("train", "timing/train", "validation")  # of the numbers that metrics.jsonl gets
 CONVERTED = "converted.json"  # in the conversion cache: every rank has loaded from it
 
 
 def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
-    """Replace, in NeMo-RL's sft module, the names that it builds its run from, and wrap two functions."""
+    """Replace, in NeMo-RL's sft module, the three names that it builds its run from, and wrap its setup."""
     sys.path.insert(0, str(ROOT))
     from omr.recipe import Run
     from omr.run import checkpoints, lease
     from omr.run.nemo_rl_version import PINNED_VERSION
-    from omr.training.nemo_rl.by_split import BySplit
     from omr.workspace import RunFolder
 
     for name in PINNED_VERSION.hooks:
@@ -42,8 +39,6 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
             sys.exit(
                 f"error: this NeMo-RL has no {name} in nemo_rl/algorithms/sft.py; use the pinned version"
             )
-
-    by_split = BySplit(sft)
 
     class Deadline(sft.TimeoutChecker):
         """Saves and stops before the allocation ends, or when asked to."""
@@ -56,9 +51,7 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
                 return False
             recent = self.iteration_times[-5:]
             step = sum(recent) / len(recent) if recent else 0.0
-            # The next step may be one that looks at the held-out rows, too.
-            soon = time.time() + step + by_split.longest
-            late = soon >= float(environ.get("OMR_DEADLINE") or "inf")
+            late = time.time() + step >= float(environ.get("OMR_DEADLINE") or "inf")
             if late or Path(environ.get("OMR_STOP") or "/nonexistent").exists():
                 self.last_saved = True
             return self.last_saved
@@ -82,7 +75,7 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
             self, metrics: dict, step: int, prefix: str = "", *more: object, **named: object
         ) -> None:
             super().log_metrics(metrics, step, prefix, *more, **named)
-            if (path := environ.get("OMR_METRICS")) and prefix in PREFIXES:
+            if (path := environ.get("OMR_METRICS")) and prefix in ("train", "timing/train"):
                 plain = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
                 with Path(path).open("a") as handle:
                     handle.write(json.dumps({"step": step, "time": time.time(), **plain}) + "\n")
@@ -90,7 +83,7 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
     original = sft.setup
 
     def setup(*given: object, **named: object) -> object:
-        built = by_split.set_up(original(*given, **named))
+        built = original(*given, **named)
         cache = Path(environ.get("NRL_MEGATRON_CHECKPOINT_DIR") or "/nonexistent")
         if cache.is_dir() and not (cache / CONVERTED).exists():
             found = {str(p.relative_to(cache)): p.stat().st_size for p in cache.rglob("*") if p.is_file()}
@@ -100,7 +93,6 @@ def patch(sft: ModuleType, environ: Mapping[str, str]) -> None:
         return built
 
     sft.TimeoutChecker, sft.CheckpointManager, sft.Logger, sft.setup = Deadline, Sealed, Metrics, setup
-    sft.validate = by_split.validate
 
 
 def check_keys(config: Path) -> None:
@@ -116,28 +108,6 @@ def check_keys(config: Path) -> None:
         sys.exit(f"error: {unknown[0]} is no key of {example}; this image is not the pinned NeMo-RL")
 
 
-def prepared_words(prepared: Path, config: Path) -> list[str]:
-    """Hydra's words for the prepared form of the data, and of each split that is held out, in its place."""
-    import yaml
-
-    from omr.training.nemo_rl import prepared_data
-
-    words = [f"++data.train.data_path={_quoted(prepared)}"]
-    if held_out := yaml.safe_load(config.read_text())["data"]["validation"]:
-        sets = []
-        for values in held_out:
-            folder = prepared_data.folder_of(prepared, Path(values["data_path"]).stem)
-            plain = {k: v for k, v in values.items() if k != "data_path" and v is not None}
-            sets.append(",".join([f"data_path:{_quoted(folder)}", *(f"{k}:{v}" for k, v in plain.items())]))
-        words.append("++data.validation=[" + ",".join(f"{{{one}}}" for one in sets) + "]")
-    return words
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of Hydra's, which ends at its own quote alone."""
-    return "'" + str(path).replace("'", "\\'") + "'"
-
-
 def main(argv: list[str], environ: Mapping[str, str]) -> None:
     """Check the keys, patch, and hand over to NeMo-RL's script."""
     check_keys(Path(argv[argv.index("--config") + 1]))
@@ -146,7 +116,8 @@ def main(argv: list[str], environ: Mapping[str, str]) -> None:
 
     patch(sft, environ)
     if prepared := environ.get("OMR_DATA"):
-        argv = [*argv, *prepared_words(Path(prepared), Path(argv[argv.index("--config") + 1]))]
+        quoted = prepared.replace("'", "\\'")
+        argv = [*argv, f"++data.train.data_path='{quoted}'"]
     if recovery := environ.get("RECOVERY"):
         argv = [*argv, f"++checkpointing.save_period={int(recovery)}"]
     from omr.run.nemo_rl_version import PINNED_VERSION

@@ -5,7 +5,7 @@ skips both for a folder that `datasets` saved and whose rows have `messages`; th
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from omr import manifest
@@ -14,11 +14,8 @@ from omr.files import building, lock, need_space
 from omr.files import sha256 as hashed
 from omr.processes import cores
 from omr.progress import Progress
-from omr.run import validation
-from omr.run.validation import ValidationFile
 from omr.workspace import Workspace
 
-HELD_OUT = "validation-"  # folders of held-out rows, a split each, in a prepared form
 BATCH = 1000  # rows per Arrow batch: a batch's text must stay under 2 GB
 SHARD = 2 << 30  # bytes of JSON per Arrow file
 INFO = {
@@ -38,24 +35,16 @@ def folder(workspace: Workspace, sha256: str, limit: int | None) -> Path:
     return workspace.root / "cache" / "data" / (sha256[:16] + (f"-{limit}" if limit else ""))
 
 
-def folder_of(prepared: Path, split: str) -> Path:
-    """Where the held-out rows of a split are in a prepared form."""
-    return prepared / f"{HELD_OUT}{split}"
-
-
-def inputs(sha256: str, limit: int | None, held_out: Sequence[ValidationFile]) -> dict:
+def inputs(sha256: str, limit: int | None) -> dict:
     """What decides the content."""
-    rows = {file.split: file.sha256 for file in held_out}
-    return {"data": sha256, "limit": limit, "form": 1, **({"validation": rows} if rows else {})}
+    return {"data": sha256, "limit": limit, "form": 1}
 
 
-def finished(
-    workspace: Workspace, sha256: str, limit: int | None, held_out: Sequence[ValidationFile] = ()
-) -> bool:
-    """Is it there, of these very files, with every part at its size? Scratch disks lose single files."""
+def finished(workspace: Workspace, sha256: str, limit: int | None) -> bool:
+    """Is it there, made from this very file, with every part at its size? Scratch disks lose single files."""
     where = folder(workspace, sha256, limit)
     made = manifest.read(where)
-    if made is None or made["inputs"] != inputs(sha256, limit, held_out):
+    if made is None or made["inputs"] != inputs(sha256, limit):
         return False
     parts = {where / name: size for name, size in made["files"].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in parts.items())
@@ -69,17 +58,13 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
     if origin is None:
         raise OmrError(f"{data}: the training data is not there; run make data first")
     out = folder(workspace, origin["sha256"], limit)
-    held_out = validation.files_of(data)
-    if finished(workspace, origin["sha256"], limit, held_out):
+    if finished(workspace, origin["sha256"], limit):
         return out
     size = data.stat().st_size
     if size != origin["size"]:
         raise OmrError(f"{data}: has {size} bytes, its manifest says {origin['size']}; make data FORCE=1")
     if hashed(data) != origin["sha256"]:
         raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data FORCE=1")
-    for file in held_out:
-        if not file.path.is_file() or hashed(file.path) != file.sha256:
-            raise OmrError(f"{file.path}: is not what make data held out; make data FORCE=1")
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         need_space(out, int(size * 1.05), str(out))
         parts = [(0, size)] if limit else [(at, min(at + SHARD, size)) for at in range(0, size, SHARD)]
@@ -97,32 +82,14 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
             progress.close()
             if rows != min(limit or origin["rows"], origin["rows"]):
                 raise OmrError(f"{data}: gave {rows:,} rows of {origin['rows']:,}; make data FORCE=1")
-            _describe(aside, names, origin["sha256"])
-            for file in held_out:
-                _hold_out(folder_of(aside, file.split), file)
-            found = sorted(path for path in aside.rglob("*") if path.is_file())
-            sizes = {str(path.relative_to(aside)): path.stat().st_size for path in found}
-            made = inputs(origin["sha256"], limit, held_out)
-            manifest.write(aside, made, rows=rows, source=str(data), files=sizes)
+            state = {"_data_files": [{"filename": name} for name in names], "_split": None}
+            state |= {"_fingerprint": origin["sha256"][:16], "_output_all_columns": False}
+            state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}
+            (aside / "state.json").write_text(json.dumps(state))
+            (aside / "dataset_info.json").write_text(json.dumps(INFO))
+            sizes = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
+            manifest.write(aside, inputs(origin["sha256"], limit), rows=rows, source=str(data), files=sizes)
     return out
-
-
-def _describe(where: Path, names: Sequence[str], sha256: str) -> None:
-    """What makes a folder of Arrow files one that `datasets` saved."""
-    state = {"_data_files": [{"filename": name} for name in names], "_split": None}
-    state |= {"_fingerprint": sha256[:16], "_output_all_columns": False}
-    state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}
-    (where / "state.json").write_text(json.dumps(state))
-    (where / "dataset_info.json").write_text(json.dumps(INFO))
-
-
-def _hold_out(where: Path, file: ValidationFile) -> None:
-    """The held-out rows of a split, in the same form."""
-    where.mkdir()
-    name = "data-00000-of-00001.arrow"
-    if (rows := write(file.path, 0, file.size, where / name, None)) != file.rows:
-        raise OmrError(f"{file.path}: gave {rows:,} rows of {file.rows:,}; make data FORCE=1")
-    _describe(where, [name], file.sha256)
 
 
 def write(data: Path, start: int, end: int, out: Path, limit: int | None) -> int:

@@ -47,11 +47,6 @@ TIES: dict[str, Callable[[Values], Value]] = {
     f"{MEGATRON}.scheduler.start_weight_decay": _same(DECAY),
     f"{MEGATRON}.scheduler.end_weight_decay": _same(DECAY),
 }
-# Of a run with held-out rows: batches of theirs as large as a step's, which every number of ranks divides.
-VALIDATION_TIES: dict[str, Callable[[Values], Value]] = {
-    checks.BATCH: _same("policy.train_global_batch_size"),
-    checks.MICRO_BATCH: _same(ROWS),
-}
 # Keys that Megatron does not read itself, and the followers through which they count.
 SILENT = {
     LENGTH: ("policy.sequence_packing.train_mb_tokens", MASKED),
@@ -60,15 +55,10 @@ SILENT = {
 }
 
 
-def follow(
-    values: Values, overridden: Collection[str], edition: recipe.Edition, validates: bool = False
-) -> None:
-    """Set every follower that OVERRIDES does not name; a RequestError for a key without an effect.
-
-    `validates`: rows are held out of the run's data.
-    """
+def follow(values: Values, overridden: Collection[str], edition: recipe.Edition) -> None:
+    """Set every follower that OVERRIDES does not name; a RequestError for a key without an effect."""
     masked = {MASKED: lambda values: keys.get(values, LENGTH) + edition.trains_full_rows}
-    for key, value in {**TIES, **masked, **(VALIDATION_TIES if validates else {})}.items():
+    for key, value in {**TIES, **masked}.items():
         if key not in overridden:
             keys.put(values, key, value(values))
     for key, followers in SILENT.items():

@@ -19,7 +19,7 @@ import time
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 # Megatron's layers, vLLM's server, other loggers, video: imported by NeMo-RL's modules, and not used here.
 UNUSED = ("decord", "fastapi", "megatron", "mlflow", "swanlab", "uvicorn")
@@ -95,11 +95,6 @@ class Policy:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.done = saved["done"]
 
-    @property
-    def sharding_annotations(self):
-        """One data-parallel rank."""
-        return SimpleNamespace(get_axis_size=lambda axis: 1)
-
     def print_node_ip_and_gpu_id(self):
         pass
 
@@ -117,25 +112,40 @@ class Policy:
         share = min(1.0, (self.done - warmup) / (scheduler["lr_decay_iters"] - warmup))
         return least + (top - least) * 0.5 * (1 + math.cos(math.pi * share))
 
-    def train(self, data, loss_fn, eval_mode=False, gbs=None, mbs=None):
-        """One optimiser step on a batch, or in eval_mode its loss alone."""
+    def train(self, data, loss_fn, **_):
+        """One optimiser step on a batch: NeMo-RL's packing makes the micro-batches, its loss the loss."""
         import torch
 
-        if eval_mode:
-            assert gbs == len(data["sample_mask"]) and mbs == self.config["train_micro_batch_size"]
-            with torch.no_grad():
-                metrics = self.losses(data, loss_fn, gbs)
-            return {"loss": torch.tensor([sum(metrics["loss"])]), "all_mb_metrics": metrics}
         time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))
         note_rows(data)
+        packing = self.config["sequence_packing"]
+        assert packing["enabled"] and len(data["sample_mask"]) == self.config["train_global_batch_size"]
+        words = {
+            "algorithm": packing["algorithm"],
+            "input_key": "input_ids",
+            "input_lengths_key": "input_lengths",
+            "sequence_length_pad_multiple": self.config["make_sequence_length_divisible_by"],
+            "max_tokens_per_microbatch": packing["train_mb_tokens"],
+        }
         size = self.config["train_global_batch_size"]
-        assert len(data["sample_mask"]) == size
+        shards, _order = data.shard_by_batch_size(1, batch_size=size, sequence_packing_args=words)
+        batch = shards[0].get_batch(batch_idx=0, batch_size=size)
+        rows = batch["sample_mask"].sum()
+        tokens = (batch["token_mask"][:, 1:] * batch["sample_mask"].unsqueeze(-1)).sum()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        metrics = self.losses(data, loss_fn, size)
-        metrics["lr"] = [rate] * len(metrics["loss"])
+        metrics = {}
+        for part in batch.make_microbatch_iterator_for_packable_sequences():
+            ids = part["input_ids"]
+            logits = self.model(input_ids=ids).logits[:, :-1].float()
+            chosen = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
+            loss, told = loss_fn(chosen, part, global_valid_seqs=rows, global_valid_toks=tokens)
+            loss.backward()
+            told |= {"lr": rate, "global_valid_seqs": rows.item(), "global_valid_toks": tokens.item()}
+            for key, value in told.items():
+                metrics.setdefault(key, []).append(value)
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.megatron["optimizer"]["clip_grad"]
         )
@@ -146,36 +156,6 @@ class Policy:
             "grad_norm": norm.reshape(1),
             "all_mb_metrics": metrics,
         }
-
-    def losses(self, data, loss_fn, size):
-        """The metrics of each micro-batch: NeMo-RL's packing makes them, its loss is the loss."""
-        import torch
-
-        packing = self.config["sequence_packing"]
-        assert packing["enabled"]
-        words = {
-            "algorithm": packing["algorithm"],
-            "input_key": "input_ids",
-            "input_lengths_key": "input_lengths",
-            "sequence_length_pad_multiple": self.config["make_sequence_length_divisible_by"],
-            "max_tokens_per_microbatch": packing["train_mb_tokens"],
-        }
-        shards, _order = data.shard_by_batch_size(1, batch_size=size, sequence_packing_args=words)
-        batch = shards[0].get_batch(batch_idx=0, batch_size=size)
-        rows = batch["sample_mask"].sum()
-        tokens = (batch["token_mask"][:, 1:] * batch["sample_mask"].unsqueeze(-1)).sum()
-        metrics = {}
-        for part in batch.make_microbatch_iterator_for_packable_sequences():
-            ids = part["input_ids"]
-            logits = self.model(input_ids=ids).logits[:, :-1].float()
-            chosen = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
-            loss, told = loss_fn(chosen, part, global_valid_seqs=rows, global_valid_toks=tokens)
-            if torch.is_grad_enabled():
-                loss.backward()
-            told |= {"global_valid_seqs": rows.item(), "global_valid_toks": tokens.item()}
-            for key, value in told.items():
-                metrics.setdefault(key, []).append(value)
-        return metrics
 
     def save_checkpoint(self, weights_path, optimizer_path, **_):
         """Files where Megatron has them: `optimizer_path` is a flag alone, and no tokenizer is written."""

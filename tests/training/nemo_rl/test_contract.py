@@ -26,8 +26,7 @@ def source(tmp_path):
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = {} if key.endswith(".*") else None
-    sft = "from x import TimeoutChecker, CheckpointManager, StatefulDataLoader, rl_collate_fn\n"
-    sft += "class Logger: ...\ndef setup(): ...\ndef validate(): ...\n"
+    sft = "from x import TimeoutChecker, CheckpointManager\nclass Logger: ...\ndef setup(): ...\n"
     options = " ".join(f'"{option}"' for option in contract.CONVERTER_OPTIONS)
     numbers = PINNED_VERSION.tag.removeprefix("v").split(".")
     for name, text in {

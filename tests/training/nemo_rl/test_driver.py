@@ -13,10 +13,9 @@ import yaml
 from omr import recipe
 from omr.files import write_json
 from omr.models import convert
-from omr.run import checkpoints, lease, metrics
+from omr.run import checkpoints, lease
 from omr.run.checkpoints import FORMATS, Checkpoints
 from omr.run.nemo_rl_version import PINNED_VERSION
-from omr.run.validation import ValidationFile
 from omr.settings import ROOT
 from omr.training.nemo_rl import config, driver
 from omr.workspace import Workspace
@@ -159,21 +158,3 @@ def test_the_names_are_nemo_rl_s_own():
     assert "self.iteration_times" in timer and "self.last_saved" in timer
     script = Path(source, PINNED_VERSION.script).read_text()
     assert "from nemo_rl.algorithms.sft import MasterConfig, setup, sft_train" in script
-
-
-def test_held_out_rows_are_measured_by_split_into_the_line_of_their_step(run, tmp_path):
-    files = tuple(ValidationFile(s, tmp_path / f"d.validation/{s}.jsonl", "0", 1, 2) for s in ("cot", "tir"))
-    tiny = recipe.run("tiny", 1, steps=24, name="x")
-    base, data = tmp_path / "base", tmp_path / "d.jsonl"
-    inputs = config.Inputs(tiny, run.folder, base, data, gpus=1, engine_root=str(STAND_IN), held_out=files)
-    run.file.write_text(config.text(config.values(inputs), tiny))
-    done = run(OMR_METRICS=str(run.folder.metrics), OMR_DATA=str(tmp_path / "prepared"))
-    assert done.returncode == 0, done.stderr
-    rows = {row["step"]: row for row in metrics.read(run.folder.metrics)}
-    measured = [step for step, row in rows.items() if "val_loss" in row]
-    assert measured == [6, 12, 18, 24] and len(rows) == 24
-    # Rows 0 and 1 are of cot, 2 and 3 of tir: each has its number as its loss, on ten tokens and its number.
-    wanted = {"val_loss_cot": 11 / 21, "val_loss_tir": (2 * 12 + 3 * 13) / 25, "val_loss": 74 / 46}
-    assert {key: rows[24][key] for key in wanted} == pytest.approx(wanted)
-    assert rows[24]["loss"] == pytest.approx(1 / 24)
-    assert "validation on cot" in done.stdout and f"{tmp_path}/prepared/validation-tir" in done.stdout

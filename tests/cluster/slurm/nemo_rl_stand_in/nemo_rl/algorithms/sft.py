@@ -48,54 +48,15 @@ class Logger:
         print(prefix, step, metrics, flush=True)
 
 
-class StatefulDataLoader:
-    """Batches of a data set, in order."""
-
-    def __init__(self, dataset, batch_size, collate_fn, **_):
-        self.dataset, self.size, self.collate = dataset, batch_size, collate_fn
-
-    def __iter__(self):
-        for at in range(0, len(self.dataset), self.size):
-            last = min(at + self.size, len(self.dataset))
-            yield self.collate([self.dataset[n] for n in range(at, last)])
-
-
-def rl_collate_fn(rows):
-    return {key: [row[key] for row in rows] for key in ("message_log", "loss_multiplier")}
-
-
-class Mask(list):
-    def sum(self):
-        return sum(self)
-
-
-def validate(policy, val_dataloader, **_):
-    """The mean over the marked tokens of a loss that is a row's number."""
-    total = tokens = 0.0
-    for batch in val_dataloader:
-        for messages, weight in zip(batch["message_log"], batch["loss_multiplier"], strict=True):
-            for message in messages:
-                mine = message["role"] == "assistant"
-                message["token_loss_mask"] = Mask([int(mine)] * message["tokens"])
-                total += weight * mine * message["tokens"] * message["loss"]
-                tokens += weight * mine * message["tokens"]
-    return {"val_loss": total / tokens if tokens else 0.0}, {"total_validation_time": 1.0}
-
-
-def setup(config, val_dataset=None):
+def setup(config):
     """The converted base goes into the cache, as NeMo-RL keeps it; returns what training needs."""
     cache = Path(os.environ["NRL_MEGATRON_CHECKPOINT_DIR"]) / "model" / "iter_0000000"
     cache.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(config["policy"]["model_name"]) / "config.json", cache / "run_config.yaml")
-    loader = None
-    if val_dataset is not None:
-        size = config["sft"]["val_global_batch_size"]
-        loader = StatefulDataLoader(val_dataset, size, rl_collate_fn)
-    logger, saves = Logger(config["logger"]), CheckpointManager(config["checkpointing"])
-    return None, None, None, loader, None, logger, saves, None, config
+    return Logger(config["logger"]), CheckpointManager(config["checkpointing"])
 
 
-def sft_train(_policy, _cluster, _train, val_dataloader, _loss, logger, checkpointer, _state, config):
+def sft_train(config, logger, checkpointer):
     """Each step hashes the one before: the end depends on every step having been made once."""
     steps, period = config["sft"]["max_num_steps"], config["checkpointing"]["save_period"]
     timeout = TimeoutChecker()
@@ -107,11 +68,6 @@ def sft_train(_policy, _cluster, _train, val_dataloader, _loss, logger, checkpoi
         time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))
         step += 1
         state = hashlib.sha256(f"{state} {step}".encode()).hexdigest()
-        period_of_validation = config["sft"]["val_period"]
-        if period_of_validation and step % period_of_validation == 0:
-            losses, seconds = validate(None, val_dataloader, step=step)
-            logger.log_metrics(seconds, step, prefix="timing/validation")
-            logger.log_metrics(losses, step, prefix="validation")
         timeout.mark_iteration()
         late = timeout.check_save()
         if step % period == 0 or step == steps or late:
