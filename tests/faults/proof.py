@@ -42,6 +42,18 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def repeat(trial: Trial, *more: str, **env: str) -> None:
+    """The same command once more: what is finished stays as it is, or an AssertionError says what does not."""
+    noticed, made = trial.noticed, finished(trial.root)
+    trial.noticed = None
+    trial.attempt(*more, **env)
+    assert trial.noticed is None, f"run again, the same command did not end well: {trial.words}"
+    now = finished(trial.root)
+    changed = [name for name, facts in made.items() if now.get(name) != facts]
+    assert not changed, f"made again by the same command: {', '.join(changed)[:200]}"
+    trial.noticed, trial.repeated = noticed, True
+
+
 def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) -> None:
     """Run the same command again, at most twice, and note what does not hold afterwards."""
     began = time.monotonic()
@@ -53,6 +65,8 @@ def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) ->
                 break
             outcome.false_alarm = outcome.false_alarm or attempt == 1
         outcome.recovered = time.monotonic() - began
+    elif not trial.repeated:
+        repeat(trial)
     wanted, there = trial.undisturbed.products[trial.stage.name], products(trial.root, trial.stage)
     if different := sorted(n for n in {*wanted, *there} if wanted.get(n) != there.get(n)):
         outcome.faults.append(f"other bytes than undisturbed: {', '.join(different)[:200]}")
