@@ -8,6 +8,9 @@ from .families import FAMILIES
 from .families.base import Fault
 
 
+LEAST = 8  # trials of a family of few faults, in a hundred
+
+
 @dataclass(frozen=True)
 class Planned:
     """A trial that is to be made."""
@@ -22,8 +25,7 @@ class Planned:
 def plan(seed: int, count: int) -> list[Planned]:
     """`count` trials, of faults and stages in an order that `seed` decides.
 
-    The families take turns by how many faults they have, so that as many trials as there are faults have each
-    of them once. A longer campaign of the same seed begins with the shorter one.
+    The families take turns by how many faults they have, so that a hundred trials have each of them. A longer campaign of the same seed begins with the shorter one.
     """
     dice = random.Random(seed)
     decks = {family: _deck(faults, dice) for family, faults in FAMILIES.items()}
@@ -35,10 +37,10 @@ def plan(seed: int, count: int) -> list[Planned]:
 
 
 def _turns(count: int) -> Iterator[str]:
-    """Families, each as often as it has faults; the one that is furthest behind is next."""
+    """Families, each as often as it has faults, or LEAST; the one that is furthest behind is next."""
     had = dict.fromkeys(FAMILIES, 0)
     for _ in range(count):
-        family = min(had, key=lambda name: had[name] / len(FAMILIES[name]))
+        family = min(had, key=lambda name: had[name] / max(LEAST, len(FAMILIES[name])))
         had[family] += 1
         yield family
 

@@ -43,7 +43,7 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def repeat(trial: Trial, *more: str, **env: str) -> None:
-    """The same command once more: what is finished stays as it is, or an AssertionError says what does not."""
+    """The same command once more: what is finished stays as it is, or an AssertionError says what not."""
     noticed, made = trial.noticed, finished(trial.root)
     trial.noticed = None
     trial.attempt(*more, **env)

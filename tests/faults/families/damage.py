@@ -120,10 +120,8 @@ def _left_by_a_kill(trial: Trial) -> None:
     job = trial.begin()
     trial.send(trial.processes(job), signal.SIGKILL)
     trial.end()
-    left = {path for path in trial.root.rglob("*") if path.is_file()} - before
-    left = {
-        path for path in left if "logs" not in path.parts and path.suffix != ".lock" and path.stat().st_size
-    }
+    there = {path for path in trial.root.rglob("*") if path.is_file() and path.stat().st_size} - before
+    left = {path for path in there if "logs" not in path.parts and path.suffix != ".lock"}
     if not left:
         raise Missed
     trial.noticed = trial.struck = None
@@ -144,7 +142,5 @@ FAULTS = (
     Fault("jobs.json", ALL, _record),
     Fault("links.json", ("train",), _shared("links.json")),
     Fault("the lease", ("train",), _shared("lease")),
-    Fault(
-        "what a killed job left", ("data", "model", "prepare", "train", "average", "eval"), _left_by_a_kill
-    ),
+    Fault("what a killed job left", tuple(stage for stage in ALL if stage != "convert"), _left_by_a_kill),
 )
