@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from .families import FAMILIES
 from .families.base import Fault
 
-
 LEAST = 8  # trials of a family of few faults, in a hundred
 
 
@@ -25,7 +24,8 @@ class Planned:
 def plan(seed: int, count: int) -> list[Planned]:
     """`count` trials, of faults and stages in an order that `seed` decides.
 
-    The families take turns by how many faults they have, so that a hundred trials have each of them. A longer campaign of the same seed begins with the shorter one.
+    The families take turns by how many faults they have, so that a hundred trials have each of them. A longer
+    campaign of the same seed begins with the shorter one.
     """
     dice = random.Random(seed)
     decks = {family: _deck(faults, dice) for family, faults in FAMILIES.items()}
