@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .stages import RUN, products
 from .trial import Trial
+from .user import Refused
 
 LEFT = re.compile(r"(tmp|old)_step_\d+|\..*\.(tmp|old|partial|\d+\.tmp)|\.hub-.*|.*\.part|\.(stop|ray)-.*")
 
@@ -44,14 +45,18 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
 
 def repeat(trial: Trial, *more: str, **env: str) -> None:
     """The same command once more: what is finished stays as it is, or an AssertionError says what not."""
-    noticed, made = trial.noticed, finished(trial.root)
-    trial.noticed = None
-    trial.attempt(*more, **env)
-    assert trial.noticed is None, f"run again, the same command did not end well: {trial.words}"
+    made, before = finished(trial.root), trial.jobs
+    try:
+        jobs = trial.user.submit(trial.stage, *more, **env)
+    except Refused as error:
+        raise AssertionError(f"the same command was refused when it was run again: {error}") from None
+    if jobs != before:  # a finished training submits none
+        states = trial.user.wait(jobs)
+        assert {*states.values()} == {"COMPLETED"}, f"the same command, run again, ended with {states}"
     now = finished(trial.root)
     changed = [name for name, facts in made.items() if now.get(name) != facts]
     assert not changed, f"made again by the same command: {', '.join(changed)[:200]}"
-    trial.noticed, trial.repeated = noticed, True
+    trial.repeated = True
 
 
 def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) -> None:

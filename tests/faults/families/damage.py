@@ -69,7 +69,7 @@ def _take(path: Path, trial: Trial) -> None:
     spoiled = path.read_bytes()
 
     def bring_back() -> None:
-        if path.parent.is_dir() and not trial.whole() and (not path.exists() or path.read_bytes() == spoiled):
+        if path.parent.is_dir() and (not path.exists() or path.read_bytes() == spoiled):
             shutil.copy2(kept, path)
         kept.unlink()
 
@@ -100,14 +100,17 @@ def _record(trial: Trial) -> None:
     trial.noticed = None if trial.attempt() else trial.noticed
 
 
-def _shared(name: str):
+def _shared(pattern: str):
     """What the links of a chain tell each other, while one trains."""
 
     def inflict(trial: Trial) -> None:
         trial.begin()
-        path = trial.root / RUN / name
-        wait(path.exists, 30, f"{path} did not come")
-        _take(path, trial)
+
+        def there() -> list[Path]:
+            return sorted(path for path in trial.root.glob(f"{RUN}/{pattern}") if path.stat().st_size)
+
+        wait(lambda: bool(there()), 30, f"{pattern} did not come")
+        _take(there()[-1], trial)
         trial.end()
         trial.noticed = None if trial.attempt() else trial.noticed
 
@@ -141,6 +144,6 @@ FAULTS = (
     *_faults(),
     Fault("jobs.json", ALL, _record),
     Fault("links.json", ("train",), _shared("links.json")),
-    Fault("the lease", ("train",), _shared("lease")),
+    Fault("the lease", ("train",), _shared("lease/*")),
     Fault("what a killed job left", tuple(stage for stage in ALL if stage != "convert"), _left_by_a_kill),
 )
