@@ -113,7 +113,7 @@ def refuse():
         (lambda root: {"data": "9"}, "run again, ended with {'data': 'FAILED'}"),
         (
             lambda root: (root / "data/a.jsonl").write_text("other") and {"data": "2"},
-            "made again by the same",
+            "made again by",
         ),
     ],
 )
