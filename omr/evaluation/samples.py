@@ -7,12 +7,16 @@ writer. A line that a kill cut off is dropped, and its sample asked again.
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self, TextIO
 
 from omr import files, records
+from omr.files import Json
+
+CHECK = "check"  # key of a line's checksum: the CRC-32 of its JSON without it
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,17 @@ class Sample:
     def as_line(self) -> str:
         """Its line of JSON."""
         values = {**asdict(self.id), **asdict(self.answer), "seconds": round(self.seconds, 3)}
-        return f"{json.dumps(values, ensure_ascii=False)}\n"
+        return f"{_json({**values, CHECK: _checked(values)})}\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Sample":
-        """From a whole line; anything else is a ValueError, KeyError or TypeError."""
+        """From a whole line; anything else is a ValueError, KeyError or TypeError.
+
+        So is one that has changed since it was written: other letters would count without a word.
+        """
         row = json.loads(line)
+        if CHECK in row and row.pop(CHECK) != _checked(row):  # lines of an older version have none
+            raise ValueError("the line has changed")
         identity = {"problem": row.pop("problem"), "number": row.pop("number")}
         seconds = records.of(float, row.pop("seconds"))
         return cls(records.of(SampleId, identity), records.of(Answer, row), seconds)
@@ -116,6 +125,15 @@ class Writer:
         """Write a sample; it survives the end of this process at once."""
         self._out.write(sample.as_line())
         self._out.flush()
+
+
+def _json(values: Json) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _checked(values: Json) -> int:
+    # Half of a surrogate pair is written as ?, and so it is read again.
+    return zlib.crc32(_json(values).encode("utf-8", "replace"))
 
 
 def _lock_of(path: Path) -> Path:

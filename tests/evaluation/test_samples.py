@@ -49,6 +49,24 @@ def test_a_line_that_was_cut_is_dropped_by_the_next_writer(tmp_path, cut):
     assert path.read_text() == "".join(lines[:2]) + sample(7).as_line()
 
 
+def test_a_line_that_has_changed_is_passed_over(tmp_path):
+    """Every single bit of it, also where it stays JSON of the right kinds."""
+    path, line = tmp_path / "answers-0-of-1.jsonl", sample(0).as_line().encode()
+    for at in range(8 * (len(line) - 1)):
+        changed = bytearray(line)
+        changed[at // 8] ^= 1 << at % 8
+        path.write_bytes(changed)
+        found = list(samples.read(tmp_path))
+        assert found in ([], [sample(0)]), changed  # a blank between two keys means nothing
+
+
+def test_a_line_of_an_older_version_has_no_checksum(tmp_path):
+    row = json.loads(sample(0).as_line())
+    del row[samples.CHECK]
+    (tmp_path / "answers-0-of-1.jsonl").write_text(json.dumps(row) + "\n")
+    assert list(samples.read(tmp_path)) == [sample(0)]
+
+
 def test_a_file_of_one_cut_line_is_emptied(tmp_path):
     path = tmp_path / "answers-0-of-1.jsonl"
     path.write_text("x" * 200_000)

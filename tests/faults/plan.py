@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from .families import FAMILIES
 from .families.base import Fault
 
+LEAST = 8  # trials of a family of few faults, in a hundred
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -20,30 +22,39 @@ class Planned:
 
 
 def plan(seed: int, count: int) -> list[Planned]:
-    """`count` trials: the families in turn, each family's faults and stages in an order that `seed` decides.
+    """`count` trials, of faults and stages in an order that `seed` decides.
 
-    A longer campaign of the same seed begins with the shorter one.
+    The families take turns by how many faults they have, so that a hundred trials have each of them. A longer
+    campaign of the same seed begins with the shorter one.
     """
     dice = random.Random(seed)
     decks = {family: _deck(faults, dice) for family, faults in FAMILIES.items()}
-    turns = [family for _ in range(count) for family in decks][:count]
-    drawn = [(family, *next(decks[family])) for family in turns]
+    drawn = [(family, *next(decks[family])) for family in _turns(count)]
     return [
         Planned(number, family, fault, stage, f"{seed}-{number}")
         for number, (family, fault, stage) in enumerate(drawn, 1)
     ]
 
 
+def _turns(count: int) -> Iterator[str]:
+    """Families, each as often as it has faults, or LEAST; the one that is furthest behind is next."""
+    had = dict.fromkeys(FAMILIES, 0)
+    for _ in range(count):
+        family = min(had, key=lambda name: had[name] / max(LEAST, len(FAMILIES[name])))
+        had[family] += 1
+        yield family
+
+
 def _deck(faults: tuple[Fault, ...], dice: random.Random) -> Iterator[tuple[Fault, str]]:
-    """Every fault with every stage of its own before any comes twice; faults and stages take turns."""
+    """Every fault before one comes twice, and every stage of a fault; stages take turns."""
     pairs = [(fault, stage) for fault in faults for stage in fault.stages]
     while True:
         dice.shuffle(pairs)
         left = list(pairs)
-        seen: dict[str, int] = {}
+        seen: dict[Fault | str, int] = {}
         while left:
-            least = min(left, key=lambda pair: seen.get(pair[1], 0) + seen.get(pair[0].name, 0))
+            least = min(left, key=lambda pair: (seen.get(pair[0], 0), seen.get(pair[1], 0)))
             left.remove(least)
-            for word in (least[1], least[0].name):
+            for word in least:
                 seen[word] = seen.get(word, 0) + 1
             yield least

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .stages import RUN, products
 from .trial import Trial
+from .user import Refused
 
 LEFT = re.compile(r"(tmp|old)_step_\d+|\..*\.(tmp|old|partial|\d+\.tmp)|\.hub-.*|.*\.part|\.(stop|ray)-.*")
 
@@ -42,6 +43,22 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def repeat(trial: Trial, *more: str, **env: str) -> None:
+    """The same command once more: what is finished stays as it is, or an AssertionError says what not."""
+    made, before = finished(trial.root), trial.jobs
+    try:
+        jobs = trial.user.submit(trial.stage, *more, **env)
+    except Refused as error:
+        raise AssertionError(f"the same command was refused when it was run again: {error}") from None
+    if jobs != before:  # a finished training submits none
+        states = trial.user.wait(jobs)
+        assert {*states.values()} == {"COMPLETED"}, f"the same command, run again, ended with {states}"
+    now = finished(trial.root)
+    changed = [name for name, facts in made.items() if now.get(name) != facts]
+    assert not changed, f"made again by the same command: {', '.join(changed)[:200]}"
+    trial.repeated = True
+
+
 def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) -> None:
     """Run the same command again, at most twice, and note what does not hold afterwards."""
     began = time.monotonic()
@@ -51,8 +68,14 @@ def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) ->
             trial.words.clear()
             if trial.attempt():
                 break
-            outcome.false_alarm = outcome.false_alarm or attempt == 1
+            if attempt == 1:
+                outcome.false_alarm, outcome.detail = (
+                    True,
+                    "\n".join([*trial.words, trial.user.said()])[-2500:],
+                )
         outcome.recovered = time.monotonic() - began
+    elif not trial.repeated:
+        repeat(trial)
     wanted, there = trial.undisturbed.products[trial.stage.name], products(trial.root, trial.stage)
     if different := sorted(n for n in {*wanted, *there} if wanted.get(n) != there.get(n)):
         outcome.faults.append(f"other bytes than undisturbed: {', '.join(different)[:200]}")

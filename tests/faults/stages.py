@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr import files
+from omr.evaluation import samples
 
 RUN = Path("runs/micro/round1")
 
@@ -76,8 +77,8 @@ def digest(path: Path) -> str:
         modes = json.loads(path.read_text()).values()
         text = [[model["scores"] for model in mode["models"].values()] for mode in modes]
     elif path.name.startswith("answers-"):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        text = sorted([row["problem"], row["number"], row["text"]] for row in rows)
+        found = samples.read(path.parent)
+        text = sorted([one.id.problem, one.id.number, one.answer.text] for one in found)
     else:
         return files.sha256(path)
     return hashlib.sha256(json.dumps(text).encode()).hexdigest()

@@ -1,10 +1,12 @@
 """The campaign's own parts, and on a real Slurm a short seed of it."""
 
+import contextlib
 import json
+import re
 
 import pytest
 
-from . import campaign, proof, table, trial
+from . import campaign, proof, table, trial, user
 from .families import FAMILIES
 from .plan import plan
 from .proof import Outcome
@@ -23,7 +25,9 @@ def test_a_seed_decides_the_plan():
 def test_a_hundred_faults_reach_every_family_and_every_stage():
     assert {family for family, _, _ in PLANNED} == {*FAMILIES}
     assert {stage for _, _, stage in PLANNED} == {*STAGES}
-    assert len({(fault, stage) for _, fault, stage in PLANNED}) >= 70
+    kinds = {(family, fault.name, fault.stages) for family, faults in FAMILIES.items() for fault in faults}
+    drawn = {(p.family, p.fault.name, p.fault.stages) for p in plan(1, 100)}
+    assert drawn == kinds and len(kinds) <= 100
 
 
 @pytest.mark.parametrize("faults", FAMILIES.values(), ids=FAMILIES)
@@ -88,11 +92,42 @@ def test_what_does_not_hold_is_found(tmp_path, plant, found, monkeypatch):
     calm = Calm(products(root, STAGES["data"]))
     one = trial.Trial(Machine(), calm, root, STAGES["data"], None)
     monkeypatch.setattr(trial.Trial, "attempt", lambda self: self.whole())
+    one.repeated = True  # it is tested below
     before, outcome = proof.finished(root), Outcome(1, "disks", "full disk", "data")
     plant(root)
     proof.judge(one, outcome, before)
     assert [found] if found else outcome.faults == []
     assert any(line.startswith(found) for line in outcome.faults) if found else True
+
+
+def refuse():
+    raise user.Refused("error: no")
+
+
+@pytest.mark.parametrize(
+    ("again", "found"),
+    [
+        (lambda root: {"data": "2"}, None),
+        (lambda root: {"data": "1"}, None),  # what is finished may submit nothing
+        (lambda root: refuse(), "was refused when it was run again: error: no"),
+        (lambda root: {"data": "9"}, "run again, ended with {'data': 'FAILED'}"),
+        (
+            lambda root: (root / "data/a.jsonl").write_text("other") and {"data": "2"},
+            "made again by",
+        ),
+    ],
+)
+def test_what_is_finished_stays_as_it_is(tmp_path, again, found, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").write_text("rows")
+    (tmp_path / "data/a.manifest.json").write_text("{}")
+    monkeypatch.setattr(user.User, "__init__", lambda self, cluster, root: None)
+    monkeypatch.setattr(user.User, "submit", lambda self, stage: again(tmp_path))
+    states = {"1": "CANCELLED", "2": "COMPLETED", "9": "FAILED"}
+    monkeypatch.setattr(user.User, "wait", lambda self, jobs: {key: states[i] for key, i in jobs.items()})
+    one = trial.Trial(None, None, tmp_path, STAGES["data"], None, jobs={"data": "1"})
+    with pytest.raises(AssertionError, match=re.escape(found)) if found else contextlib.nullcontext():
+        proof.repeat(one)
 
 
 TRACE = "Traceback (most recent call last)"

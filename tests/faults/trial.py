@@ -33,6 +33,8 @@ class Trial:
     struck: float | None = None  # when the fault struck, by the monotonic clock
     noticed: float | None = None  # when a job ended for it, or a command refused
     recovered: float | None = None  # seconds, where the fault itself has the command run again
+    jobs: dict[str, str] = field(default_factory=dict)  # ids of the newest command's, by key
+    repeated: bool = False  # the command was run again on what it had finished
     words: list[str] = field(default_factory=list)  # what commands said
     damaged: Path | None = None  # a file that the fault changed: what hangs on it may be made again
     undo: list = field(default_factory=list)  # what mends the machine

@@ -22,6 +22,7 @@ def run_link(attempt: Attempt, command: Sequence[str]) -> int:
     whole = attempt.checkpoints.whole()
     if attempt.checkpoints.complete(attempt.run, whole):
         attempt.log("the training is complete; nothing to do")
+        _remove_marks(attempt)
         cancel_surplus_links(attempt)
         return 0
     past, newest = attempts_of_chain(attempt.folder), max(whole, default=0)
@@ -64,9 +65,7 @@ def _clean_up(attempt: Attempt, past: Sequence[LinkAttempt]) -> int:
     """Tidy up after the start before this one; returns the step to train on from."""
     if past and past[-1].reached is None:
         attempt.log(f"job {past[-1].job} ended without recording a result ({_how_it_ended(past[-1].job)})")
-    root = attempt.folder.root
-    for left in (*root.glob(".ray-*"), *root.glob(".stop-*")):
-        left.unlink(missing_ok=True)
+    _remove_marks(attempt)
     for line in attempt.checkpoints.mend():
         attempt.log(line)
     whole = attempt.checkpoints.whole()
@@ -76,6 +75,13 @@ def _clean_up(attempt: Attempt, past: Sequence[LinkAttempt]) -> int:
             " set the checkpoints after it aside to have it trained again"
         )
     return max(whole, default=0)
+
+
+def _remove_marks(attempt: Attempt) -> None:
+    """What a start that was killed told its engine and Ray's nodes."""
+    root = attempt.folder.root
+    for left in (*root.glob(".ray-*"), *root.glob(".stop-*")):
+        left.unlink(missing_ok=True)
 
 
 def _how_it_ended(job: str) -> str:

@@ -88,7 +88,11 @@ def test_links_that_save_go_on_and_the_last_cancels_the_surplus(chain):
     assert chain("8", 12, 18, 24) == 0
     assert "trains on from step 6" in chain.story() and "the training is complete at step 24" in chain.story()
     assert chain.slurm.cancelled == ["7", "9"]
+    left = [chain.folder.root / name for name in (".ray-8-0", ".stop-8")]  # of a start that was killed
+    for path in left:
+        path.touch()
     assert chain("9") == 0 and "nothing to do" in chain.story()
+    assert not any(path.exists() for path in left)
     assert not chain.told  # the chain goes on
 
 

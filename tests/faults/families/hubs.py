@@ -1,4 +1,4 @@
-"""A hub that is slow, cuts, refuses and lies, while the base model is brought from it."""
+"""A hub that is slow, cuts, refuses and lies, while the base model or the corpus is brought from it."""
 
 import re
 import tempfile
@@ -10,11 +10,20 @@ from omr.settings import ROOT
 from omr.tiny import model as tiny_model
 
 from ...models.hub.loopback import Hub
+from ..proof import repeat
 from ..trial import Trial
 from .base import Fault
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = "model.safetensors"
+WEIGHTS, SHARD = "model.safetensors", "data/cot-00000-of-00003.parquet"
+# What of tiny.toml comes from a hub in its place, and what a stage brings of it.
+BASE = ('micro = {made_by = "tiny"}', f'micro = {{hub = "org/micro", revision = "{REVISION}"}}')
+CORPUS = (
+    'made_by = "tiny"\n',
+    f'hub = "org/sums"\nrevision = "{REVISION}"\n'
+    f'prompt_tokenizer = {{hub = "org/micro", revision = "{REVISION}"}}\n',
+)
+BROUGHT = {"model": BASE, "data": CORPUS}
 
 
 def published() -> dict[str, bytes]:
@@ -26,40 +35,51 @@ def published() -> dict[str, bytes]:
 
 
 def _recipe(trial: Trial) -> Path:
-    """The tiny recipe, but for a micro base that a hub has."""
+    """The tiny recipe, but for what the stage brings from a hub."""
     folder = ROOT / "omr" / "recipes"
     text = (folder / "tiny.toml").read_text()
-    here = f'micro = {{hub = "org/micro", revision = "{REVISION}"}}'
-    text = text.replace('micro = {made_by = "tiny"}', here)
-    text = re.sub(r'prompts = "\.\./', f'prompts = "{folder.parent}/', text)
+    old, new = BROUGHT[trial.stage.name]
+    assert text.count(old) == 1, old
+    text = re.sub(r'prompts = "\.\./', f'prompts = "{folder.parent}/', text.replace(old, new))
     path = trial.root.with_name(f"{trial.root.name}.toml")
     path.write_text(text)
     return path
 
 
+def _fill(hub: Hub, trial: Trial) -> None:
+    hub.add("model", "org/micro", published(), REVISION)
+    raw = trial.undisturbed.root / "raw/tiny"
+    shards = {str(path.relative_to(raw)): path.read_bytes() for path in raw.glob("data/*.parquet")}
+    hub.add("dataset", "org/sums", shards, REVISION)
+
+
 def _hub(*faults: tuple[str, dict]):
     def inflict(trial: Trial) -> None:
         file = _recipe(trial)
+        words = ["--recipe", str(file)]
+        words += ["--dataset", file.stem] if trial.stage.name == "data" else []
         with Hub() as hub:
-            hub.add("model", "org/micro", published(), REVISION)
+            _fill(hub, trial)
             for path, what in faults:
                 hub.fault(path, **{"times": 1, **what})
             env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(trial.root / "hf"), "HF_HUB_OFFLINE": ""}
             trial.strike()
-            trial.attempt("--recipe", str(file), **env)
+            trial.attempt(*words, **env)
             if trial.noticed:
                 began = time.monotonic()
-                trial.attempt("--recipe", str(file), **env)
+                trial.attempt(*words, **env)
                 trial.recovered = time.monotonic() - began
+            repeat(trial, *words, **env)
         file.unlink()
-        # It is called after the recipe's file; its bytes are those of the model that the tiny recipe makes.
-        (made,) = (trial.root / "models").glob("*/manifest.json")
-        made.parent.rename(trial.root / "models" / "micro")
+        # They are called after the recipe's file; their bytes are those that the tiny recipe makes.
+        for path in (*(trial.root / "models").glob(f"{file.stem}*"), *trial.root.glob(f"data/{file.stem}*")):
+            name = "micro" if path.parent.name == "models" else path.name.replace(file.stem, "tiny")
+            path.rename(path.with_name(name))
 
     return inflict
 
 
-MODEL = ("model",)
+MODEL, DATA = ("model",), ("data",)
 FAULTS = (
     Fault("slow", MODEL, _hub((WEIGHTS, {"delay": 3.0}), ("tree", {"delay": 3.0}))),
     Fault("cuts", MODEL, _hub((WEIGHTS, {"cut": 200_000, "times": 2}))),
@@ -71,4 +91,9 @@ FAULTS = (
     Fault("lies once", MODEL, _hub((WEIGHTS, {"body": bytes(1_000_000)}), ("config.json", {"body": b"{}"}))),
     Fault("lies whenever it is asked", MODEL, _hub((WEIGHTS, {"body": bytes(1_000_000), "times": 3}))),
     Fault("is gone, then back", MODEL, _hub(("tree", {"status": 500, "times": 5}))),
+    Fault("a shard is slow", DATA, _hub((SHARD, {"delay": 3.0}), ("tree", {"delay": 3.0}))),
+    Fault("a shard is cut", DATA, _hub((SHARD, {"cut": 40_000, "times": 2}))),
+    Fault("a shard is another one", DATA, _hub((SHARD, {"body": b"PAR1" + bytes(50_000) + b"PAR1"}))),
+    Fault("a tokenizer is another one", DATA, _hub(("tokenizer.json", {"body": b"{}", "times": 3}))),
+    Fault("is gone while the corpus is brought", DATA, _hub(("tree", {"status": 500, "times": 5}))),
 )
