@@ -64,6 +64,7 @@ def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) ->
     began = time.monotonic()
     outcome.recovered = trial.recovered
     if not trial.whole():
+        outcome.noted = True
         for attempt in (1, 2):
             trial.words.clear()
             if trial.attempt():

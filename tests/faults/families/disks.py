@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+from ...cluster.slurm.cluster import wait
 from ..stages import size
 from ..trial import Trial
 from .base import ALL, Fault
@@ -23,7 +24,9 @@ def _mounted(trial: Trial) -> None:
 
 
 def _remount(trial: Trial, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", trial.root], check=True)
+    """With other options; the kernel refuses `ro` at the moment that somebody writes a file."""
+    command = ["mount", "-o", f"remount,{options}", trial.root]
+    wait(lambda: subprocess.run(command, capture_output=True).returncode == 0, 20, f"{command} failed")
 
 
 def _full(trial: Trial) -> None:
