@@ -196,7 +196,7 @@ def _held_out_batch(values: Values, ranks: int, title: str) -> None:
     if values["data"]["validation"] and batch % (ranks * rows):
         raise RequestError(
             f"{title} make {ranks} data-parallel ranks, which do not share sft.val_global_batch_size={batch}"
-            f" in micro-batches of {rows}; leave both out of OVERRIDES, or choose a multiple of {ranks * rows}"
+            f" in micro-batches of {rows}; leave them out of OVERRIDES, or take a multiple of {ranks * rows}"
         )
 
 

@@ -297,7 +297,7 @@ def one_box_losses(run, step):
         if hasattr(module, "variance_epsilon"):
             module.variance_epsilon = 1e-6  # Megatron's, which the pinned edition trains with
     model.load_state_dict(weights(run, step))
-    alone = ProcessGroup(0, 1, 0)
+    alone = ProcessGroup(0, 1)
     read = held_out.read(
         began.data.validation,
         tiny_tokenizer(),
