@@ -46,9 +46,8 @@ def check_nemo_rl(attempt: Attempt, began: FrozenRun) -> None:
     if changed := checks.changes(path.read_text(), file.text, but=("logger",)):
         raise OmrError(f"{path}: is not what this run reads: {'; '.join(changed)}; make train says more")
     engine_file.check(file, began)
-    held_out = began.data.validation
-    if not prepared_data.finished(attempt.workspace, began.data.sha256, began.limit, held_out):
-        folder = prepared_data.folder(attempt.workspace, began.data.sha256, began.limit)
+    data = began.data
+    if folder := prepared_data.unfinished(attempt.workspace, data.sha256, began.limit, data.validation):
         raise OmrError(
             f"{folder}: the prepared data is not there, or not whole; make train prepares it again"
         )

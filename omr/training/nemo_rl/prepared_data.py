@@ -64,8 +64,18 @@ def finished(
     workspace: Workspace, sha256: str, limit: int | None, held_out: Sequence[ValidationFile] = ()
 ) -> bool:
     """Is it there, with the held-out rows: made from these very files, with every part at its size?"""
-    rows = _whole(folder(workspace, sha256, limit), inputs(sha256, limit))
-    return rows and (not held_out or _held_out_whole(workspace, held_out))
+    return unfinished(workspace, sha256, limit, held_out) is None
+
+
+def unfinished(
+    workspace: Workspace, sha256: str, limit: int | None, held_out: Sequence[ValidationFile] = ()
+) -> Path | None:
+    """The first folder that is not there, or not whole; None where `finished`."""
+    if not _whole(rows := folder(workspace, sha256, limit), inputs(sha256, limit)):
+        return rows
+    if held_out and not _held_out_whole(workspace, held_out):
+        return held_out_folder(workspace, held_out)
+    return None
 
 
 def _held_out_whole(workspace: Workspace, held_out: Sequence[ValidationFile]) -> bool:
