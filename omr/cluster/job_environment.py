@@ -27,7 +27,7 @@ PLAIN = (
 # What the supervisor sets for the engine; an image's own values must not win.
 ENGINE_NAMES = (
     *("OMR_DEADLINE", "OMR_STOP", "OMR_LEASE", "OMR_METRICS", "OMR_DATA", "OMR_ROOT", "OMR_STEP_DELAY"),
-    *("OMR_LOCKS", "OMR_REVISION", "RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR"),
+    *("OMR_VALIDATION", "OMR_LOCKS", "OMR_REVISION", "RAY_AUTH_TOKEN_PATH", "NRL_MEGATRON_CHECKPOINT_DIR"),
     *("RUN_DIR", "GPUS", "NEMO_RL", "RECOVERY"),
 )
 

@@ -124,8 +124,11 @@ def engine_file_of(
 
 def _prepared(request: TrainRequest, workspace: Workspace) -> bool:
     """Whether NeMo-RL's form of the training data is there already."""
-    origin = manifest.read(frozen.data_of(request.run, workspace, request.modes))
-    return origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)
+    data = frozen.data_of(request.run, workspace, request.modes)
+    origin = manifest.read(data)
+    return origin is not None and prepared_data.finished(
+        workspace, origin["sha256"], request.limit, validation.files_of(data)
+    )
 
 
 def check_request(run: recipe.Run, evaluate: bool, say: Say) -> None:

@@ -25,6 +25,7 @@ class NemoRlVersion:
     weights: str  # the folder that Megatron's weights have within a checkpoint
     parts: tuple[str, ...]  # files of a whole checkpoint
     hooks: tuple[str, ...]  # names in nemo_rl/algorithms/sft.py that our driver puts its own in place of
+    taken: tuple[tuple[str, ...], ...]  # a function among them, and the first parameters that ours takes
 
 
 VERSIONS = {
@@ -45,7 +46,11 @@ VERSIONS = {
                 *("training_info.json", "config.yaml", "train_dataloader.pt"),
                 "policy/weights/iter_0000000/.metadata",
             ),
-            hooks=("TimeoutChecker", "CheckpointManager", "Logger", "setup"),
+            hooks=("TimeoutChecker", "CheckpointManager", "Logger", "setup", "validate"),
+            taken=(
+                ("setup", "master_config", "tokenizer", "train_dataset", "val_dataset"),
+                ("validate", "policy", "val_dataloader"),
+            ),
         ),
     )
 }

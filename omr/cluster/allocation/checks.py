@@ -46,8 +46,8 @@ def check_nemo_rl(attempt: Attempt, began: FrozenRun) -> None:
     if changed := checks.changes(path.read_text(), file.text, but=("logger",)):
         raise OmrError(f"{path}: is not what this run reads: {'; '.join(changed)}; make train says more")
     engine_file.check(file, began)
-    if not prepared_data.finished(attempt.workspace, began.data.sha256, began.limit):
-        folder = prepared_data.folder(attempt.workspace, began.data.sha256, began.limit)
+    data = began.data
+    if folder := prepared_data.unfinished(attempt.workspace, data.sha256, began.limit, data.validation):
         raise OmrError(
             f"{folder}: the prepared data is not there, or not whole; make train prepares it again"
         )
@@ -65,7 +65,6 @@ def reused_inputs(attempt: Attempt) -> dict[str, str]:
     from omr.training.nemo_rl import prepared_data
 
     began = frozen.need(attempt.run, attempt.folder)
-    data = prepared_data.folder(attempt.workspace, began.data.sha256, began.limit)
     cache = convert.cache(attempt.workspace, began.base.path)
     if not convert.cached(cache):
         try:
@@ -74,4 +73,7 @@ def reused_inputs(attempt: Attempt) -> dict[str, str]:
             cache = attempt.folder.root / "megatron"
         if not convert.cached(cache):
             shutil.rmtree(cache, ignore_errors=True)
-    return {"OMR_DATA": str(data), "NRL_MEGATRON_CHECKPOINT_DIR": str(cache)}
+    return {
+        **prepared_data.environment(attempt.workspace, began.data, began.limit),
+        "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
+    }

@@ -7,6 +7,7 @@ from omr.training.nemo_rl.keys import Values
 
 DIVISOR = "policy.make_sequence_length_divisible_by"
 NO_VALIDATION = "there is no validation set"
+NO_CHOICE = "no checkpoint is chosen by a metric: all of the schedule are kept, and averaged"
 MEGATRON_ALONE = "the conversion and the average read Megatron's checkpoints"
 OUR_ROWS = "make data writes the rows in this form"
 # What OVERRIDES may not change, because the links, the conversion or the average rely on it, or because
@@ -47,6 +48,19 @@ FIXED = {
     "cluster.num_nodes": "set NODES=… instead",
     "cluster.gpus_per_node": "set GPUS=… instead",
 }
+# The same of a run with held-out rows, where the loss on them is measured: None may be changed.
+FIXED_WITH_HELD_OUT: dict[str, str | None] = {
+    "sft.val_period": None,
+    "sft.val_at_start": None,
+    "sft.val_at_end": "the last step is averaged, and the loss of each of those is measured",
+    "sft.val_batches": None,
+    "sft.val_global_batch_size": None,
+    "sft.val_micro_batch_size": None,
+    "checkpointing.metric_name": NO_CHOICE,
+    "checkpointing.higher_is_better": NO_CHOICE,
+    "data.validation": "make data VALIDATION=… NAME=… holds the rows out",
+    "logger.num_val_samples_to_print": "SFT prints none",
+}
 # Whole numbers from 1 up, which other keys are computed from.
 COUNTS = (
     "policy.train_global_batch_size",
@@ -73,20 +87,49 @@ def parallel(values: Values) -> tuple[int, int, int]:
 
 def overridden(before: Values, after: Values, schedule: recipe.Schedule) -> None:
     """A RequestError where OVERRIDES made of `before` what the rest of the chain could not go on with."""
-    for key, why in FIXED.items():
+    held_out = bool(keys.get(before, "data.validation"))
+    for key, why in {**FIXED, **(FIXED_WITH_HELD_OUT if held_out else {})}.items():
         needed, value = keys.get(before, key), keys.get(after, key)
-        if value != needed:
+        if why and value != needed:
             raise RequestError(f"OVERRIDES: {key}={value} cannot be ({needed} is needed): {why}")
     for key in COUNTS:
-        value = keys.get(after, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RequestError(f"OVERRIDES: {key}={value} is not a whole number from 1 up")
-    period, averaged = keys.get(after, "checkpointing.save_period"), schedule.averaged
-    if not isinstance(period, int) or period < 1 or any(step % period for step in averaged[:-1]):
+        _whole(after, key, 1)
+    _meets_averaged(after, "checkpointing.save_period", "saves", schedule)
+    if held_out:
+        _validation(after, schedule)
+
+
+def _whole(values: Values, key: str, least: int) -> None:
+    value = keys.get(values, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise RequestError(f"OVERRIDES: {key}={value} is not a whole number from {least} up")
+
+
+def _meets_averaged(values: Values, key: str, does: str, schedule: recipe.Schedule) -> None:
+    period, averaged = keys.get(values, key), schedule.averaged
+    if (
+        isinstance(period, bool)
+        or not isinstance(period, int)
+        or period < 1
+        or any(step % period for step in averaged[:-1])
+    ):
         raise RequestError(
-            f"OVERRIDES: checkpointing.save_period={period} never saves the averaged steps"
+            f"OVERRIDES: {key}={period} never {does} the averaged steps"
             f" {', '.join(map(str, averaged))}; choose a divisor of {schedule.save_period}"
         )
+
+
+def _validation(values: Values, schedule: recipe.Schedule) -> None:
+    """How the loss on held-out rows is measured."""
+    _meets_averaged(values, "sft.val_period", "measures", schedule)
+    for key, least in (
+        ("sft.val_batches", 0),
+        ("sft.val_global_batch_size", 1),
+        ("sft.val_micro_batch_size", 1),
+    ):
+        _whole(values, key, least)
+    if not isinstance(at_start := keys.get(values, "sft.val_at_start"), bool):
+        raise RequestError(f"OVERRIDES: sft.val_at_start={at_start} is neither true nor false")
 
 
 def together(values: Values) -> None:
@@ -137,11 +180,23 @@ def sizes(values: Values, run: recipe.Run) -> None:
             f"{run.title}: {size} make {world // part} data-parallel ranks, which do not divide the batch of"
             f" {batch} rows; choose NODES and GPUS whose product is {part} times a power of two"
         )
+    _held_out_batch(values, world // part, f"{run.title}: {size}")
     length, pad = policy["max_total_sequence_length"], policy["make_sequence_length_divisible_by"]
     least = recipe.sequence_divisor(tensor, context)
     if pad % least or length % pad:
         raise RequestError(
             f"{run.title}: {DIVISOR}={pad} must be a multiple of {least} and divide {length} tokens"
+        )
+
+
+def _held_out_batch(values: Values, ranks: int, title: str) -> None:
+    """A RequestError where the ranks cannot share a batch of held-out rows; the last one NeMo-RL pads."""
+    sft = values["sft"]
+    batch, rows = sft["val_global_batch_size"], sft["val_micro_batch_size"]
+    if values["data"]["validation"] and batch % (ranks * rows):
+        raise RequestError(
+            f"{title} make {ranks} data-parallel ranks, which do not share sft.val_global_batch_size={batch}"
+            f" in micro-batches of {rows}; leave them out of OVERRIDES, or take a multiple of {ranks * rows}"
         )
 
 

@@ -1,12 +1,14 @@
 """A run -> the YAML that NeMo-RL reads: sft.yaml beside this file, with what follows from the run."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omr import recipe
 from omr.models import architecture
 from omr.run.nemo_rl_version import PINNED_VERSION
+from omr.run.validation import ValidationFile
 from omr.training.nemo_rl import checks, keys, ties
 from omr.training.nemo_rl.keys import Values
 from omr.workspace import RunFolder
@@ -33,6 +35,7 @@ class Inputs:
     wandb_project: str | None = None  # None: the one of sft.yaml
     wandb_entity: str | None = None
     engine_root: str = PINNED_VERSION.folder
+    held_out: Sequence[ValidationFile] = ()  # by split; none: nothing is validated
 
 
 def values(inputs: Inputs) -> Values:
@@ -45,6 +48,8 @@ def values(inputs: Inputs) -> Values:
     found = yaml.safe_load(CONSTANT.read_text(encoding="utf-8"))
     for key, value in _derived(inputs).items():
         keys.put(found, key, value)
+    if inputs.held_out:
+        _validate(found, inputs)
     ties.follow(found, (), inputs.run.text)
     before = copy.deepcopy(found)
     overrides = dict(keys.parse_overrides(inputs.overrides))
@@ -94,6 +99,19 @@ def _derived(inputs: Inputs) -> dict[str, str | int | float | bool]:
     if inputs.wandb_entity:
         found["logger.wandb.entity"] = inputs.wandb_entity
     return found
+
+
+def _validate(found: Values, inputs: Inputs) -> None:
+    """The loss on the held-out rows is measured at every step that is averaged, before its save."""
+    for key, value in {
+        # Not `save_period`, which the driver makes shorter for RECOVERY.
+        "sft.val_period": inputs.run.schedule.save_period,
+        "sft.val_batches": 0,  # all
+        "sft.val_at_end": True,  # the last step need not be a multiple of the period; it is measured once
+        # A data set of each split, read as the training's is: what is too long there is masked here.
+        "data.validation": [{**found["data"]["train"], "data_path": str(f.path)} for f in inputs.held_out],
+    }.items():
+        keys.put(found, key, value)
 
 
 def text(found: Values, run: recipe.Run, overrides: str | None = None) -> str:

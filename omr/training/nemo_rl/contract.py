@@ -12,9 +12,11 @@ from pathlib import Path
 from omr import recipe
 from omr.errors import RequestError, listing
 from omr.run.nemo_rl_version import VERSIONS, NemoRlVersion
+from omr.run.validation import ValidationFile
 from omr.training.nemo_rl import config, keys
 from omr.workspace import Workspace
 
+HELD_OUT = ValidationFile("cot", Path("/nowhere/cot.jsonl"), sha256="", size=0, rows=0)
 CONVERTER_OPTIONS = ("--config", "--megatron-ckpt-path", "--hf-ckpt-path")
 
 
@@ -86,7 +88,8 @@ def our_runs(source: Path, row: NemoRlVersion) -> Clause:
         if round_.number in model.rounds
     ]
     for run in runs:
-        values = config.values(config.Inputs(run, workspace.run(run), nowhere, nowhere))
+        inputs = config.Inputs(run, workspace.run(run), nowhere, nowhere, held_out=(HELD_OUT,))
+        values = config.values(inputs)
         if unknown := keys.unknown_here(values, example):
             return Clause("runs", "", f"{listing(unknown, 'and')}: not in {row.example}, set for {run.title}")
     return Clause("runs", f"all keys that our {len(runs)} runs set", None)
@@ -96,14 +99,19 @@ def _hooks(source: Path, row: NemoRlVersion) -> Clause:
     """The names that our driver replaces are there to be replaced."""
     path = source / "nemo_rl" / "algorithms" / "sft.py"
     tree = ast.parse(path.read_text()) if path.is_file() else ast.Module([], [])
-    names = set()
+    names, parameters = set(), {}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= {name.asname or name.name for name in node.names}
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
+            if isinstance(node, ast.FunctionDef):
+                parameters[node.name] = tuple(each.arg for each in node.args.args)
     absent = [name for name in row.hooks if name not in names]
     fault = f"{path.relative_to(source)} has no {listing(absent, 'or')}" if absent else None
+    for name, *wanted in row.taken:
+        if not fault and parameters.get(name, ())[: len(wanted)] != tuple(wanted):
+            fault = f"{name} in {path.relative_to(source)} does not begin with {listing(wanted, 'and')}"
     return Clause("driver", listing(row.hooks, "and"), fault)
 
 

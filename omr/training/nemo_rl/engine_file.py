@@ -7,7 +7,7 @@ from pathlib import Path
 from omr import settings
 from omr.errors import RequestError
 from omr.request import TrainRequest
-from omr.run import frozen
+from omr.run import frozen, validation
 from omr.run.frozen import FrozenRun
 from omr.run.nemo_rl_version import nemo_rl_folder
 from omr.training.nemo_rl import checks, config
@@ -37,11 +37,12 @@ def of(
     """
     run = request.run
     folder = workspace.run(run)
+    data = data or frozen.data_of(run, workspace, request.modes)
     inputs = config.Inputs(
         run,
         folder,
         base or frozen.base_of(run, workspace),
-        data or frozen.data_of(run, workspace, request.modes),
+        data,
         nodes=request.job_nodes,
         gpus=request.job_gpus,
         overrides=request.overrides,
@@ -49,6 +50,7 @@ def of(
         wandb_project=settings.get("WANDB_PROJECT"),
         wandb_entity=settings.get("WANDB_ENTITY"),
         engine_root=nemo_rl_folder(),
+        held_out=validation.files_of(data),
     )
     return EngineFile(
         folder.engine_yaml("nemo-rl"), config.text(config.values(inputs), run, request.overrides)

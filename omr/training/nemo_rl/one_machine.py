@@ -67,7 +67,7 @@ def _train(
 ) -> None:
     """One session of the engine; an OmrError if it left no new checkpoint."""
     run, folder = request.run, workspace.run(request.run)
-    prepared = prepared_data.make(workspace, began.data.path, request.limit)
+    prepared_data.make(workspace, began.data.path, request.limit)
     file = engine_file.of(replace(request, nodes=1), workspace, secrets=settings.secrets())
     engine_file.check(file, began)
     write_text(file.path, file.text)
@@ -84,7 +84,7 @@ def _train(
         with _ray_token(folder) as token, stopping.by_file(folder) as environ:
             environ |= {
                 "OMR_METRICS": str(folder.metrics),
-                "OMR_DATA": str(prepared),
+                **prepared_data.environment(workspace, began.data, request.limit),
                 "RECOVERY": str(request.recovery or ""),
                 "NRL_MEGATRON_CHECKPOINT_DIR": str(cache),
                 "RAY_AUTH_MODE": "token",

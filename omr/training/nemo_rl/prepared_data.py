@@ -1,11 +1,12 @@
 """The training data as NeMo-RL would rebuild it at every start: built once, kept by its content.
 
 NeMo-RL loads the JSON and maps it in one process at each start of each link: 114 GB would idle 512 GPUs. It
-skips both for a folder that `datasets` saved and whose rows have `messages`; this writes such a folder.
+skips both for a folder that `datasets` saved and whose rows have `messages`; this writes such a folder, and
+one of each split of the held-out rows.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omr import manifest
@@ -14,6 +15,9 @@ from omr.files import building, lock, need_space
 from omr.files import sha256 as hashed
 from omr.processes import cores
 from omr.progress import Progress
+from omr.run import validation
+from omr.run.frozen import TrainingData
+from omr.run.validation import ValidationFile
 from omr.workspace import Workspace
 
 BATCH = 1000  # rows per Arrow batch: a batch's text must stay under 2 GB
@@ -35,42 +39,81 @@ def folder(workspace: Workspace, sha256: str, limit: int | None) -> Path:
     return workspace.root / "cache" / "data" / (sha256[:16] + (f"-{limit}" if limit else ""))
 
 
+def held_out_folder(workspace: Workspace, held_out: Sequence[ValidationFile]) -> Path:
+    """Where the prepared form of held-out rows lies, a folder of each split within: named by their content.
+
+    NeMo-RL names a data set by the last two words of its path, up to a dot, and so tells the splits apart.
+    """
+    return workspace.root / "cache" / "data" / f"{validation.digest_of(held_out)[:16]}-validation"
+
+
+def environment(workspace: Workspace, data: TrainingData, limit: int | None) -> dict[str, str]:
+    """Variables that tell NeMo-RL's driver where the prepared form of a run's data is."""
+    found = {"OMR_DATA": str(folder(workspace, data.sha256, limit))}
+    if data.validation:
+        found["OMR_VALIDATION"] = str(held_out_folder(workspace, data.validation))
+    return found
+
+
 def inputs(sha256: str, limit: int | None) -> dict:
     """What decides the content."""
     return {"data": sha256, "limit": limit, "form": 1}
 
 
-def finished(workspace: Workspace, sha256: str, limit: int | None) -> bool:
-    """Is it there, made from this very file, with every part at its size? Scratch disks lose single files."""
-    where = folder(workspace, sha256, limit)
+def finished(
+    workspace: Workspace, sha256: str, limit: int | None, held_out: Sequence[ValidationFile] = ()
+) -> bool:
+    """Is it there, with the held-out rows: made from these very files, with every part at its size?"""
+    return unfinished(workspace, sha256, limit, held_out) is None
+
+
+def unfinished(
+    workspace: Workspace, sha256: str, limit: int | None, held_out: Sequence[ValidationFile] = ()
+) -> Path | None:
+    """The first folder that is not there, or not whole; None where `finished`."""
+    if not _whole(rows := folder(workspace, sha256, limit), inputs(sha256, limit)):
+        return rows
+    if held_out and not _held_out_whole(workspace, held_out):
+        return held_out_folder(workspace, held_out)
+    return None
+
+
+def _held_out_whole(workspace: Workspace, held_out: Sequence[ValidationFile]) -> bool:
+    return _whole(held_out_folder(workspace, held_out), inputs(validation.digest_of(held_out), None))
+
+
+def _whole(where: Path, wanted: dict) -> bool:
+    """Scratch disks lose single files."""
     made = manifest.read(where)
-    if made is None or made["inputs"] != inputs(sha256, limit):
+    if made is None or made["inputs"] != wanted:
         return False
     parts = {where / name: size for name, size in made["files"].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in parts.items())
 
 
 def make(workspace: Workspace, data: Path, limit: int | None = None, workers: int | None = None) -> Path:
-    """Build the prepared form of a finished data file; returns its folder. Memory: a few batches a worker."""
+    """Build the prepared form of a finished data file and of the rows that are held out of it.
+
+    Returns the folder of the data file's. Memory: a few batches a worker.
+    """
     from concurrent.futures import ProcessPoolExecutor
 
     origin = manifest.read(data)
     if origin is None:
         raise OmrError(f"{data}: the training data is not there; run make data first")
+    if held_out := validation.files_of(data):
+        _make_held_out(workspace, held_out)
     out = folder(workspace, origin["sha256"], limit)
     if finished(workspace, origin["sha256"], limit):
         return out
-    size = data.stat().st_size
-    if size != origin["size"]:
-        raise OmrError(f"{data}: has {size} bytes, its manifest says {origin['size']}; make data FORCE=1")
-    if hashed(data) != origin["sha256"]:
-        raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data FORCE=1")
+    size = origin["size"]
+    _prove(data, origin["sha256"], size)
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         need_space(out, int(size * 1.05), str(out))
         parts = [(0, size)] if limit else [(at, min(at + SHARD, size)) for at in range(0, size, SHARD)]
         progress = Progress("preparing the data for NeMo-RL", size)
         with building(out) as aside, ProcessPoolExecutor(workers or cores()) as pool:
-            names = [f"data-{i:05}-of-{len(parts):05}.arrow" for i in range(len(parts))]
+            names = _names(len(parts))
             jobs = [
                 pool.submit(write, data, start, end, aside / name, limit)
                 for (start, end), name in zip(parts, names, strict=True)
@@ -80,16 +123,65 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
                 rows += job.result()
                 progress.add(end - start)
             progress.close()
-            if rows != min(limit or origin["rows"], origin["rows"]):
-                raise OmrError(f"{data}: gave {rows:,} rows of {origin['rows']:,}; make data FORCE=1")
-            state = {"_data_files": [{"filename": name} for name in names], "_split": None}
-            state |= {"_fingerprint": origin["sha256"][:16], "_output_all_columns": False}
-            state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}
-            (aside / "state.json").write_text(json.dumps(state))
-            (aside / "dataset_info.json").write_text(json.dumps(INFO))
+            _check_count(data, rows, min(limit or origin["rows"], origin["rows"]), origin["rows"])
+            _describe(aside, names, origin["sha256"])
             sizes = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
             manifest.write(aside, inputs(origin["sha256"], limit), rows=rows, source=str(data), files=sizes)
     return out
+
+
+def _make_held_out(workspace: Workspace, held_out: Sequence[ValidationFile]) -> None:
+    """All splits or none: they are small, one process writes them."""
+    out = held_out_folder(workspace, held_out)
+    if _held_out_whole(workspace, held_out):
+        return
+    for file in held_out:
+        _prove(file.path, file.sha256, file.size)
+    with lock(out.with_name(f".{out.name}.lock"), str(out)):
+        need_space(out, int(sum(file.size for file in held_out) * 1.05), str(out))
+        with building(out) as aside:
+            for file in held_out:
+                (aside / file.split).mkdir()
+                (name,) = _names(1)
+                rows = write(file.path, 0, file.size, aside / file.split / name, None)
+                _check_count(file.path, rows, file.rows, file.rows)
+                _describe(aside / file.split, [name], file.sha256)
+            parts = sorted(path for path in aside.rglob("*") if path.is_file())
+            sizes = {str(path.relative_to(aside)): path.stat().st_size for path in parts}
+            digest, source = validation.digest_of(held_out), str(held_out[0].path.parent)
+            rows = sum(file.rows for file in held_out)
+            manifest.write(aside, inputs(digest, None), rows=rows, source=source, files=sizes)
+
+
+def _prove(data: Path, sha256: str, size: int) -> None:
+    """An OmrError where a file of rows is not the one that its manifest is of."""
+    if not data.is_file():
+        raise OmrError(f"{data}: is gone; make data FORCE=1")
+    if data.stat().st_size != size:
+        raise OmrError(
+            f"{data}: has {data.stat().st_size} bytes, its manifest says {size}; make data FORCE=1"
+        )
+    if hashed(data) != sha256:
+        raise OmrError(f"{data}: its sha256 is not the one in its manifest; make data FORCE=1")
+
+
+def _check_count(data: Path, rows: int, wanted: int, of: int) -> None:
+    if rows != wanted:
+        raise OmrError(f"{data}: gave {rows:,} rows of {of:,}; make data FORCE=1")
+
+
+def _names(count: int) -> list[str]:
+    """The files of a data set, as `datasets` names them."""
+    return [f"data-{i:05}-of-{count:05}.arrow" for i in range(count)]
+
+
+def _describe(where: Path, names: Sequence[str], sha256: str) -> None:
+    """Beside the rows, what makes a folder of them a data set that `datasets` saved."""
+    state = {"_data_files": [{"filename": name} for name in names], "_split": None}
+    state |= {"_fingerprint": sha256[:16], "_output_all_columns": False}
+    state |= {"_format_columns": None, "_format_kwargs": {}, "_format_type": None}
+    (where / "state.json").write_text(json.dumps(state))
+    (where / "dataset_info.json").write_text(json.dumps(INFO))
 
 
 def write(data: Path, start: int, end: int, out: Path, limit: int | None) -> int:

@@ -13,6 +13,7 @@ from omr.training.nemo_rl.keys import Value, Values
 
 MEGATRON = "policy.megatron_cfg"
 LENGTH, ROWS = "policy.max_total_sequence_length", "policy.train_micro_batch_size"
+BATCH = "policy.train_global_batch_size"
 MASKED = "data.max_input_seq_length"  # NeMo-RL masks rows of so many tokens and more
 CLIP, DECAY, PRECISION = "policy.max_grad_norm", f"{MEGATRON}.optimizer.weight_decay", "policy.precision"
 
@@ -47,6 +48,11 @@ TIES: dict[str, Callable[[Values], Value]] = {
     f"{MEGATRON}.scheduler.start_weight_decay": _same(DECAY),
     f"{MEGATRON}.scheduler.end_weight_decay": _same(DECAY),
 }
+# Where rows are held out: a batch that the data-parallel ranks share, in a training step's memory.
+HELD_OUT: dict[str, Callable[[Values], Value]] = {
+    "sft.val_global_batch_size": _same(BATCH),
+    "sft.val_micro_batch_size": _same(ROWS),
+}
 # Keys that Megatron does not read itself, and the followers through which they count.
 SILENT = {
     LENGTH: ("policy.sequence_packing.train_mb_tokens", MASKED),
@@ -58,7 +64,8 @@ SILENT = {
 def follow(values: Values, overridden: Collection[str], edition: recipe.Edition) -> None:
     """Set every follower that OVERRIDES does not name; a RequestError for a key without an effect."""
     masked = {MASKED: lambda values: keys.get(values, LENGTH) + edition.trains_full_rows}
-    for key, value in {**TIES, **masked}.items():
+    held_out = HELD_OUT if values["data"]["validation"] else {}
+    for key, value in {**TIES, **masked, **held_out}.items():
         if key not in overridden:
             keys.put(values, key, value(values))
     for key, followers in SILENT.items():

@@ -2,20 +2,22 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from omr import manifest, recipe
-from omr.cluster import train
+from omr.cluster import job_environment, train
 from omr.cluster.allocation import checks
 from omr.cluster.allocation.attempt import Attempt
 from omr.errors import OmrError
 from omr.models import convert
 from omr.request import TrainRequest
-from omr.run import frozen
+from omr.run import frozen, validation
 from omr.training.nemo_rl import prepared_data
 from omr.workspace import Workspace
+from tests.training import kit
 
 
 @pytest.fixture
@@ -51,6 +53,7 @@ def submitted(tmp_path, monkeypatch):
         frozen.freeze(attempt.folder, frozen.inputs(request, space))
         return checks.reused_inputs(attempt)
 
+    check.write = lambda: path.write_text(train.engine_file_of(request, space).text)
     check.path, check.prepared, check.data = path, made, data
     check.reused, check.base, check.space = reused, base, space
     return check
@@ -99,6 +102,25 @@ def test_prepared_data_that_is_not_whole_is_refused(submitted):
         submitted()
     part.unlink()
     with pytest.raises(OmrError, match="prepared data is not there, or not whole"):
+        submitted()
+
+
+def test_held_out_rows_are_a_part_of_the_prepared_data(submitted, monkeypatch):
+    kit.hold_out(submitted.data, cot=[{"input": "2+2?", "output": "4"}] * 3)
+    with pytest.raises(
+        OmrError, match=r"is not what this run reads: .*data.validation was None, is \[.*cot.jsonl"
+    ):
+        submitted()
+    submitted.write()
+    with pytest.raises(OmrError, match="-validation: the prepared data is not there, or not whole"):
+        submitted()
+    prepared_data._make_held_out(submitted.space, validation.files_of(submitted.data))
+    submitted()
+    monkeypatch.setattr(checks.slurm, "is_active", lambda job: False)
+    folder = Path(submitted.reused()["OMR_VALIDATION"])
+    assert (folder / "cot" / "state.json").exists() and "OMR_VALIDATION" in job_environment.ENGINE_NAMES
+    next((folder / "cot").glob("*.arrow")).unlink()
+    with pytest.raises(OmrError, match=f"{folder}: the prepared data is not there"):
         submitted()
 
 

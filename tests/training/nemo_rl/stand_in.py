@@ -101,6 +101,15 @@ class Policy:
     def prepare_for_training(self):
         self.model.train()
 
+    @property
+    def sharding_annotations(self):
+        """One data-parallel rank."""
+        return self
+
+    def get_axis_size(self, name):
+        assert name == "data_parallel"
+        return 1
+
     def rate(self):
         """The learning rate of the next step: Megatron's warmup and cosine, from the number of steps done."""
         top, least = (self.megatron["optimizer"][key] for key in ("lr", "min_lr"))
@@ -112,14 +121,19 @@ class Policy:
         share = min(1.0, (self.done - warmup) / (scheduler["lr_decay_iters"] - warmup))
         return least + (top - least) * 0.5 * (1 + math.cos(math.pi * share))
 
-    def train(self, data, loss_fn, **_):
-        """One optimiser step on a batch: NeMo-RL's packing makes the micro-batches, its loss the loss."""
+    def train(self, data, loss_fn, eval_mode=False, gbs=None, **_):
+        """One optimiser step on a batch: NeMo-RL's packing makes the micro-batches, its loss the loss.
+
+        With `eval_mode` the loss alone is told, as Megatron's worker does it.
+        """
         import torch
 
-        time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))
-        note_rows(data)
-        packing = self.config["sequence_packing"]
-        assert packing["enabled"] and len(data["sample_mask"]) == self.config["train_global_batch_size"]
+        packing, size = self.config["sequence_packing"], gbs or self.config["train_global_batch_size"]
+        assert packing["enabled"] and len(data["sample_mask"]) == size
+        if not eval_mode:
+            time.sleep(float(os.environ.get("OMR_STEP_DELAY") or 0))
+            note_rows(data)
+        self.model.train(not eval_mode)
         words = {
             "algorithm": packing["algorithm"],
             "input_key": "input_ids",
@@ -127,7 +141,6 @@ class Policy:
             "sequence_length_pad_multiple": self.config["make_sequence_length_divisible_by"],
             "max_tokens_per_microbatch": packing["train_mb_tokens"],
         }
-        size = self.config["train_global_batch_size"]
         shards, _order = data.shard_by_batch_size(1, batch_size=size, sequence_packing_args=words)
         batch = shards[0].get_batch(batch_idx=0, batch_size=size)
         rows = batch["sample_mask"].sum()
@@ -139,13 +152,18 @@ class Policy:
         metrics = {}
         for part in batch.make_microbatch_iterator_for_packable_sequences():
             ids = part["input_ids"]
-            logits = self.model(input_ids=ids).logits[:, :-1].float()
-            chosen = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
-            loss, told = loss_fn(chosen, part, global_valid_seqs=rows, global_valid_toks=tokens)
-            loss.backward()
+            with torch.set_grad_enabled(not eval_mode):
+                logits = self.model(input_ids=ids).logits[:, :-1].float()
+                chosen = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
+                loss, told = loss_fn(chosen, part, global_valid_seqs=rows, global_valid_toks=tokens)
+            if not eval_mode:
+                loss.backward()
             told |= {"lr": rate, "global_valid_seqs": rows.item(), "global_valid_toks": tokens.item()}
             for key, value in told.items():
                 metrics.setdefault(key, []).append(value)
+        if eval_mode:
+            total = torch.tensor([sum(metrics["loss"])])
+            return {"loss": total, "grad_norm": torch.zeros(1), "all_mb_metrics": metrics}
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.megatron["optimizer"]["clip_grad"]
         )

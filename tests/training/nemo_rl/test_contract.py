@@ -26,7 +26,8 @@ def source(tmp_path):
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = {} if key.endswith(".*") else None
-    sft = "from x import TimeoutChecker, CheckpointManager\nclass Logger: ...\ndef setup(): ...\n"
+    sft = "from x import TimeoutChecker, CheckpointManager\nclass Logger: ...\n"
+    sft += "".join(f"def {name}({', '.join(words)}, *more): ...\n" for name, *words in PINNED_VERSION.taken)
     options = " ".join(f'"{option}"' for option in contract.CONVERTER_OPTIONS)
     numbers = PINNED_VERSION.tag.removeprefix("v").split(".")
     for name, text in {
@@ -68,6 +69,13 @@ def test_a_source_that_holds(source):
             "scheduler.lr_decay_style: not in examples/configs",
         ),
         ("nemo_rl/algorithms/sft.py", "def setup", "def set_up", "driver", "sft.py has no setup"),
+        (
+            "nemo_rl/algorithms/sft.py",
+            "policy, val_dataloader",
+            "policy, loader",
+            "driver",
+            "validate in nemo_rl/algorithms/sft.py does not begin with policy and val_dataloader",
+        ),
         (PINNED_VERSION.converter, '"--hf-ckpt-path"', "", "converter", "has no --hf-ckpt-path"),
     ],
 )

@@ -125,11 +125,11 @@ def test_an_unknown_key_is_refused_before_anything_starts(run):
     assert done.returncode == 1 and "policy.megatron_cfg.optimizer.lrr is no key of" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["TimeoutChecker", "CheckpointManager", "Logger", "setup"])
+@pytest.mark.parametrize("name", PINNED_VERSION.hooks)
 def test_another_nemo_rl_is_refused(name):
     class Module:
         TimeoutChecker = CheckpointManager = Logger = object
-        setup = staticmethod(lambda: None)
+        setup = validate = staticmethod(lambda: None)
 
     delattr(Module, name)
     with pytest.raises(SystemExit, match=f"has no {name}"):
@@ -138,23 +138,26 @@ def test_another_nemo_rl_is_refused(name):
 
 @pytest.mark.nemo
 def test_the_names_are_nemo_rl_s_own():
-    """The four names, their constructors' and methods' words, in a checkout of the pinned version."""
+    """The names, their constructors' and methods' words, in a checkout of the pinned version."""
     import ast
 
     source = checkout()
     tree = ast.parse(Path(source, "nemo_rl/algorithms/sft.py").read_text())
     imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert {"TimeoutChecker", "CheckpointManager", "Logger"} <= imported
-    assert "setup" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"setup", "validate"} <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     text = Path(source, "nemo_rl/algorithms/sft.py").read_text()
     for words in (
         "timeout.check_save()",
         "timeout.mark_iteration()",
         "checkpointer.finalize_checkpoint(checkpoint_path)",
         'logger.log_metrics(metrics, total_steps + 1, prefix="train")',
+        "val_metrics, validation_timings = validate(",
+        'val_metrics, total_steps + 1, prefix="validation"',
     ):
         assert words in text
     timer = Path(source, "nemo_rl/utils/timer.py").read_text()
     assert "self.iteration_times" in timer and "self.last_saved" in timer
     script = Path(source, PINNED_VERSION.script).read_text()
     assert "from nemo_rl.algorithms.sft import MasterConfig, setup, sft_train" in script
+    assert ") = setup(config, tokenizer, dataset, val_dataset)" in script

@@ -54,7 +54,7 @@ def box(tmp_path, monkeypatch):
     data.parent.mkdir()
     data.write_text(json.dumps({"input": "2+2?", "output": "4"}) + "\n")
     manifest.write(data, {}, sha256=files.sha256(data), size=data.stat().st_size, rows=10_000)
-    monkeypatch.setattr(one_machine.prepared_data, "make", lambda *given: space.root / "prepared")
+    monkeypatch.setattr(one_machine.prepared_data, "make", lambda *given: None)
     made = []
     monkeypatch.setattr(one_machine.convert, "from_nemo_rl", lambda run, space, step: made.append(step))
     monkeypatch.setattr(one_machine.average, "make", lambda run, space: made.append("mean"))
@@ -66,6 +66,7 @@ def box(tmp_path, monkeypatch):
         reached = one_machine.train(TrainRequest.of(RUN, gpus=gpus), space, said.append)
         return reached, said
 
+    train.prepared = one_machine.prepared_data.folder(space, files.sha256(data), None)
     train.folder, train.made, train.home, train.seen = space.run(RUN), made, home, tmp_path / "seen.json"
     return train
 
@@ -85,7 +86,7 @@ def test_how_the_engine_is_started(box):
     assert seen["argv"] == [
         *("run", "--no-sync", "python", driver, "--config", str(box.folder.engine_yaml("nemo-rl")))
     ]
-    assert seen["cwd"] == str(box.home) and seen["data"].endswith("/prepared")
+    assert seen["cwd"] == str(box.home) and seen["data"] == str(box.prepared)
     assert len(seen["token"]) == 64 and seen["mode"] == "600"
     assert not list(box.folder.root.glob(".ray-*")) and not list(box.folder.root.glob(".stop-*"))
     assert "num_nodes: 1\n" in box.folder.engine_yaml("nemo-rl").read_text()

@@ -1,14 +1,18 @@
 """What NeMo-RL would rebuild at every start: written once, read by `datasets` as a folder it saved itself."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from omr import manifest
 from omr.errors import OmrError
 from omr.files import sha256
+from omr.run import validation
+from omr.run.frozen import TrainingData
 from omr.training.nemo_rl import prepared_data
 from omr.workspace import Workspace
+from tests.training import kit
 
 ROWS = [
     {"input": f"user {i} é\n", "output": f"answer {i}<|im_end|>\n" + "x" * (i % 50), "problem_type": "p"}
@@ -100,3 +104,63 @@ def test_a_part_that_was_lost_is_made_again(workspace, mischief):
     assert not prepared_data.finished(space, sha256(data), None)
     prepared_data.make(space, data, workers=1)
     assert prepared_data.finished(space, sha256(data), None) and part.read_bytes() == whole
+
+
+@pytest.fixture
+def held_out(workspace):
+    """The workspace's data with held-out rows of two splits."""
+    _, data = workspace
+    kit.hold_out(data, cot=ROWS[:1_200], genselect=ROWS[5:6])
+    return validation.files_of(data)
+
+
+@pytest.mark.slow
+def test_held_out_rows_are_a_data_set_of_each_split(workspace, held_out):
+    datasets = pytest.importorskip("datasets")
+    space, data = workspace
+    plain = prepared_data.folder(space, sha256(data), None)
+    assert prepared_data.make(space, data, limit=10, workers=1) == plain.with_name(f"{plain.name}-10")
+    told = prepared_data.environment(space, TrainingData(data, sha256(data), 1, 1, held_out), 10)
+    out = Path(told["OMR_VALIDATION"])
+    assert told["OMR_DATA"] == f"{plain}-10" and out.parent == plain.parent
+    for split, rows in (("cot", ROWS[:1_200]), ("genselect", ROWS[5:6])):
+        with pytest.raises(ValueError, match="load_from_disk"):
+            datasets.load_dataset(str(out / split))
+        read = datasets.load_from_disk(str(out / split))
+        assert list(read["messages"]) == [messages(row) for row in rows]
+    assert "OMR_VALIDATION" not in prepared_data.environment(space, TrainingData(data, "0", 1, 1), None)
+
+
+@pytest.mark.parametrize("mischief", ["gone", "cut off"])
+def test_a_part_of_the_held_out_rows_that_was_lost_is_made_again(workspace, held_out, mischief):
+    space, data = workspace
+    prepared_data.make(space, data, workers=1)
+    assert prepared_data.finished(space, sha256(data), None, held_out)
+    part = next(prepared_data.held_out_folder(space, held_out).glob("genselect/*.arrow"))
+    whole = part.read_bytes()
+    part.unlink()
+    if mischief == "cut off":
+        part.write_bytes(whole[:-1])
+    assert not prepared_data.finished(space, sha256(data), None, held_out)
+    assert prepared_data.finished(space, sha256(data), None)
+    prepared_data.make(space, data, workers=1)
+    assert prepared_data.finished(space, sha256(data), None, held_out) and part.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda path: path.unlink(), "cot.jsonl: is gone; make data FORCE=1"),
+        (lambda path: path.write_text("{}\n"), "cot.jsonl: has 3 bytes, its manifest says"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b" 7<", b" 8<")),
+            "cot.jsonl: its sha256 is",
+        ),
+    ],
+)
+def test_held_out_rows_that_changed_are_not_prepared(workspace, held_out, change, says):
+    space, data = workspace
+    change(held_out[0].path)
+    with pytest.raises(OmrError, match=says):
+        prepared_data.make(space, data, workers=1)
+    assert not prepared_data.held_out_folder(space, held_out).exists()

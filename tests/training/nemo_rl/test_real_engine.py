@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 
 from omr import recipe
+from omr.run import frozen, metrics
 from omr.run.checkpoints import FORMATS, Checkpoints
 from omr.tiny.tokenizer import tiny_tokenizer
 from omr.training.nemo_rl import config, prepared_data
 from omr.training.trl import config as trl
 from omr.training.trl.batches import EpochOrder
 from omr.training.trl.feed import NO_LOSS, BatchFeed
+from omr.training.trl.process_group import ProcessGroup
+from omr.training.trl.validation import rows as held_out
+from omr.training.trl.validation.loss import measure
 from tests.training import kit
 from tests.training.nemo_rl import upstream
 
@@ -53,7 +57,7 @@ class Training:
     """A run folder that NeMo-RL trains, session by session."""
 
     folder: object
-    prepared: Path
+    prepared: dict[str, str]
 
     @property
     def seen(self):
@@ -83,7 +87,7 @@ class Training:
         token.write_text(secrets.token_hex(32))
         words = {
             "OMR_METRICS": str(self.folder.metrics),
-            "OMR_DATA": str(self.prepared),
+            **self.prepared,
             "OMR_STAND_IN_ROWS": str(self.folder.root / "rows.jsonl"),
             "RAY_TMPDIR": self.ray,
             "RAY_AUTH_MODE": "token",
@@ -103,16 +107,24 @@ class Training:
         return self.log.read_text()
 
 
-def training(root, given=None):
-    """A run ready to be trained by NeMo-RL: base, data, the prepared form, nemo_rl.yaml."""
+def training(root, given=None, overrides=OVERRIDES, **held_out):
+    """A run ready to be trained by NeMo-RL: base, data, the prepared form, nemo_rl.yaml.
+
+    `held_out` are rows by split.
+    """
     source = upstream.checkout()
     space = kit.write_inputs(root, given or rows())
-    folder, began = kit.freeze(space, RUN, engine="nemo-rl", overrides=OVERRIDES)
+    if held_out:
+        kit.hold_out(space.data("tiny", "round1"), **held_out)
+    folder, began = kit.freeze(space, RUN, engine="nemo-rl", overrides=overrides)
     inputs = config.Inputs(
-        RUN, folder, began.base.path, began.data.path, 1, 1, OVERRIDES, engine_root=str(source)
+        *(RUN, folder, began.base.path, began.data.path, 1, 1, overrides),
+        engine_root=str(source),
+        held_out=began.data.validation,
     )
-    folder.engine_yaml("nemo-rl").write_text(config.text(config.values(inputs), RUN, OVERRIDES))
-    return Training(folder, prepared_data.make(space, began.data.path))
+    folder.engine_yaml("nemo-rl").write_text(config.text(config.values(inputs), RUN, overrides))
+    prepared_data.make(space, began.data.path)
+    return Training(folder, prepared_data.environment(space, began.data, None))
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +246,63 @@ def test_saves_for_recovery_come_between_the_others_and_go_again(undisturbed, tm
     trained = len(run.seen)
     run.end(run.start())
     assert run.whole[-1] == STEPS and run.seen[trained:] == undisturbed.seen[-(period // 2) :]
+
+
+def held_out_rows():
+    """By split: 19 rows in batches of 8, one of them too long, and a split of which every row is too long."""
+    found = rows()
+    longer = next(row for row in found if len(tiny_tokenizer().encode(row["input"] + row["output"])) > LENGTH)
+    others = list(kit.sft_rows(160))[120:]
+    return {"cot": [*others[:12], longer, *others[12:18]], "tir": others[18:25], "genselect": [longer]}
+
+
+def test_the_loss_on_held_out_rows_is_told_by_split_and_changes_nothing(undisturbed, tmp_path):
+    given = held_out_rows()
+    run = training(tmp_path, **given)
+    said = run.end(run.start(RECOVERY="2"))
+    period = RUN.schedule.save_period
+    due = [*range(period, STEPS + 1, period)]
+    assert said.count("Starting validation at step") == len(due) * len(given)
+    told = {row["step"]: row for row in metrics.read(run.folder.metrics)}
+    assert [step for step, row in told.items() if "val_loss" in row] == due
+    assert list(told) == list(range(1, STEPS + 1)) and all("loss" in row for row in told.values())
+    # The same rows in the same order, and the same weights to the last bit.
+    assert run.seen == undisturbed.seen
+    assert weights(run, STEPS).keys() == weights(undisturbed, STEPS).keys()
+    for name, ours in weights(run, STEPS).items():
+        assert (ours == weights(undisturbed, STEPS)[name]).all(), name
+    # The one-box engine measures the same of those weights; rows that are too long count in neither.
+    for step in (due[0], STEPS):
+        wanted = one_box_losses(run, step)
+        assert set(wanted) == {"val_loss", "val_loss_cot", "val_loss_tir"}
+        found = {name: value for name, value in told[step].items() if name.startswith("val_loss")}
+        assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def weights(run, step):
+    import torch
+
+    saved = run.folder.checkpoint(step) / "policy/weights/iter_0000000/__0_0.distcp"
+    return torch.load(saved, weights_only=True)["model"]
+
+
+def one_box_losses(run, step):
+    """What omr.training.trl measures of a checkpoint's weights on the run's held-out rows."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    began = frozen.read(run.folder)
+    model = AutoModelForCausalLM.from_pretrained(began.base.path, dtype=torch.float32)
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 1e-6  # Megatron's, which the pinned edition trains with
+    model.load_state_dict(weights(run, step))
+    alone = ProcessGroup(0, 1)
+    read = held_out.read(
+        began.data.validation,
+        tiny_tokenizer(),
+        LENGTH,
+        lambda lengths: [[n] for n in range(len(lengths))],
+        alone,
+    )
+    return measure(model, read, False, torch.device("cpu"), alone)

@@ -13,4 +13,4 @@ for word in sys.argv:
         config["checkpointing"]["save_period"] = int(word.partition("=")[2])
 print("overrides", [word for word in sys.argv if word.startswith("++")], flush=True)
 print("ray", os.environ.get("STAND_IN_RAY"), os.environ.get("RAY_AUTH_MODE"), flush=True)
-sft_train(config, *setup(config))
+sft_train(config, *setup(config, None, None, None))

@@ -48,12 +48,18 @@ class Logger:
         print(prefix, step, metrics, flush=True)
 
 
-def setup(config):
+def setup(master_config, tokenizer, train_dataset, val_dataset):
     """The converted base goes into the cache, as NeMo-RL keeps it; returns what training needs."""
+    config = master_config
     cache = Path(os.environ["NRL_MEGATRON_CHECKPOINT_DIR"]) / "model" / "iter_0000000"
     cache.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(config["policy"]["model_name"]) / "config.json", cache / "run_config.yaml")
     return Logger(config["logger"]), CheckpointManager(config["checkpointing"])
+
+
+def validate(policy, val_dataloader, tokenizer, loss_fn, step, **_):
+    """Nothing is held out."""
+    return {}, {}
 
 
 def sft_train(config, logger, checkpointer):
