@@ -70,7 +70,8 @@ def _make(cluster: Cluster, folder: Path, todo: list[Planned], record: Path, say
     writing = threading.Lock()
 
     def one(planned: Planned) -> None:
-        outcome = _try(cluster, calm, folder / f"t{planned.number}", planned)
+        # No trial's path begins with another's: jobs are found by it.
+        outcome = _try(cluster, calm, folder / f"t{planned.number:05}", planned)
         with writing, record.open("a") as lines:
             lines.write(json.dumps(asdict(outcome)) + "\n")
         say(table.line(outcome))

@@ -75,7 +75,11 @@ def judge(trial: Trial, outcome: Outcome, before: dict[str, tuple[int, int]]) ->
             trial.words.clear()
             if trial.attempt():
                 break
-            outcome.false_alarm = outcome.false_alarm or attempt == 1
+            if attempt == 1:
+                outcome.false_alarm, outcome.detail = (
+                    True,
+                    "\n".join([*trial.words, trial.user.said()])[-2500:],
+                )
         outcome.recovered = time.monotonic() - began
     elif not trial.repeated:
         repeat(trial)

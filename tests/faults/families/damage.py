@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+import time
 from pathlib import Path
 
 from ...cluster.slurm.cluster import wait
@@ -152,17 +153,33 @@ def _shared(pattern: str):
 
 def _left_by_a_kill(trial: Trial) -> None:
     """What a job that is killed half-way leaves for the next one."""
-    before = {path for path in trial.root.rglob("*") if path.is_file()}
+    before = set(trial.root.rglob("*"))
+
+    def left() -> list[Path]:
+        other = {"logs", "code"}  # of the jobs alone, and many files of one kind
+        new = (path for path in trial.root.rglob("*") if path not in before and not other & {*path.parts})
+        return sorted(path for path in new if path.suffix != ".lock" and _has_bytes(path))
+
     job = trial.begin()
+    while not left():  # it is still loading its libraries
+        if trial.user.state(job) != "RUNNING":
+            raise Missed
+        time.sleep(0.05)
     trial.send(trial.processes(job), signal.SIGKILL)
     trial.end()
-    there = {path for path in trial.root.rglob("*") if path.is_file() and path.stat().st_size} - before
-    left = {path for path in there if "logs" not in path.parts and path.suffix != ".lock"}
-    if not left:
-        raise Missed
     trial.noticed = trial.struck = None
-    take(trial.dice.choice(sorted(left)), trial)
+    if not (files := left()):
+        raise Missed
+    take(trial.dice.choice(files), trial)
     _meet(trial)
+
+
+def _has_bytes(path: Path) -> bool:
+    """Whether it is a file that is not empty; one that goes at this moment is none."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 OWNERS = {
