@@ -41,13 +41,18 @@ def inputs(sha256: str, limit: int | None) -> dict:
 
 
 def finished(workspace: Workspace, sha256: str, limit: int | None) -> bool:
-    """Is it there, made from this very file, with every part at its size? Scratch disks lose single files."""
+    """Is it there, made from this very file, every part of its size and sampled blocks?
+
+    Scratch disks lose single files. An earlier state of this toolkit listed no blocks.
+    """
     where = folder(workspace, sha256, limit)
     made = manifest.read(where)
     if made is None or made["inputs"] != inputs(sha256, limit):
         return False
-    parts = {where / name: size for name, size in made["files"].items()}
-    return all(path.is_file() and path.stat().st_size == size for path, size in parts.items())
+    parts, seen = made["files"].items(), made.get("seen", {})
+    if not all((where / name).is_file() and (where / name).stat().st_size == size for name, size in parts):
+        return False
+    return all(manifest.fingerprint(where / n).blocks == seen[n].get("blocks") for n, _ in parts if n in seen)
 
 
 def make(workspace: Workspace, data: Path, limit: int | None = None, workers: int | None = None) -> Path:
@@ -88,7 +93,9 @@ def make(workspace: Workspace, data: Path, limit: int | None = None, workers: in
             (aside / "state.json").write_text(json.dumps(state))
             (aside / "dataset_info.json").write_text(json.dumps(INFO))
             sizes = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
-            manifest.write(aside, inputs(origin["sha256"], limit), rows=rows, source=str(data), files=sizes)
+            facts = {"rows": rows, "source": str(data), "files": sizes}
+            seen = manifest.fingerprints(aside, "*")
+            manifest.write(aside, inputs(origin["sha256"], limit), **facts, seen=seen)
     return out
 
 
