@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+from ...cluster.slurm.cluster import wait
 from ..stages import size
 from ..trial import Trial
 from .base import ALL, Fault
@@ -23,7 +24,9 @@ def _mounted(trial: Trial) -> None:
 
 
 def _remount(trial: Trial, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", trial.root], check=True)
+    """Change a mount; a file that somebody has open for writing keeps it busy for a moment."""
+    command = ["mount", "-o", f"remount,{options}", str(trial.root)]
+    wait(lambda: subprocess.run(command, capture_output=True).returncode == 0, 10, " ".join(command))
 
 
 def _full(trial: Trial) -> None:
