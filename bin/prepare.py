@@ -17,6 +17,8 @@ def main(request: TrainRequest, workers: int | None) -> None:
     """Build what NeMo-RL would rebuild at every start."""
     workspace = cli.workspace()
     data = frozen.data_of(request.run, workspace, request.modes)
+    origin = manifest.read(data)
+    there = origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)
     made = prepared_data.make(workspace, data, request.limit, workers)
     folder = workspace.run(request.run)
     state = ChainState.load(folder)
@@ -24,7 +26,7 @@ def main(request: TrainRequest, workers: int | None) -> None:
         # Its whole hash stands behind what was made: no link has to take it again.
         state.data = manifest.fingerprint(data)
         state.save(folder)
-    click.echo(made)
+    click.echo(f"{made}{' (finished already)' if there else ''}")
 
 
 if __name__ == "__main__":

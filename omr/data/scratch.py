@@ -2,7 +2,7 @@
 
 A row's bucket depends on (seed, shard name, row number) alone. A shard's files hold one segment per bucket
 and flush; rows keep their order inside a bucket. Nothing waits for the disk: what a crash of the machine tore
-is noticed by the segments' checksums, and the shard is made again.
+is noticed by checksums of the segments and of what is known of them, and the shard is made again.
 """
 
 import contextlib
@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import socket
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr import files
+from omr.errors import OmrError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,12 +100,13 @@ class Writer:
         import numpy as np
 
         self.flush()
+        checks = {}
         for suffix, array in (("index", self.index), ("lengths", np.array(self.lengths, "<u4"))):
-            with (
-                files.writing(self.folder / f"{self.name}.{suffix}.npy") as aside,
-                aside.open("wb") as handle,
-            ):
+            path = self.folder / f"{self.name}.{suffix}.npy"
+            with files.writing(path) as aside, aside.open("wb") as handle:
                 np.save(handle, np.array(array))
+            checks[suffix] = _check_of_file(path)
+        files.write_json(self.folder / f"{self.name}.check", checks)
         for part, (file, aside) in enumerate(zip(self.files, self.asides, strict=True)):
             file.close()
             aside.replace(lines_of(self.folder, self.name, part))
@@ -118,13 +121,16 @@ class Writer:
 
 
 class Reader:
-    """All shards' segments, in the order of the shards' names as given."""
+    """All shards' segments, in the order of the shards' names as given.
+
+    `Torn` names a shard whose index or lengths are damaged.
+    """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         import numpy as np
 
         self.folder = folder
-        self.shards = [(name, np.load(folder / f"{name}.index.npy", mmap_mode="r")) for name in names]
+        self.shards = [(name, _array(folder, name, "index")) for name in names]
         self.sizes, self.rows = (
             sum(index[key].astype(np.int64).sum(axis=0) for _, index in self.shards)
             for key in ("size", "rows")
@@ -133,7 +139,7 @@ class Reader:
         self.parts = set(range(parts(len(self.sizes))))  # not freed yet
         self.lengths = {}  # of each shard's lines as stored, and where those of each entry begin
         for name, index in self.shards:
-            stored = np.load(folder / f"{name}.lengths.npy", mmap_mode="r")
+            stored = _array(folder, name, "lengths")
             ends = np.cumsum(index["rows"], dtype=np.int64).reshape(index.shape)
             self.lengths[name] = stored, ends - index["rows"]
 
@@ -187,6 +193,21 @@ def lines_of(folder: Path, name: str, part: int) -> Path:
     return folder / f"{name}.{part}.lines"
 
 
+def _array(folder: Path, name: str, suffix: str) -> "np.ndarray":
+    """A shard's index or lengths, as they were written; an earlier state of this toolkit kept no check."""
+    import numpy as np
+
+    path, checks = folder / f"{name}.{suffix}.npy", folder / f"{name}.check"
+    with contextlib.suppress(OSError, OmrError, KeyError, ValueError, EOFError):
+        if not checks.exists() or files.read_json(checks)[suffix] == _check_of_file(path):
+            return np.load(path, mmap_mode="r")
+    raise Torn(name)
+
+
+def _check_of_file(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
+
+
 def _check(text: bytes) -> int:
     """A checksum as fast as memory: the sum of the words of eight bytes, and of the bytes left over."""
     import numpy as np
@@ -204,7 +225,7 @@ def done(folder: Path, name: str) -> dict | None:
 
 def undo(folder: Path, name: str) -> None:
     """Forget a shard: its facts first."""
-    for suffix in ("json", "index.npy", "lengths.npy"):
+    for suffix in ("json", "check", "index.npy", "lengths.npy"):
         (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     for lines in folder.glob(f"{name}.*.lines"):
         lines.unlink()

@@ -1,6 +1,7 @@
 """The mix: the same bytes whatever workers, memory and restarts; evenly spread; torn scratch noticed."""
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -198,6 +199,29 @@ def test_torn_scratch_is_noticed(corpus, usual, tmp_path, how):
     with pytest.raises(scratch.Torn, match=name):
         mixed(corpus, job)
     scratch.undo(job.work, name)
+    assert mixed(corpus, job) == usual
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        *itertools.product(("index.npy", "lengths.npy"), ("cut", "zeros", "bit", "gone")),
+        *(("check", "zeros"), ("check", "gone")),
+    ],
+)
+def test_what_is_known_of_torn_lines_is_noticed(corpus, usual, tmp_path, suffix, how):
+    """A size or a length that is another would put other lines, or none, into the output."""
+    job = a_job(tmp_path / "w")
+    name = formatted(corpus, job)[-1].name
+    file = job.work / f"{name}.{suffix}"
+    if how == "gone":
+        file.unlink()
+    else:
+        damage(file, how)
+    if (suffix, how) != ("check", "gone"):  # as an earlier state of this toolkit left it
+        with pytest.raises(scratch.Torn, match=name):
+            mixed(corpus, job)
+        scratch.undo(job.work, name)
     assert mixed(corpus, job) == usual
 
 

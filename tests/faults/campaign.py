@@ -31,7 +31,7 @@ def missing() -> str:
 
 
 def outcomes(record: Path) -> list[Outcome]:
-    """What a campaign's record has; a line that a kill cut off is passed over."""
+    """What a campaign's record has, the newest of each number; a line that a kill cut off is passed over."""
     found = {}
     for line in record.read_text().splitlines() if record.exists() else ():
         try:
@@ -43,9 +43,12 @@ def outcomes(record: Path) -> list[Outcome]:
 
 
 def run(seed: int, count: int, record: Path, say: Say) -> list[Outcome]:
-    """Make the trials that `record` does not have yet; returns the outcomes of all of them."""
-    known = {outcome.number for outcome in outcomes(record)}
-    todo = [planned for planned in plan(seed, count) if planned.number not in known]
+    """Make the trials that `record` does not have yet; returns the outcomes of all of them.
+
+    A number for which the record has another trial, of an earlier plan, is made again.
+    """
+    known = {(each.number, each.family, each.fault, each.stage) for each in outcomes(record)}
+    todo = [p for p in plan(seed, count) if (p.number, p.family, p.fault.name, p.stage) not in known]
     if todo:
         record.parent.mkdir(parents=True, exist_ok=True)
         if record.exists() and not record.read_bytes().endswith(b"\n"):
@@ -107,11 +110,12 @@ def _disturb(trial: Trial, outcome: Outcome, fault: Fault) -> Outcome:
         finally:
             for mend in reversed(trial.undo):
                 mend()
+        outcome.how = trial.how
         outcome.noted = trial.noticed is not None
         if trial.noticed and trial.struck:
             outcome.detected = max(0.0, trial.noticed - trial.struck)
         judge(trial, outcome, finished(trial.root))
     except (AssertionError, OSError, ValueError, subprocess.SubprocessError, Refused) as error:
         outcome.faults.append(f"{type(error).__name__}: {error}"[:600])
-        outcome.detail = trial.user.said()[-2500:]
+        outcome.detail, outcome.how = trial.user.said()[-2500:], trial.how
     return outcome

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .families import FAMILIES
 from .families.base import Fault
 
-LEAST = 8  # trials of a family of few faults, in a hundred
+LEAST = 5  # trials of a family of fewer faults, in a hundred
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,25 @@ def plan(seed: int, count: int) -> list[Planned]:
     The families take turns by how many faults they have, so that a hundred trials have each of them. A longer
     campaign of the same seed begins with the shorter one.
     """
-    dice = random.Random(seed)
-    decks = {family: _deck(faults, dice) for family, faults in FAMILIES.items()}
-    drawn = [(family, *next(decks[family])) for family in _turns(count)]
+    # A family draws with dice of its own: a fault more in one leaves the trials of the others as they are.
+    decks = {name: _deck(faults, random.Random(f"{seed}-{name}")) for name, faults in FAMILIES.items()}
+    drawn = [(family, turn, *next(decks[family])) for family, turn in _turns(count)]
     return [
-        Planned(number, family, fault, stage, f"{seed}-{number}")
-        for number, (family, fault, stage) in enumerate(drawn, 1)
+        Planned(number, family, fault, stage, f"{seed}-{family}-{turn}")
+        for number, (family, turn, fault, stage) in enumerate(drawn, 1)
     ]
 
 
-def _turns(count: int) -> Iterator[str]:
-    """Families, each as often as it has faults, or LEAST; the one that is furthest behind is next."""
+def _turns(count: int) -> Iterator[tuple[str, int]]:
+    """Families, each as often as it has faults, or LEAST, and which of its turns it is from 1.
+
+    The one that is furthest behind is next.
+    """
     had = dict.fromkeys(FAMILIES, 0)
     for _ in range(count):
         family = min(had, key=lambda name: had[name] / max(LEAST, len(FAMILIES[name])))
         had[family] += 1
-        yield family
+        yield family, had[family]
 
 
 def _deck(faults: tuple[Fault, ...], dice: random.Random) -> Iterator[tuple[Fault, str]]:

@@ -9,6 +9,7 @@ from .stages import RUN, products
 from .trial import Trial
 from .user import Refused
 
+FINISHED = "finished already"  # says a command that has nothing to do
 LEFT = re.compile(r"(tmp|old)_step_\d+|\..*\.(tmp|old|partial|\d+\.tmp)|\.hub-.*|.*\.part|\.(stop|ray)-.*")
 
 
@@ -26,6 +27,7 @@ class Outcome:
     false_alarm: bool = False  # refused where nothing was wrong any more
     faults: list[str] = field(default_factory=list)  # what did not hold
     detail: str = ""
+    how: str = ""  # of a damaged file: which, and what became of it
 
 
 def finished(root: Path) -> dict[str, tuple[int, int]]:
@@ -44,8 +46,11 @@ def finished(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def repeat(trial: Trial, *more: str, **env: str) -> None:
-    """The same command once more: what is finished stays as it is, or an AssertionError says what not."""
-    made, before = finished(trial.root), trial.jobs
+    """The same command once more: it says that it is finished, and leaves all as it is.
+
+    An AssertionError says what does not hold.
+    """
+    made, before, known = finished(trial.root), trial.jobs, trial.user.said().count(FINISHED)
     try:
         jobs = trial.user.submit(trial.stage, *more, **env)
     except Refused as error:
@@ -53,6 +58,8 @@ def repeat(trial: Trial, *more: str, **env: str) -> None:
     if jobs != before:  # a finished training submits none
         states = trial.user.wait(jobs)
         assert {*states.values()} == {"COMPLETED"}, f"the same command, run again, ended with {states}"
+    said = [trial.user.told, trial.user.said()]
+    assert sum(text.count(FINISHED) for text in said) > known, f'run again, it did not say "{FINISHED}"'
     now = finished(trial.root)
     changed = [name for name, facts in made.items() if now.get(name) != facts]
     assert not changed, f"made again by the same command: {', '.join(changed)[:200]}"

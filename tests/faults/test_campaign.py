@@ -100,28 +100,34 @@ def test_what_does_not_hold_is_found(tmp_path, plant, found, monkeypatch):
     assert any(line.startswith(found) for line in outcome.faults) if found else True
 
 
+DONE = "a.jsonl: 4 rows (finished already)"
+
+
 def refuse():
     raise user.Refused("error: no")
 
 
 @pytest.mark.parametrize(
-    ("again", "found"),
+    ("again", "said", "found"),
     [
-        (lambda root: {"data": "2"}, None),
-        (lambda root: {"data": "1"}, None),  # what is finished may submit nothing
-        (lambda root: refuse(), "was refused when it was run again: error: no"),
-        (lambda root: {"data": "9"}, "run again, ended with {'data': 'FAILED'}"),
+        (lambda root: {"data": "2"}, DONE, None),
+        (lambda root: {"data": "1"}, DONE, None),  # what is finished may submit nothing
+        (lambda root: refuse(), DONE, "was refused when it was run again: error: no"),
+        (lambda root: {"data": "9"}, DONE, "run again, ended with {'data': 'FAILED'}"),
+        (lambda root: {"data": "2"}, "a.jsonl: 4 rows", 'run again, it did not say "finished already"'),
         (
             lambda root: (root / "data/a.jsonl").write_text("other") and {"data": "2"},
+            DONE,
             "made again by",
         ),
     ],
 )
-def test_what_is_finished_stays_as_it_is(tmp_path, again, found, monkeypatch):
+def test_what_is_finished_stays_as_it_is(tmp_path, again, said, found, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.jsonl").write_text("rows")
     (tmp_path / "data/a.manifest.json").write_text("{}")
-    monkeypatch.setattr(user.User, "__init__", lambda self, cluster, root: None)
+    monkeypatch.setattr(user.User, "__init__", lambda self, cluster, root: setattr(self, "told", said))
+    monkeypatch.setattr(user.User, "said", lambda self: "")
     monkeypatch.setattr(user.User, "submit", lambda self, stage: again(tmp_path))
     states = {"1": "CANCELLED", "2": "COMPLETED", "9": "FAILED"}
     monkeypatch.setattr(user.User, "wait", lambda self, jobs: {key: states[i] for key, i in jobs.items()})

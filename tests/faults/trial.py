@@ -37,6 +37,7 @@ class Trial:
     repeated: bool = False  # the command was run again on what it had finished
     words: list[str] = field(default_factory=list)  # what commands said
     damaged: Path | None = None  # a file that the fault changed: what hangs on it may be made again
+    how: str = ""  # what became of that file
     undo: list = field(default_factory=list)  # what mends the machine
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ class User:
         self.cluster, self.root = cluster, root
         plain = {k: v for k, v in cluster.env.items() if k not in SETTINGS and not k.startswith("PYTEST_")}
         own = {"WORKSPACE": str(root), "OMR_ENV_FILE": str(root / "env"), "RUNNER": "slurm"}
+        self.told = ""  # by the newest submission
         self.env = {**plain, **own, "OMR_VENV": sys.prefix, "PYTHONPATH": str(ROOT)}
 
     def command(self, stage: Stage, *more: str) -> list[str]:
@@ -51,9 +52,9 @@ class User:
         """Submit a stage; ids by key, or Refused with what the command said."""
         with quiet:
             process = self.start(stage, *more, **env)
-            said, _ = process.communicate(timeout=120)
+            self.told, _ = process.communicate(timeout=120)
         if process.returncode:
-            raise Refused(said.strip())
+            raise Refused(self.told.strip())
         return self.ids(stage)
 
     def ids(self, stage: Stage) -> dict[str, str]:

@@ -5,6 +5,7 @@ An index of line offsets (8 bytes a row) is made once and memory-mapped; a row i
 
 import json
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 from omr.errors import OmrError
@@ -25,16 +26,16 @@ class SftFile:
     def __init__(self, path: Path, index: Path, limit: int | None = None) -> None:
         import numpy as np
 
-        self.path = path
+        self.path, self._index = path, index
         if not index.exists():
             with writing(index) as aside, aside.open("wb") as out:
                 np.save(out, _line_offsets(path))
         try:
             self._offsets = np.load(index, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, SyntaxError, TokenError):  # a header that is no Python
             self._offsets = np.zeros(0)
         if self._offsets.dtype != np.uint64 or self._offsets.ndim != 1 or not len(self._offsets):
-            raise OmrError(f"{index}: is no list of where the rows of {path.name} begin; remove it")
+            raise self._no_index()
         if self._offsets[-1] != path.stat().st_size:
             raise OmrError(f"{path}: is no longer the file that {index} was made from; remove {index.name}")
         self.rows_in_file = len(self._offsets) - 1  # whatever the limit
@@ -45,10 +46,31 @@ class SftFile:
         return self._rows
 
     def __getitem__(self, number: int) -> tuple[str, str]:
-        """`input` and `output` of a row. An OmrError names a row that does not have both as text."""
+        """`input` and `output` of a row. An OmrError names a row that does not have both as text.
+
+        It names the index where that is why.
+        """
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
+        if not 0 <= start < end <= int(self._offsets[-1]):
+            raise self._no_index()
         self._file.seek(start)
-        return texts_of(self._file.read(max(0, end - start)), self.path, number)
+        line = self._file.read(end - start)
+        try:
+            return texts_of(line, self.path, number)
+        except OmrError:
+            if not self._is_line(start, line):
+                raise self._no_index() from None
+            raise
+
+    def _is_line(self, start: int, text: bytes) -> bool:
+        """Whether a text that was read from `start` on is one whole line of the file."""
+        self._file.seek(max(0, start - 1))
+        begins = start == 0 or self._file.read(1) == b"\n"
+        ends = text.endswith(b"\n") or start + len(text) == int(self._offsets[-1])
+        return begins and ends and b"\n" not in text[:-1]
+
+    def _no_index(self) -> OmrError:
+        return OmrError(f"{self._index}: is no list of where the rows of {self.path.name} begin; remove it")
 
 
 def texts_of(line: bytes, path: Path, number: int) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """A file that a stage reads is cut off, or a bit of it turns. The old one is brought back afterwards."""
 
+import random
 import shutil
 import signal
 import time
@@ -20,16 +21,24 @@ MODEL = (
 # Of each stage the kinds of files that it reads, below the workspace.
 READ = {
     "data": ("raw/tiny/data/cot-*.parquet", "raw/tiny/data/tir-*.parquet", "raw/tiny/shards.json"),
-    "prepare": ("data/tiny-round1.jsonl", "data/tiny-round1.manifest.json"),
+    "prepare": (
+        *("data/tiny-round1.jsonl", "data/tiny-round1.manifest.json"),
+        *(f"cache/data/*/{name}" for name in ("data-*.arrow", "state.json", "manifest.json")),
+    ),
     "train": (
         *("data/tiny-round1.jsonl", "data/tiny-round1.manifest.json"),
         *(f"models/micro/{name}" for name in (*MODEL, "manifest.json")),
-        *(f"{RUN}/{name}" for name in ("run.json", "trl.yaml", "metrics.jsonl")),
+        *(f"{RUN}/{name}" for name in ("run.json", "trl.yaml", "metrics.jsonl", "story.txt")),
+        *(f"{RUN}/{name}" for name in ("rows-*.npy", "code/*/omr/**/*.py")),
         *(
             f"{RUN}/checkpoints/step_12/{name}"
             for name in ("model.safetensors", "optimizer.pt", "complete.json")
         ),
         *(f"{RUN}/checkpoints/step_12/{name}" for name in ("trainer_state.json", "config.json")),
+        *(
+            f"{RUN}/checkpoints/step_12/{name}"
+            for name in ("scheduler.pt", "rng_state.pth", "tokenizer.json")
+        ),
     ),
     "convert": (
         f"{RUN}/run.json",
@@ -46,28 +55,23 @@ READ = {
     ),
     "eval": (
         *(f"{RUN}/final/{name}" for name in (*MODEL, "manifest.json", "chat_template.jinja")),
-        "eval/*/answers-0-of-1.jsonl",
+        *("eval/*/answers-0-of-1.jsonl", "eval/*/evaluation.json", f"{RUN}/run.json"),
     ),
 }
 
 
-def _spoil(path: Path, trial: Trial) -> None:
-    """Cut a file off at a random byte, or turn a random bit of it."""
-    data = bytearray(path.read_bytes())
-    if not data or trial.dice.random() < 0.5:
-        del data[trial.dice.randrange(len(data) or 1) :]
-    else:
-        data[trial.dice.randrange(len(data))] ^= 1 << trial.dice.randrange(8)
-    path.write_bytes(data)
+# What an earlier start of a stage left, of which a trial's workspace has no copy yet.
+EARLIER = ("raw", "cache", "eval", f"{RUN}/code")
 
 
-def _take(path: Path, trial: Trial) -> None:
+def take(path: Path, trial: Trial) -> None:
     """Spoil a file, and bring the old one back when the fault is over, unless another one stands there."""
     kept = trial.root.with_name(f"{trial.root.name}.kept")
     shutil.copy2(path, kept)
     trial.damaged = path
-    _spoil(path, trial)
-    spoiled = path.read_bytes()
+    spoiled, what = _spoiled(path.read_bytes(), trial.dice)
+    path.write_bytes(spoiled)
+    trial.how = f"{path.relative_to(trial.root)}: {what}"
 
     def bring_back() -> None:
         if path.parent.is_dir() and (not path.exists() or path.read_bytes() == spoiled):
@@ -78,27 +82,56 @@ def _take(path: Path, trial: Trial) -> None:
     trial.strike()
 
 
+def _spoiled(data: bytes, dice: random.Random) -> tuple[bytes, str]:
+    """A file's bytes, cut off at a random one or with a random bit turned, and which it was."""
+    at = dice.randrange(len(data) or 1)
+    if not data or dice.random() < 0.5:
+        return data[:at], f"cut off at byte {at:,} of {len(data):,}"
+    bit = dice.randrange(8)
+    turned = data[at] ^ 1 << bit
+    return data[:at] + bytes([turned]) + data[at + 1 :], f"bit {bit} of byte {at:,} turned"
+
+
+def _meet(trial: Trial) -> None:
+    """The command meets the spoiled file: it does without, makes it again, or says what is wrong."""
+    before, whole = trial.noticed, trial.attempt()
+    states = [trial.user.state(job) for job in trial.jobs.values()]
+    if whole and states[-1:] == ["COMPLETED"]:
+        trial.noticed = before
+    elif not whole and trial.noticed is None:
+        assert {*states} - {"COMPLETED", "CANCELLED"}, "it ended well, and not as undisturbed"
+
+
 def _read(pattern: str):
     """A file that is there when the stage begins."""
 
     def inflict(trial: Trial) -> None:
-        if trial.stage.name == "data":  # its own first step makes the raw files
-            shutil.copytree(trial.undisturbed.root / "raw", trial.root / "raw")
-        if trial.stage.name == "eval":  # as an evaluation leaves it that was killed before it counted
-            shutil.copytree(trial.undisturbed.root / "eval", trial.root / "eval")
-        _take(trial.dice.choice(sorted(trial.root.glob(pattern))), trial)
-        if trial.attempt():
-            trial.noticed = None  # it did without the file, or made it again
+        _bring(pattern, trial)
+        take(trial.dice.choice(sorted(trial.root.glob(pattern))), trial)
+        _meet(trial)
 
     return inflict
+
+
+def _bring(pattern: str, trial: Trial) -> None:
+    """Copy what the undisturbed run has of a pattern's files, where the trial's workspace has none."""
+    source, target = trial.undisturbed.root, trial.root
+    if any(target.glob(pattern)):
+        return
+    for folder in EARLIER:
+        if pattern.startswith(f"{folder}/"):
+            shutil.copytree(source / folder, target / folder)
+    if not any(target.glob(pattern)):
+        for path in source.glob(pattern):
+            shutil.copy2(path, target / path.relative_to(source))
 
 
 def _record(trial: Trial) -> None:
     """What a submission writes down of its jobs, while they run; the next one reads it."""
     trial.begin()
-    _take(trial.root / trial.stage.record, trial)
+    take(trial.root / trial.stage.record, trial)
     trial.end()
-    trial.noticed = None if trial.attempt() else trial.noticed
+    _meet(trial)
 
 
 def _shared(pattern: str):
@@ -111,9 +144,9 @@ def _shared(pattern: str):
             return sorted(path for path in trial.root.glob(f"{RUN}/{pattern}") if path.stat().st_size)
 
         wait(lambda: bool(there()), 30, f"{pattern} did not come")
-        _take(there()[-1], trial)
+        take(there()[-1], trial)
         trial.end()
-        trial.noticed = None if trial.attempt() else trial.noticed
+        _meet(trial)
 
     return inflict
 
@@ -123,7 +156,8 @@ def _left_by_a_kill(trial: Trial) -> None:
     before = set(trial.root.rglob("*"))
 
     def left() -> list[Path]:
-        new = (path for path in trial.root.rglob("*") if path not in before and "logs" not in path.parts)
+        other = {"logs", "code"}  # of the jobs alone, and many files of one kind
+        new = (path for path in trial.root.rglob("*") if path not in before and not other & {*path.parts})
         return sorted(path for path in new if path.suffix != ".lock" and _has_bytes(path))
 
     job = trial.begin()
@@ -136,8 +170,8 @@ def _left_by_a_kill(trial: Trial) -> None:
     trial.noticed = trial.struck = None
     if not (files := left()):
         raise Missed
-    _take(trial.dice.choice(files), trial)
-    trial.noticed = None if trial.attempt() else trial.noticed
+    take(trial.dice.choice(files), trial)
+    _meet(trial)
 
 
 def _has_bytes(path: Path) -> bool:
@@ -148,12 +182,22 @@ def _has_bytes(path: Path) -> bool:
         return False
 
 
+OWNERS = {
+    "models/": "base's ",
+    "/checkpoints/": "checkpoint's ",
+    "/hf/": "step's ",
+    "/final/": "final's ",
+    "cache/": "prepared ",
+    "/code/": "code's ",
+}
+
+
 def _faults():
     for stage, patterns in READ.items():
         for pattern in patterns:
             name = pattern.rpartition("/")[2].replace("-*", "")
-            kind = "checkpoint's " if "/checkpoints/" in pattern else "step's " if "/hf/" in pattern else ""
-            yield Fault(f"{kind}{name}", (stage,), _read(pattern))
+            of = next((word for part, word in OWNERS.items() if part in pattern), "")
+            yield Fault(f"{of}{name}", (stage,), _read(pattern))
 
 
 FAULTS = (

@@ -13,6 +13,7 @@ from ...models.hub.loopback import Hub
 from ..proof import repeat
 from ..trial import Trial
 from .base import Fault
+from .damage import take
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS, SHARD = "model.safetensors", "data/cot-00000-of-00003.parquet"
@@ -53,19 +54,28 @@ def _fill(hub: Hub, trial: Trial) -> None:
     hub.add("dataset", "org/sums", shards, REVISION)
 
 
-def _hub(*faults: tuple[str, dict]):
+def _hub(*faults: tuple[str, dict], record: bool = False):
+    """The hub meets its faults; with `record` all was brought before, and what says so is spoiled."""
+
     def inflict(trial: Trial) -> None:
         file = _recipe(trial)
         words = ["--recipe", str(file)]
         words += ["--dataset", file.stem] if trial.stage.name == "data" else []
         with Hub() as hub:
             _fill(hub, trial)
+            env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(trial.root / "hf"), "HF_HUB_OFFLINE": ""}
+            if record:
+                trial.attempt(*words, **env)
+                for path in trial.root.glob(f"data/{file.stem}*"):
+                    path.unlink()
+                take(trial.root / "raw" / file.stem / ".hub.json", trial)
             for path, what in faults:
                 hub.fault(path, **{"times": 1, **what})
-            env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(trial.root / "hf"), "HF_HUB_OFFLINE": ""}
             trial.strike()
             trial.attempt(*words, **env)
             if trial.noticed:
+                while trial.undo:
+                    trial.undo.pop()()
                 began = time.monotonic()
                 trial.attempt(*words, **env)
                 trial.recovered = time.monotonic() - began
@@ -96,4 +106,5 @@ FAULTS = (
     Fault("a shard is another one", DATA, _hub((SHARD, {"body": b"PAR1" + bytes(50_000) + b"PAR1"}))),
     Fault("a tokenizer is another one", DATA, _hub(("tokenizer.json", {"body": b"{}", "times": 3}))),
     Fault("is gone while the corpus is brought", DATA, _hub(("tree", {"status": 500, "times": 5}))),
+    Fault("the record of what it brought is spoiled", DATA, _hub(record=True)),
 )

@@ -92,15 +92,19 @@ def test_a_file_whose_content_changed_is_not_prepared(workspace):
         prepared_data.make(space, data, workers=1)
 
 
-@pytest.mark.parametrize("mischief", ["gone", "cut off"])
-def test_a_part_that_was_lost_is_made_again(workspace, mischief):
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json"])
+@pytest.mark.parametrize("mischief", ["gone", "cut off", "a bit turned"])
+def test_a_part_that_was_lost_is_made_again(workspace, name, mischief):
     space, data = workspace
     out = prepared_data.make(space, data, workers=1)
-    part = next(out.glob("*.arrow"))
+    assert prepared_data.finished(space, sha256(data), None)
+    part = out / name
     whole = part.read_bytes()
     part.unlink()
     if mischief == "cut off":
         part.write_bytes(whole[:-1])
+    elif mischief == "a bit turned":
+        part.write_bytes(whole[:9] + bytes([whole[9] ^ 4]) + whole[10:])
     assert not prepared_data.finished(space, sha256(data), None)
     prepared_data.make(space, data, workers=1)
     assert prepared_data.finished(space, sha256(data), None) and part.read_bytes() == whole

@@ -48,3 +48,20 @@ def test_an_index_of_another_file_is_refused(tmp_path):
     write_rows(path, PAIRS[:2])
     with pytest.raises(OmrError, match="no longer the file"):
         SftFile(path, tmp_path / "index.npy")
+
+
+def test_an_index_with_a_bit_turned_gives_the_same_rows_or_is_named(tmp_path):
+    """Wherever the bit is: an offset that is far off asks for no more memory than the file has."""
+    path, index = write_rows(tmp_path / "data.jsonl", PAIRS), tmp_path / "index.npy"
+    SftFile(path, index)
+    whole, refused = index.read_bytes(), 0
+    for at in range(len(whole)):
+        for bit in range(8):
+            index.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                rows = SftFile(path, index)
+                assert [rows[n] for n in range(len(rows))] == PAIRS
+            except OmrError as error:
+                assert "index.npy" in str(error) and "remove" in str(error)
+                refused += 1
+    assert refused > 8 * 32  # all offsets but the first's bits that leave it where it was
