@@ -129,13 +129,16 @@ def _survey(
         prompt = prompts.load(row, split, tokenizer)
         compiled[split] = prompts.compile(prompt, sources := row.sources(split))
         whole = [shard for shard in shards if shard.split == split and shard.rows and not shard.fault]
-        for shard in dict.fromkeys((*whole[:1], *whole[-1:])):
-            for values_of in formulas.first(shard.path, SAMPLE, row, split):
-                values = {field: values_of[source] for field, source in sources.items()}
-                solution = values_of[row.columns.solution]
-                if compiled[split].exact:
-                    prompts.prove(compiled[split], prompt, [(values, solution)])
-                prompts.prove_asked(rendering, prompt, values, solution)
+        ends = dict.fromkeys((*whole[:1], *whole[-1:]))
+        samples = [values for shard in ends for values in formulas.first(shard.path, SAMPLE, row, split)]
+        if rule := _held_out(request):
+            rule.prove(split, [values[row.columns.problem] for values in samples])
+        for values_of in samples:
+            values = {field: values_of[source] for field, source in sources.items()}
+            solution = values_of[row.columns.solution]
+            if compiled[split].exact:
+                prompts.prove(compiled[split], prompt, [(values, solution)])
+            prompts.prove_asked(rendering, prompt, values, solution)
     if "length" in tokenizers:
         counting = prompts.tokenizer(row, tokenizers["length"].folder)
         lengths.export(counting, request.work / LENGTH)
@@ -234,10 +237,8 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
         advice = "give a larger LIMIT" if request.limit else request.remedy
         raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
     if request.held_out and not any(result.held_out for result in results.values()):
-        raise OmrError(
-            f"VALIDATION={request.held_out.said} holds out no row of {request.output.name}; give a larger"
-            " share, or problems that it has"
-        )
+        said = f"VALIDATION={request.held_out.said} holds out no row of {request.output.name}"
+        raise OmrError(f"{said}; give a larger share, or problems that it has")
     torn = Counter()
     while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:

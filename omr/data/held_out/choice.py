@@ -60,6 +60,16 @@ class Rule:
     held_out: HeldOut
     places: dict[str, problem.Place]  # of each split
 
+    def prove(self, split: str, texts: Sequence[str]) -> None:
+        """A RequestError where none of some rows has its problem where the split's prompt has it."""
+        place = self.places[split]
+        if texts and all(place.find(text) is None for text in texts):
+            raise RequestError(
+                f"VALIDATION={self.held_out.said}: none of {len(texts)} rows of {split} has a problem where"
+                f" {place.prompt} has it; leave {split} out by MODES, or name the prompt of its rows in the"
+                " recipe (asks)"
+            )
+
     def rows(self, split: str, texts: Sequence[str]) -> Found:
         """The rows of a split with these texts in their problem's column."""
         import numpy as np

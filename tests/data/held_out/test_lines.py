@@ -210,7 +210,8 @@ def test_nothing_is_held_out(tmp_path, raw):
     assert not data(tmp_path).exists()
 
 
-def test_a_row_in_another_prompt(tmp_path, raw):
+def reworded(tmp_path, raw, numbers):
+    """The words for a corpus in which these rows of genselect ask otherwise."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -218,10 +219,24 @@ def test_a_row_in_another_prompt(tmp_path, raw):
         copy = tmp_path / "raw" / path.relative_to(raw)
         copy.parent.mkdir(parents=True, exist_ok=True)
         rows = pq.read_table(path).to_pylist()
-        if path.name.startswith("genselect"):
-            rows[3]["problem"] = "Choose one.\n" + rows[3]["problem"].partition("\n")[2]
+        for number in numbers if path.name.startswith("genselect") else ():
+            rows[number]["problem"] = "Choose one.\n" + rows[number]["problem"].partition("\n")[2]
         pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), copy)
-    asked = words(tmp_path / "raw", "--validation", "0.1")
+    return words(tmp_path / "raw", "--validation", "0.1")
+
+
+def test_a_split_in_another_prompt_is_refused_before_a_row_is_formatted(tmp_path, raw):
+    asked = reworded(tmp_path, raw, range(100))
+    for more in ((), ("--bad_rows", "skip")):
+        said = make(tmp_path, *asked, *more, check=False)
+        assert said.returncode == 2
+        assert "none of 16 rows of genselect has a problem where tiny/genselect has it" in said.stderr
+    assert not data(tmp_path).exists()
+    make(tmp_path, *asked, "--modes", "cot,tir")
+
+
+def test_a_row_in_another_prompt(tmp_path, raw):
+    asked = reworded(tmp_path, raw, [3])
     said = make(tmp_path, *asked, check=False)
     assert said.returncode == 1
     assert "row 3: its problem is not where tiny/genselect has it" in said.stderr
