@@ -61,6 +61,7 @@ def test_the_feed_goes_through_its_steps_in_order_and_passes_errors_on(feed):
     assert [batch.step for batch in batches] == [2, 3, 4]
     assert batches[0] == feed().batch(2)
     broken = feed()
-    broken.file.path.write_text("x" * broken.file.path.stat().st_size)
+    lines = broken.file.path.read_text().splitlines()
+    broken.file.path.write_text("".join("x" * len(line.encode()) + "\n" for line in lines))
     with pytest.raises(OmrError, match="has no text for input and output"):
         list(broken)
