@@ -217,7 +217,7 @@ def _folder(setting: str, value: str | None) -> Path | None:
 
 def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, str]) -> Json:
     """What decides the output's bytes, from the shards' facts and the tokenizers' identities."""
-    row = request.corpus
+    row, held_out = request.corpus, request.held_out
     digest = _digest({name: facts["sha256"] for name, facts in found.items()})
     value = {
         "corpus": row.name,
@@ -236,7 +236,7 @@ def inputs(request: DataRequest, found: dict[str, Json], tokenizers: dict[str, s
         "bad_rows": "skip" if request.skip else "stop",
         "format": FORMAT,
         **({"drop": request.dropped.sha256} if request.dropped else {}),
-        **({"validation": request.held_out.identity} if request.held_out else {}),
+        **({"validation": choice.inputs(row, held_out, request.modes)} if held_out else {}),
     }
     return json.loads(json.dumps(value))  # as the manifest will give it back: tuples are lists
 

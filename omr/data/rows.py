@@ -89,7 +89,8 @@ def summary(path: Path, made: Json) -> str:
         parts.append(f"{dropped:,} left out by DROP")
     if held_out := made.get("validation"):
         count = sum(facts["rows"] for facts in held_out["splits"].values())
-        parts.append(f"{count:,} rows of {held_out['problems']:,} problems held out")
+        of_file = f" of the file's {held_out['asked']:,}" if "asked" in held_out else ""
+        parts.append(f"{count:,} rows of {held_out['problems']:,}{of_file} problems held out")
     parts += [f"column {name} left out" for name in made.get("columns_left_out", ())]
     if other := made.get("unlike_published"):
         parts += [f"published {split} {counts['published']:,}" for split, counts in other.items()]

@@ -233,17 +233,17 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
     made, mixed = request.work / "made.json", request.work / mixing.PART
     results = {name: rows.Result.of(scratch.done(request.work, name)) for name in plan.names}
     _bearable(request, plan, results.values())  # of all parts together
-    if not any(result.kept for result in results.values()):
+    kept, held_out = (sum(getattr(r, name) for r in results.values()) for name in ("kept", "held_out"))
+    if request.held_out:
+        request.held_out.check(held_out, kept, request.output.name)
+    if not kept:
         advice = "give a larger LIMIT" if request.limit else request.remedy
         raise OmrError(f"{request.folder}: no row is left for {request.output.name}; {advice}")
-    if request.held_out and not any(result.held_out for result in results.values()):
-        said = f"VALIDATION={request.held_out.said} holds out no row of {request.output.name}"
-        raise OmrError(f"{said}; give a larger share, or problems that it has")
     torn = Counter()
     while not (made.exists() and (mixed.exists() or request.output.exists())):
         try:
             facts = mixing.mix(request.work, plan.names, request.seed, request.means.memory, plan.buckets)
-            held_out = lines.write(request.work, plan.buckets, plan.shards) if request.held_out else {}
+            written = lines.write(request.work, plan.buckets, plan.shards) if request.held_out else {}
         except scratch.Torn as error:
             name = str(error)
             if torn[name]:
@@ -255,8 +255,9 @@ def finish(request: DataRequest, plan: Plan) -> files.Json:
                 format_part(request, plan, workers, {})
             continue
         manifest_of(request.output).unlink(missing_ok=True)  # of an older output that is replaced now
+        asked = {"asked": len(request.held_out.problems)} if written and request.held_out.problems else {}
         problems = {hashed for result in results.values() for hashed in result.problems}
-        told = {"validation": {"problems": len(problems), "splits": held_out}} if held_out else {}
+        told = {"validation": {"problems": len(problems), **asked, "splits": written}} if written else {}
         files.write_json(made, asdict(facts) | told)
     lines.give_name(request.work, request.output, bool(request.held_out))
     if mixed.exists():

@@ -41,13 +41,22 @@ def files_of(data: Path) -> tuple[ValidationFile, ...]:
     A split without a held-out row has no file. An OmrError for a damaged manifest.
     """
     made = manifest.read(data)
-    if made is None or "validation" not in made:
+    if made is None or ("validation" not in made and "validation" not in made.get("inputs", {})):
         return ()
     with records.checked(manifest_of(data), "make data FORCE=1"):
+        records.of(int, made["validation"]["problems"], "validation.problems")
+        if not made["validation"]["splits"]:
+            raise records.Odd("no split has a held-out row")
         return tuple(
             records.of(ValidationFile, {**facts, "split": split, "path": f"{folder_of(data)}/{split}.jsonl"})
             for split, facts in made["validation"]["splits"].items()
         )
+
+
+def _asked(inputs: Json) -> Json | None:
+    """The share, or the hash of the file, that a manifest's inputs have; None where nothing is held out."""
+    said = inputs.get("validation")
+    return {k: said[k] for k in ("share", "problems") if k in said} if isinstance(said, dict) else None
 
 
 def refuse_other(data: Path, made: Json) -> None:
@@ -63,7 +72,7 @@ def refuse_other(data: Path, made: Json) -> None:
         asked = {"problems": sha256(file)} if said.endswith(".jsonl") else {"share": float(said)}
     except (OSError, ValueError):
         asked = said
-    if made.get("inputs", {}).get("validation") != asked:
+    if _asked(made.get("inputs", {})) != asked:
         told = "holds out other problems" if "validation" in made else "holds out no problem"
         raise RequestError(
             f"VALIDATION={shown(said)}: {data} {told}; run make data VALIDATION={shown(said)} NAME=… first,"
@@ -73,11 +82,11 @@ def refuse_other(data: Path, made: Json) -> None:
 
 def covers(one: Json, other: Json) -> bool:
     """Whether an SFT file holds out all that another does, by the `inputs` of their manifests."""
-    mine, theirs = one.get("validation"), other.get("validation")
+    mine, theirs = _asked(one), _asked(other)
     if mine == theirs or not theirs:
         return True
     # A share's problems are among those of a larger one (omr/data/held_out/choice.py).
-    mine, theirs = (each.get("share") if isinstance(each, dict) else None for each in (mine, theirs))
+    mine, theirs = (each.get("share") if each else None for each in (mine, theirs))
     return isinstance(mine, float) and isinstance(theirs, float) and mine >= theirs
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from omr.errors import RequestError, listing
 
@@ -107,6 +108,11 @@ class Setting:
 
     def _fault(self, value: str) -> str | None:
         """What is wrong with a value, and what to write instead."""
+        if self.path and value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                return "names the home of nobody here; write the path in full"
         if self.kind == "number":
             return None if self._number(value) is not None else f"is not a whole number from {self.least} up"
         if self.kind == "switch" and value.strip().lower() not in (*ON, *OFF):

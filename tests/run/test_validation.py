@@ -39,10 +39,14 @@ def test_nothing_is_held_out(tmp_path):
     assert validation.files_of(written(tmp_path / "plain.jsonl")) == ()
 
 
-@pytest.mark.parametrize("splits", [5, {"cot": 5}, {"cot": {"rows": 1}}, {"cot": {**FACTS, "rows": "2"}}])
+@pytest.mark.parametrize(
+    "splits", [None, {}, 5, {"cot": 5}, {"cot": {"rows": 1}}, {"cot": {**FACTS, "rows": "2"}}]
+)
 def test_a_damaged_manifest(tmp_path, splits):
-    data = written(tmp_path / "x.jsonl", splits=splits)
-    with pytest.raises(OmrError, match=r"x\.manifest\.json: .*make data FORCE=1"):
+    data = written(tmp_path / "x.jsonl", {"validation": {"share": 0.1}}, splits)
+    with pytest.raises(
+        OmrError, match=r"x\.manifest\.json: (is damaged .*make data FORCE=1|has no validation)"
+    ):
         validation.files_of(data)
 
 
@@ -51,6 +55,7 @@ def test_a_damaged_manifest(tmp_path, splits):
     [
         (None, {"share": 0.01}, None),
         ("0.01", {"share": 0.01}, None),
+        ("0.01", {"share": 0.01, "told_by": "ab"}, None),
         (".010", {"share": 0.01}, None),
         ("0.01", None, "holds out no problem; run make data VALIDATION=0.01 NAME="),
         ("0.01", {"share": 0.02}, "holds out other problems"),

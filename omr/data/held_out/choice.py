@@ -5,6 +5,7 @@ hash is small: the same ones in every round and for every SEED, and those of a s
 of a larger one.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr import files
+from omr.data import prompts
 from omr.data.held_out import problem
-from omr.errors import RequestError, shown
+from omr.errors import OmrError, RequestError, shown
 from omr.files import Json
 from omr.recipe import Corpus
 
@@ -37,9 +39,16 @@ class HeldOut:
         """Whether the problem with this hash is held out."""
         return hashed < self.share * HASHES or hashed in self.problems
 
+    def check(self, held_out: int, kept: int, name: str) -> None:
+        """An OmrError where no row of a file is held out, or every one is."""
+        if not (held_out and kept):
+            rows = "every row" if held_out else "no row"
+            advice = "name fewer problems" if held_out else "give a larger share, or problems that it has"
+            raise OmrError(f"VALIDATION={self.said} holds out {rows} of {name}; {advice}")
+
     @property
     def identity(self) -> Json:
-        """What decides the rows, for a manifest."""
+        """What was asked for, in a manifest's words."""
         return {"problems": self.sha256} if self.sha256 else {"share": self.share}
 
 
@@ -83,9 +92,28 @@ class Rule:
         return Found(mask, {one for one, held in zip(hashes, mask, strict=True) if held}, without)
 
 
-def rule(corpus: Corpus, held_out: HeldOut, splits: Iterable[str]) -> Rule:
+def rule(corpus: Corpus, held_out: HeldOut, splits: Sequence[str]) -> Rule:
     """The rule for some splits; a RequestError where a split's prompt does not tell the problem."""
+    for split in splits if len(splits) > 1 else ():
+        prompt = corpus.prompts[split]
+        if prompt.config is None and prompt.asks is None:
+            raise RequestError(
+                f"VALIDATION={held_out.said}: {split} has whole prompts, in which no problem of another split"
+                f" is found; name their configuration in the recipe (asks), or leave {split} out by MODES"
+            )
     return Rule(corpus, held_out, {split: problem.place(corpus, split) for split in splits})
+
+
+def inputs(corpus: Corpus, held_out: HeldOut, splits: Iterable[str]) -> Json:
+    """What decides which rows are held out, for a manifest: what was asked for, and how a problem is told."""
+    asks = {split: corpus.prompts[split].asks for split in splits}
+    texts = [
+        prompts.read_yaml(prompts.config_file(corpus, name))["user"]
+        for name in asks.values()
+        if name and corpus.prompt_folder  # those of nemo-skills its commit tells
+    ]
+    told = json.dumps([problem.FORM, corpus.same_problem, asks, texts])
+    return {**held_out.identity, "told_by": hashlib.sha256(told.encode()).hexdigest()[:16]}
 
 
 def of(corpus: Corpus, said: str) -> HeldOut:

@@ -2,14 +2,19 @@
 
 import json
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from omr import recipe
 from omr.data import mixing, scratch
-from omr.data.held_out import lines
+from omr.data.held_out import choice, lines
+from omr.errors import RequestError
 from omr.files import sha256
+from omr.recipe import Prompt
 from omr.run import validation
 from omr.tiny import corpus
 from tests.data.kit import make
@@ -62,7 +67,7 @@ def test_the_rows_are_those_of_the_recipe_each_on_one_side(made):
     kept = data(workspace).read_bytes().splitlines()
     assert Counter(kept + out) == Counter(data(workspace, "").read_bytes().splitlines())
     manifest = json.loads(data(workspace).with_suffix(".manifest.json").read_text())
-    assert manifest["rows"] == len(kept) and manifest["inputs"]["validation"] == {"share": 0.1}
+    assert manifest["rows"] == len(kept) and manifest["inputs"]["validation"]["share"] == 0.1
     assert f"{len(out):,} rows of {manifest['validation']['problems']:,} problems held out" in said
     for split, path in files.items():
         facts = {"sha256": sha256(path), "size": path.stat().st_size, "rows": len(rows(path))}
@@ -127,6 +132,8 @@ def test_the_problems_of_a_file(tmp_path, made, raw):
     found = [row for file in held_out(data(tmp_path)).values() for row in rows(file)]
     assert problems(found) == wanted and not problems(rows(data(tmp_path))) & wanted
     path.write_text(path.read_text() + '{"problem": "What is 1+1?"}\n')
+    said = make(tmp_path, *words(raw, "--validation", path, name="four")).stdout
+    assert f"of {len(wanted)} of the file's {len(wanted) + 1} problems held out" in said
     said = make(tmp_path, *words(raw, "--validation", path), check=False)
     assert said.returncode == 2 and "validation.problems was " in said.stderr
 
@@ -186,6 +193,46 @@ def test_finished_changed_and_damaged(tmp_path, raw):
     assert "(finished already)" in make(tmp_path, *asked).stdout
     make(tmp_path, *words(raw, "--force"))
     assert not path.parent.exists() and validation.files_of(data(tmp_path)) == ()
+
+
+def test_every_row_is_held_out(tmp_path, raw):
+    path = tmp_path / "all.jsonl"
+    texts = {row["problem"] for split, count in ROWS.items() for row in corpus.split_rows(split, count)}
+    path.write_text("".join(json.dumps({"problem": text}) + "\n" for text in texts))
+    said = make(tmp_path, *words(raw, "--validation", path), check=False)
+    assert said.returncode == 1 and "holds out every row of tiny-round1-held.jsonl; name fewer" in said.stderr
+
+
+def test_the_home_of_nobody(tmp_path, raw):
+    said = make(tmp_path, *words(raw, "--validation", "~nosuchuser/x.jsonl"), check=False)
+    assert said.returncode == 2 and said.stderr.count("\n") == 1
+    assert "VALIDATION=~nosuchuser/x.jsonl names the home of nobody here" in said.stderr
+
+
+def test_how_a_problem_is_told_is_an_input(tmp_path):
+    """Work that was begun with another rule is not gone on with, nor is such a file finished."""
+    tiny = recipe.CORPORA["tiny"]
+    prompts = tmp_path / "prompts"
+    shutil.copytree(tiny.prompt_folder, prompts)
+    held_out, found = choice.of(tiny, "0.1"), []
+    own = replace(tiny, prompt_folder=prompts)
+    for changed in (own, replace(own, same_problem=None)):
+        found.append(choice.inputs(changed, held_out, tiny.splits))
+    asks = prompts / "config/tiny/genselect.yaml"
+    asks.write_text(asks.read_text().replace("is right", "is the right one"))
+    found.append(choice.inputs(own, held_out, tiny.splits))
+    found.append(choice.inputs(own, held_out, ("cot",)))
+    assert all(one["share"] == 0.1 for one in found)
+    assert len({one["told_by"] for one in found}) == 4
+
+
+def test_a_split_of_whole_prompts_beside_another(tmp_path):
+    tiny = recipe.CORPORA["tiny"]
+    whole = replace(tiny, prompts={**tiny.prompts, "genselect": Prompt(None)})
+    held_out = choice.of(tiny, "0.1")
+    with pytest.raises(RequestError, match=r"genselect has whole prompts, .*or leave genselect out by MODES"):
+        choice.rule(whole, held_out, tiny.splits)
+    choice.rule(whole, held_out, ("genselect",))  # alone it is compared with itself
 
 
 def test_a_dry_run_says_where_they_would_be(tmp_path, raw):

@@ -1,5 +1,6 @@
 """Which problem a row is of."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,8 @@ TINY, REAL = recipe.CORPORA["tiny"], recipe.CORPORA["openmathreasoning"]
         ("\\frac{1}{2}", "frac 1 2", True),
         ("12", "1 2", False),
         ("a_1", "a 1", True),
+        ("Zoe\u0308", "Zo\u00eb", True),
+        ("x²", "x2", True),
     ],
 )
 def test_a_problem_is_its_words(one, other, same):
@@ -50,8 +53,13 @@ CHOICE = "Which?\nProblem: {problem}\n\nSolutions:\n{s}"
     ("user", "text", "found"),
     [
         (CHOICE, "Which?\nProblem: 1+1 is\nwhat?\n\nSolutions:\nS: 2", "1+1 is\nwhat?"),
-        (CHOICE, "Which?\r\n Problem:\t1+1\r\nSolutions: 2", "1+1"),
-        (CHOICE, "Choose.\nProblem: 1+1\n\nSolutions: 2", None),
+        (CHOICE, "Which?\r\n Problem:\t1+1\r\n\r\nSolutions:\r\n2", "1+1"),
+        (CHOICE, "Choose.\nProblem: 1+1\n\nSolutions:\n2", None),
+        # The words of the prompt within the problem, and within a solution.
+        (CHOICE, "Which?\nProblem: Two. Solutions: {1}\n\nSolutions:\nS", "Two. Solutions: {1}"),
+        (CHOICE, "Which?\nProblem: Two.\n\nSolutions:\nIt has\nSolutions:\n2", "Two."),
+        (CHOICE, "Not Which?\nProblem: 1\n\nSolutions:\n2", None),
+        (CHOICE, "Which?\nProblem: 1\n\nSolutions: of it", None),
         ("A: {n}\nProblem: {problem}", "A: 5\nProblem: 1+1\nor 2", "1+1\nor 2"),
         ("{problem} Choose of {s}", "1+1 Choose of 2", "1+1"),
         ("in \\boxed{{}}: {problem}\n{s}", "in \\boxed{}: 1+1\n2", "1+1\n2"),
@@ -74,7 +82,16 @@ def test_where_the_column_is_the_problem():
     assert problem.place(TINY, "cot").find("Problem: x") == "Problem: x"
 
 
-@pytest.mark.parametrize("text", ["Find $x$.", "Line one.\n\nProblem: two.", "braces {x} and \\boxed{1}"])
+def test_a_run_of_blanks_takes_no_time(tmp_path):
+    text = "Which?\nProblem: " + " " * 200_000 + "x" + "\n" * 200_000 + "no end"
+    began = time.monotonic()
+    assert problem.place(corpus(tmp_path, CHOICE), "choice").find(text) is None
+    assert time.monotonic() - began < 20  # an hour, where each blank begins another search
+
+
+@pytest.mark.parametrize(
+    "text", ["Find $x$.", "Solutions: {1, 2}.", "Line one.\n\nProblem: two.", "braces {x} and \\boxed{1}"]
+)
 @pytest.mark.nemo
 def test_the_published_genselect_prompt(text):
     pytest.importorskip("nemo_skills", reason="needs nemo-skills: make nemo")
