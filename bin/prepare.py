@@ -5,7 +5,7 @@ import click
 
 from omr import cli, manifest
 from omr.request import TrainRequest
-from omr.run import frozen
+from omr.run import frozen, validation
 from omr.run.chain_state import ChainState
 from omr.training.nemo_rl import prepared_data
 
@@ -18,7 +18,8 @@ def main(request: TrainRequest, workers: int | None) -> None:
     workspace = cli.workspace()
     data = frozen.data_of(request.run, workspace, request.modes)
     origin = manifest.read(data)
-    there = origin is not None and prepared_data.finished(workspace, origin["sha256"], request.limit)
+    held_out = validation.files_of(data)
+    there = origin and prepared_data.finished(workspace, origin["sha256"], request.limit, held_out)
     made = prepared_data.make(workspace, data, request.limit, workers)
     folder = workspace.run(request.run)
     state = ChainState.load(folder)

@@ -44,6 +44,8 @@ def main(
     title, folder = request.run.title, workspace.run(request.run)
     if not force and stage.finished(request, workspace):
         click.echo(f"{title}: finished already: {folder.final}")
+        if told := stage.unmeasured(request.run, workspace):
+            click.echo(told)
     elif where == "slurm" or (where is None and request.engine == "nemo-rl"):
         if not force and launcher != "ns":
             frozen_code.become(folder, recode, click.echo)

@@ -197,12 +197,27 @@ def knows_held_out(began: FrozenRun) -> str | None:
     if not began.data.validation or first is None:
         return None
     here, there = (manifest.read(each.data.path) for each in (began, first))
-    if not here or not there or validation.covers(there["inputs"], here["inputs"]):
+    if not here or not there:
+        return None
+    held_out = f"problems that {began.data.path.name} holds out"
+    if there["sha256"] != first.data.sha256:
+        made_anew = f"the data of {first.run.title} was made anew since"
+        return f"{made_anew}: whether it was trained on {held_out} is not known"
+    if validation.covers(there["inputs"], here["inputs"]):
         return None
     return (
-        f"{first.run.title} was trained on problems that {began.data.path.name} holds out: their loss says"
-        " nothing; make its data with the same VALIDATION"
+        f"{first.run.title} may have been trained on {held_out}, whose loss says nothing then; make its data"
+        " with the same VALIDATION"
     )
+
+
+def final_models(folder: RunFolder) -> dict[str, str]:
+    """The identity of a run's final model, and of each step that was averaged into it; {} without one."""
+    made = manifest.read(folder.final)
+    if made is None:
+        return {}
+    steps = made.get("inputs", {}).get("steps", {})
+    return {validation.FINAL: identity(folder.final), **{f"step_{n}": one for n, one in steps.items()}}
 
 
 def need(run: recipe.Run, folder: RunFolder) -> FrozenRun:

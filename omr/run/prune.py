@@ -77,7 +77,8 @@ def _unmeasured(run: Run, folder: RunFolder) -> set[int]:
     if began is None or not began.data.validation:
         return set()
     found = validation.losses_of(folder)
-    return {step for step in run.schedule.averaged if found is None or f"step_{step}" not in found.models}
+    known = validation.current(found, began.data.validation, frozen.final_models(folder))
+    return {step for step in run.schedule.averaged if f"step_{step}" not in known}
 
 
 def newest_whole(run: Run, folder: RunFolder) -> int | None:

@@ -6,7 +6,7 @@ were trained on. At its end `make validate` measures the final model and its par
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from omr.files import Json, read_json, sha256, write_json
 from omr.settings import get
 from omr.workspace import RunFolder, manifest_of
 
+FINAL = "final"  # the averaged model's name among those that are measured
 LOSS = "val_loss"  # of all splits' tokens together, in metrics.jsonl; of one split val_loss_<split>
 
 
@@ -111,6 +112,16 @@ class ModelLosses:
     def save(self, folder: RunFolder) -> None:
         """Write it, whole or not at all."""
         write_json(folder.validation_json, asdict(self))
+
+
+def current(
+    found: ModelLosses | None, held_out: Sequence[ValidationFile], models: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """The losses that still hold: on these rows, and of `models` as they are now (frozen.final_models)."""
+    if found is None or found.data != digest_of(held_out):
+        return {}
+    same = {name for name, identity in found.identities.items() if models.get(name) == identity}
+    return {name: losses for name, losses in found.models.items() if name in same}
 
 
 def losses_of(folder: RunFolder) -> ModelLosses | None:

@@ -15,7 +15,7 @@ from omr.files import Busy
 from omr.models import convert
 from omr.models.final import average
 from omr.request import ENGINES, TrainRequest
-from omr.run import events, frozen, lease, notify, stopping
+from omr.run import events, frozen, lease, notify, stopping, validation
 from omr.run.checkpoints import Checkpoints
 from omr.run.frozen import FrozenRun
 from omr.runner import RUNNERS
@@ -65,6 +65,9 @@ def finished(request: TrainRequest, workspace: Workspace) -> bool:
     if manifest.read(folder.final) is None:
         return False
     average.finished(request.run, workspace)
+    data = frozen.data_of(request.run, workspace, request.modes)
+    if made := manifest.read(data):
+        validation.refuse_other(data, made)
     try:
         wanted = frozen.inputs(request, workspace)
     except RequestError:
@@ -191,11 +194,19 @@ def _validate(run: recipe.Run, workspace: Workspace, say: Say) -> None:
     """Measure the final model and its parts on held-out rows; the run is finished whatever comes of it."""
     try:
         say(f"{run.title}: {validate.summary(validate.make(validate.wanted_of(run, workspace), say))}")
-    except OmrError as error:
-        words = recipe.run_words(run)
+    except Exception as error:  # a full disk, too, and what a library raises
+        words, why = recipe.run_words(run), str(error) or type(error).__name__
         print(
-            f"note: {error}; make validate {words} measures the final model on held-out rows", file=sys.stderr
+            f"note: {why}; make validate {words} measures the final model on held-out rows", file=sys.stderr
         )
+
+
+def unmeasured(run: recipe.Run, workspace: Workspace) -> str | None:
+    """Says that a finished run's models have no loss on its held-out rows yet; None where they do."""
+    began = frozen.read(workspace.run(run))
+    if began is None or not began.data.validation or validate.finished(validate.wanted_of(run, workspace)):
+        return None
+    return f"note: its loss on held-out rows is not measured; make validate {recipe.run_words(run)} does it"
 
 
 def _one_box(request: TrainRequest, workspace: Workspace, verify: bool) -> int:

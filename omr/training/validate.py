@@ -16,13 +16,12 @@ from omr.errors import OmrError, RequestError, listing
 from omr.models.final import average
 from omr.recipe import Run
 from omr.run import frozen, validation
-from omr.run.validation import LOSS, ModelLosses, loss_of
+from omr.run.validation import FINAL, LOSS, ModelLosses, loss_of
 from omr.training.trl.config import EngineConfig, engine_config
 from omr.training.trl.validation import models
 from omr.training.trl.validation.models import Losses, Order
 from omr.workspace import RunFolder, Workspace
 
-FINAL = "final"
 Say = Callable[[str], None]
 
 
@@ -68,6 +67,8 @@ def wanted_of(run: Run, workspace: Workspace) -> Wanted:
             f" {recipe.data_words(run.model.corpus, run.round.number, run.round.variant)} VALIDATION=0.002"
             " NAME=…, then make train with that NAME"
         )
+    if origin := manifest.read(began.data.path):
+        validation.refuse_other(began.data.path, origin)
     made = average.finished(run, workspace)
     if made is None:
         raise RequestError(f"{folder.final}: is not there; run make train {recipe.run_words(run)} first")
@@ -97,6 +98,12 @@ def make(wanted: Wanted, say: Say, force: bool = False) -> ModelLosses:
         gpu = models.sees_gpu()
         precision = "bfloat16" if gpu else "float32"
         known = wanted.known(precision)
+        lost = [n for n in wanted.known() if n not in known and not wanted.models[n].is_dir()]
+        if lost:
+            raise OmrError(
+                f"{folder.validation_json}: has {listing(lost, 'and')} in another precision than {precision},"
+                " pruned since; measure where that was done, or remove it to go on without"
+            )
         if force:
             known = {name: losses for name, losses in known.items() if not wanted.models[name].is_dir()}
         if wanted.run.model.gpus and not gpu:

@@ -126,7 +126,14 @@ def second_round(tmp_path, first_inputs, second_inputs):
 def test_a_second_round_whose_first_knows_the_problems(tmp_path, first, second, told):
     said = frozen.knows_held_out(second_round(tmp_path, first, second))
     assert (said is not None) is told
-    assert not told or said.startswith("tiny round1 was trained on problems that 2.jsonl holds out")
+    assert not told or said.startswith("tiny round1 may have been trained on problems that 2.jsonl holds out")
+
+
+def test_data_that_was_made_anew_since_tells_nothing_of_the_training(tmp_path):
+    began = second_round(tmp_path, {"validation": A}, {"validation": A})
+    first = manifest_of(tmp_path / "1.jsonl")
+    write_json(first, {**json.loads(first.read_text()), "sha256": "another"})
+    assert "was made anew since: whether it was trained on" in frozen.knows_held_out(began)
 
 
 def test_what_is_gone_tells_nothing(tmp_path):
@@ -142,3 +149,14 @@ def test_run_json_holds_the_rows(tmp_path):
     assert frozen.read(folder).data.validation == began.data.validation
     request = json.loads((tmp_path / "round1" / "run.json").read_text())["request"]
     assert request["data"]["validation"][0]["split"] == "cot"
+
+
+def test_losses_that_still_hold():
+    held_out = (ValidationFile("cot", Path("/cot.jsonl"), "ab", 1, 1),)
+    losses = {"final": {"val_loss": 0.5}, "step_4": {"val_loss": 0.6}, "step_8": {"val_loss": 0.7}}
+    identities = {"final": "f", "step_4": "four", "step_8": "eight"}
+    found = validation.ModelLosses(validation.digest_of(held_out), "float32", identities, losses)
+    models = {"final": "f", "step_4": "another", "step_8": "eight"}
+    assert validation.current(found, held_out, models) == {n: losses[n] for n in ("final", "step_8")}
+    assert validation.current(found, held_out[:0], models) == {}
+    assert validation.current(None, held_out, models) == {}

@@ -22,6 +22,7 @@ from omr.recipe import Corpus
 if TYPE_CHECKING:
     import numpy as np
 
+ODD = "its problem is not where"  # begins the reason of a row in another prompt
 MOST = 0.5  # of the problems; more is no validation set
 HASHES = 2**64  # of a problem
 
@@ -87,7 +88,7 @@ class Rule:
         found = [place.find(text) for text in texts]
         hashes = [problem.hashed(self.corpus, text) for text in found if text is not None]
         mask = np.array([self.held_out.holds(one) for one in hashes], bool)
-        odd = f"its problem is not where {place.prompt} has it"
+        odd = f"{ODD} {place.prompt} has it"
         without = {row: odd for row, text in enumerate(found) if text is None}
         return Found(mask, {one for one, held in zip(hashes, mask, strict=True) if held}, without)
 

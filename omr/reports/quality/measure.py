@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omr import files
 from omr.data import corpus, formatting, process_pool
 from omr.data.corpus import PlannedShard
+from omr.data.held_out import choice
 from omr.data.quality import groups, lists, text
 from omr.data.quality.overlap import Benchmark
 from omr.data.request import DataRequest
@@ -135,7 +136,9 @@ def measure(
         whole.grade()
         whole.compare()
     for split, facts in origin["splits"].items():
-        rows = facts["kept"] + facts.get("held_out", 0)
+        # What VALIDATION took or refused of the rows that the round keeps.
+        odd = sum(n for reason, n in facts["rejected"].items() if reason.startswith(choice.ODD))
+        rows = facts["kept"] + facts.get("held_out", 0) + odd
         if whole.splits[split].rows != rows:
             raise RequestError(
                 f"{request.folder}: gives {whole.splits[split].rows:,} rows of {split},"

@@ -1,24 +1,26 @@
 """The loss on held-out rows: at the saves of the training, and of the averaged model beside its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from omr.errors import listing
 from omr.reports import pages
 from omr.reports.pages import Section
 from omr.reports.run.training import numbers
 from omr.run.frozen import FrozenRun
-from omr.run.validation import LOSS, ModelLosses, digest_of, loss_of
+from omr.run.validation import LOSS, loss_of
 
 AXIS = "loss (nats per trained token)"
 
 
-def section(began: FrozenRun, rows: Sequence[dict], found: ModelLosses | None, words: str) -> Section | None:
+def section(
+    began: FrozenRun, rows: Sequence[dict], models: Mapping[str, Mapping[str, float]], words: str
+) -> Section | None:
     """None where nothing was held out.
 
-    `rows` are the metrics, each step once, `found` what make validate found, `words` name the run.
+    `rows` are the metrics, each step once, `models` the losses that make validate found and that
+    still hold, `words` name the run.
     """
     held_out = began.data.validation
-    models = found.models if found and found.data == digest_of(held_out) else {}
     if not held_out:
         return None
     counts = listing([f"{file.rows:,} of {file.split}" for file in held_out], "and")

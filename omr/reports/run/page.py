@@ -158,7 +158,9 @@ def _sections(found: Found) -> Iterator[pages.Section]:
     yield data.funnel(began, found.origin)
     yield data.token_lengths(began, found.origin)
     yield training.section(began, found.rows, found.story, found.saved)
-    if held := held_out.section(began, found.rows, validation.losses_of(folder), words):
+    losses, models = validation.losses_of(folder), frozen.final_models(folder)
+    current = validation.current(losses, began.data.validation, models)
+    if held := held_out.section(began, found.rows, current, words):
         yield held
     if befell := training.happenings(found.story, folder.event_log.name):
         yield befell

@@ -17,6 +17,7 @@ class StopRule:
 
     signals: list[str]  # grows when a signal asks this process to stop (omr/run/stopping.py)
     step_seconds: float = 0.0  # of the slowest step so far
+    measuring_seconds: float = 0.0  # guessed, of the first measuring on held-out rows
     save_seconds: float = 0.0  # of the slowest save so far, with the measuring on held-out rows before it
 
     def must_stop(self) -> bool:
@@ -26,7 +27,8 @@ class StopRule:
         """
         lease.check()
         remaining = float(os.environ.get("OMR_DEADLINE") or "inf") - time.time()
-        too_late = remaining < 2 * self.step_seconds + self.save_seconds
+        saving = max(self.save_seconds, self.measuring_seconds)
+        too_late = remaining < 2 * self.step_seconds + saving
         stop_file = os.environ.get("OMR_STOP")
         return bool(self.signals or too_late or (stop_file and Path(stop_file).exists()))
 

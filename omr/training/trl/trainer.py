@@ -170,6 +170,9 @@ class Trainer(SFTTrainer):
         tr_loss.zero_()
         self._metrics["train"].clear()  # SFTTrainer's own, which would grow without end
         rate = self.totals.tokens / (time.monotonic() - self.step_began)
+        # A forward pass is a third of a row's training. What a save has taken counts where it is more.
+        tokens = sum(split.tokens for split in self.held_out) * self.session.processes.size
+        self.session.stop_rule.measuring_seconds = tokens / rate / 3 if rate else 0.0
         saving_began = time.monotonic()
         held_out = self._held_out_losses() if config.saves(step) else {}
         if self.reporter:
