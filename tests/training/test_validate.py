@@ -187,6 +187,56 @@ def test_a_part_that_was_pruned_keeps_its_loss_and_without_one_is_left_out(copy,
 
 
 @pytest.mark.slow
+def test_a_pruned_parts_loss_in_another_precision_is_not_thrown_away(copy):
+    folder = copy.run(RUN)
+    replace(losses_of(folder), precision="bfloat16").save(folder)
+    shutil.rmtree(folder.hf / PARTS[0])
+    before = folder.validation_json.read_bytes()
+    for force in (False, True):
+        if force or not validate.finished(validate.wanted_of(RUN, copy)):
+            with pytest.raises(OmrError, match=rf"has {PARTS[0]} in another precision than float32, pruned"):
+                make(copy, force)
+    assert folder.validation_json.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_make_train_of_a_finished_run_says_what_was_not_measured(copy):
+    environ = {"MODEL": "micro", "WORKSPACE": str(copy.root)}
+    assert "not measured" not in bin_("train", **environ).stdout
+    copy.run(RUN).validation_json.unlink()
+    done = bin_("train", **environ)
+    assert done.returncode == 0 and "finished already" in done.stdout
+    assert (
+        "its loss on held-out rows is not measured; make validate MODEL=micro ROUND=1 does it" in done.stdout
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train", "validate"])
+def test_other_held_out_problems_are_not_asked_for_in_silence(whole, script):
+    root, _ = whole
+    done = bin_(script, MODEL="micro", WORKSPACE=str(root), VALIDATION="0.3")
+    assert (
+        done.returncode == 2
+        and "VALIDATION=0.3: " in done.stderr
+        and "make data VALIDATION=0.3" in done.stderr
+    )
+
+
+@pytest.mark.slow
+def test_what_stops_it_after_a_training_is_a_note(whole, monkeypatch, capsys):
+    root, _ = whole
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(validate, "make", full)
+    stage._validate(RUN, Workspace(root), print)
+    said = capsys.readouterr().err
+    assert said.startswith("note: ") and "No space left on device; make validate MODEL=micro" in said
+
+
+@pytest.mark.slow
 def test_a_run_of_the_other_engine_is_measured_as_well(copy):
     folder = copy.run(RUN)
     before = losses_of(folder)

@@ -243,3 +243,6 @@ def test_the_script(planted, tmp_path):
     assert found.path_of(output).stat().st_mtime_ns == before, "a full report is as good as a sample"
     clean = [*words, "--allow", "rows", "--name", "clean", "--drop", found.list_of(output, "wrong")]
     assert "2 left out by DROP" in make(workspace.root, *clean).stdout
+    held = [*words, "--modes", "cot", "--allow", "rows", "--name", "held", "--validation", "0.3"]
+    assert "problems held out" in make(workspace.root, *held).stdout
+    assert "several-answers  2 (6.7%)" in script("--modes", "cot", "--name", "held", "--stats", "full")

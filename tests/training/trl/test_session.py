@@ -40,6 +40,14 @@ def test_the_deadline_leaves_time_for_two_steps_and_a_save(monkeypatch, remainin
     assert rule.must_stop() is stops
 
 
+@pytest.mark.parametrize(("guessed", "stops"), [(0, False), (9, False), (31, True)])
+def test_it_leaves_time_for_the_first_measuring_on_held_out_rows(monkeypatch, guessed, stops):
+    rule = StopRule([], step_seconds=15, save_seconds=2)
+    rule.measuring_seconds = guessed
+    monkeypatch.setenv("OMR_DEADLINE", str(time.time() + 60))
+    assert rule.must_stop() is stops
+
+
 def test_a_lost_lease_ends_it(tmp_path, monkeypatch):
     for number in ("1", "2"):
         (tmp_path / number).write_text("{}")
