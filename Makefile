@@ -139,7 +139,7 @@ test: ## every test but those of test-cluster
 test-cluster: ## the tests on a real Slurm and a real Docker engine, which they start themselves (as root)
 	@docker/venv dev && exec .venv/bin/python -m pytest -m 'slurm or docker'
 
-test-fast: ## the tests that take about a minute together
+test-fast: ## the tests that take less than half a second each (a minute and a half)
 	@docker/venv dev && exec .venv/bin/python -m pytest -n 2 --dist loadscope -m 'not slow and not slurm and not docker'
 
 test-nemo: ## NEMO_RL_SOURCE=folder [NEMO_SKILLS=folder]: NeMo-RL's own SFT script under our driver, on a CPU
