@@ -43,10 +43,10 @@ class Wanted:
     def known(self, precision: str | None = None) -> dict[str, Losses]:
         """What an earlier attempt found that still holds; with `precision` only where it was of that."""
         found = validation.losses_of(self.folder)
-        if found is None or found.data != self.data or precision not in (None, found.precision):
+        if found is None or precision not in (None, found.precision):
             return {}
-        same = {n for n, identity in self.identities.items() if found.identities.get(n) == identity}
-        return {n: found.models[n] for n in self.models if n in same and LOSS in found.models.get(n, {})}
+        holds = validation.current(found, self.config.validation, self.identities)
+        return {name: holds[name] for name in self.models if LOSS in holds.get(name, {})}
 
     def left(self, known: dict[str, Losses]) -> list[str]:
         """The models that have yet to be measured and are there."""
@@ -69,12 +69,11 @@ def wanted_of(run: Run, workspace: Workspace) -> Wanted:
         )
     if origin := manifest.read(began.data.path):
         validation.refuse_other(began.data.path, origin)
-    made = average.finished(run, workspace)
-    if made is None:
+    if average.finished(run, workspace) is None:
         raise RequestError(f"{folder.final}: is not there; run make train {recipe.run_words(run)} first")
-    steps = {f"step_{step}": identity for step, identity in made["inputs"]["steps"].items()}
-    paths = {FINAL: folder.final, **{name: folder.hf / name for name in steps}}
-    return Wanted(run, folder, engine_config(began), paths, {FINAL: frozen.identity(folder.final), **steps})
+    identities = frozen.final_models(folder)
+    paths = {name: folder.final if name == FINAL else folder.hf / name for name in identities}
+    return Wanted(run, folder, engine_config(began), paths, identities)
 
 
 def finished(wanted: Wanted) -> ModelLosses | None:
